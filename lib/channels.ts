@@ -1,0 +1,574 @@
+/**
+ * The relay of channels: one table, translation of channel numbers, flow control, ends.
+ *
+ * A channel has two ends, `downstream` (a local client) and `upstream` (the remote host). Both are
+ * treated alike: a message from one end changes that end's state and goes to the other, with only
+ * the channel number rewritten. The relay's own number of a channel, its *slot*, is the sender
+ * channel on both sides; it is free again when both ends are done, that is when CLOSE has passed in
+ * both directions, an open was refused, or a connection is gone.
+ *
+ * What is not passed through untouched is listed in `.github/PROTOCOL.md`.
+ */
+
+import { timingSafeEqual } from "node:crypto";
+import {
+  Channel,
+  type EndState,
+  type LiveMessage,
+  noteRequest,
+  opposite,
+  type Peer,
+  type Side,
+} from "./channel.ts";
+import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import {
+  buildMessage,
+  type ChannelData,
+  type ChannelMessage,
+  type ChannelOpen,
+  type ChannelOpenConfirmation,
+  type ChannelRequest,
+  concatenate,
+  extendedDataStderr,
+  MessageType,
+  rewriteConfirmation,
+  rewriteOpen,
+  rewriteRecipient,
+  utf8String,
+} from "./wire.ts";
+import { readCookie } from "./x11.ts";
+
+/** Finds the client for a channel that upstream opens because of a remote forward. */
+export interface ForwardOwners {
+  ownerOf(channelType: string, data: Uint8Array): Peer | undefined;
+}
+
+/** How many channels one client may have, and how many of them unanswered. */
+export interface ChannelLimits {
+  channels: number;
+  pendingOpens: number;
+}
+
+/** Withheld window is not refilled while a client has this much waiting, in bytes. */
+const backlogLimitBytes = 1024 * 1024;
+
+/** What upstream may send of an x11 channel before its owner is known, in bytes. */
+const x11WindowBytes = 4096;
+
+/** The smallest maximum packet size among the usual clients (PuTTY's and OpenSSH's for X11). */
+const x11MaximumPacketSize = 16384;
+
+/** What the table keeps of a client. */
+interface ClientRecord {
+  readonly channels: Set<Channel>;
+  refusesSessions: boolean;
+}
+
+/** The table of all channels; it relays their messages between the clients and upstream. */
+export class Channels {
+  readonly #channels = new Map<number, Channel>();
+  readonly #freeSlots: number[] = [];
+  readonly #clients = new Map<Peer, ClientRecord>();
+  readonly #owners: ForwardOwners;
+  readonly #limits: ChannelLimits;
+  #upstream: Peer | undefined;
+  /** Why a channel cannot be opened now; `undefined` while it can. */
+  #refusal: string | undefined = "not connected to the remote host yet";
+  #onEmpty: (() => void) | undefined;
+
+  constructor(owners: ForwardOwners, limits: ChannelLimits) {
+    this.#owners = owners;
+    this.#limits = limits;
+  }
+
+  /** How many slots are taken. */
+  get size(): number {
+    return this.#channels.size;
+  }
+
+  /** Resolves when no channel is left. */
+  async whenEmpty(): Promise<void> {
+    if (this.#channels.size === 0) return;
+    await new Promise<void>((resolve) => this.#onEmpty = resolve);
+  }
+
+  /** Channels can be opened from now on. */
+  attachUpstream(upstream: Peer): void {
+    this.#upstream = upstream;
+    this.#refusal = undefined;
+  }
+
+  /** Upstream is gone: every channel ends, and `reason`, one line for people, tells why. */
+  detachUpstream(reason: string): void {
+    this.#refusal = reason;
+    for (const channel of [...this.#channels.values()]) {
+      this.#sendNotice(channel, reason);
+      this.#leave(channel, "upstream", reason);
+    }
+    this.#upstream = undefined;
+  }
+
+  /** Ends every channel in both directions and refuses new ones. */
+  closeAll(reason: string): void {
+    this.#refusal = reason;
+    for (const channel of [...this.#channels.values()]) {
+      this.#sendNotice(channel, reason);
+      this.#finish(channel, "downstream", reason);
+      this.#finish(channel, "upstream", reason);
+      this.#settle(channel);
+    }
+  }
+
+  /** A client is here; until it has left, its messages are taken. */
+  addClient(client: Peer): void {
+    this.#clients.set(client, { channels: new Set(), refusesSessions: false });
+  }
+
+  /** A client is gone: its channels are closed upstream. May be called twice. */
+  removeClient(client: Peer): void {
+    const record = this.#clients.get(client);
+    this.#clients.delete(client);
+    for (const channel of [...record?.channels ?? []]) {
+      this.#leave(channel, "downstream", "the client has left");
+    }
+  }
+
+  /** This client will have no more sessions (OpenSSH's PROTOCOL, section 2.2). */
+  refuseSessions(client: Peer): void {
+    const record = this.#clients.get(client);
+    if (record) record.refusesSessions = true;
+  }
+
+  /**
+   * Takes a channel message of a client; `payload` is the same message as bytes, and is rewritten.
+   *
+   * @throws {ProtocolError} where it breaks RFC 4254; the caller ends this client.
+   */
+  onDownstreamMessage(client: Peer, message: ChannelMessage, payload: Uint8Array): void {
+    if (message.type === MessageType.channelOpen) {
+      this.#onDownstreamOpen(client, message, payload);
+      return;
+    }
+    const channel = this.#channels.get(message.recipientChannel);
+    if (channel?.owner !== client) throw new ProtocolError("no such channel");
+    this.#onMessage(channel, "downstream", message, payload);
+  }
+
+  /**
+   * Takes a channel message of upstream; `payload` is the same message as bytes, and is rewritten.
+   *
+   * @throws {ProtocolError} where it breaks RFC 4254; the caller ends upstream's connection.
+   */
+  onUpstreamMessage(message: ChannelMessage, payload: Uint8Array): void {
+    if (message.type === MessageType.channelOpen) {
+      this.#onUpstreamOpen(message, payload);
+      return;
+    }
+    const channel = this.#channels.get(message.recipientChannel);
+    if (channel === undefined) throw new ProtocolError("no such channel");
+    this.#onMessage(channel, "upstream", message, payload);
+  }
+
+  /** A client has taken its backlog: grants that were withheld because of it are due. */
+  onDownstreamDrain(client: Peer): void {
+    for (const channel of this.#clients.get(client)?.channels ?? []) {
+      this.#refill(channel, "downstream");
+    }
+  }
+
+  // Opening
+
+  #onDownstreamOpen(client: Peer, message: ChannelOpen, payload: Uint8Array): void {
+    const record = this.#clients.get(client);
+    if (record === undefined) throw new ProtocolError("the client has left");
+    const refuse = (reasonCode: number, description: string) =>
+      client.send(openFailure(message.senderChannel, reasonCode, description));
+    const { administrativelyProhibited, connectFailed, resourceShortage } =
+      ChannelOpenFailureReason;
+
+    if (this.#refusal !== undefined) return refuse(connectFailed, this.#refusal);
+    if (message.channelType === "session" && record.refusesSessions) {
+      return refuse(administrativelyProhibited, "no more sessions were announced");
+    }
+    const pendingOpens = [...record.channels].filter((it) => it.downstream.state === "asking");
+    if (
+      record.channels.size >= this.#limits.channels ||
+      pendingOpens.length >= this.#limits.pendingOpens
+    ) return refuse(resourceShortage, "too many channels of this client");
+
+    const channel = this.#add(message.channelType, client, {
+      downstream: "asking",
+      upstream: "awaiting",
+    });
+    this.#offer(channel, "downstream", message, payload);
+  }
+
+  #onUpstreamOpen(message: ChannelOpen, payload: Uint8Array): void {
+    const owners = this.#ownersOf(message);
+    const [owner] = owners;
+    if (owner === undefined) {
+      this.#upstream?.send(openFailure(
+        message.senderChannel,
+        ChannelOpenFailureReason.administrativelyProhibited,
+        "no client asked for this channel",
+      ));
+    } else if (owners.size === 1) {
+      const channel = this.#add(message.channelType, owner, {
+        downstream: "awaiting",
+        upstream: "asking",
+      });
+      this.#offer(channel, "upstream", message, payload);
+    } else {
+      this.#holdX11(message);
+    }
+  }
+
+  /** The clients for whom upstream may have opened this channel; several only for x11. */
+  #ownersOf(message: ChannelOpen): Set<Peer> {
+    const owners = new Set<Peer>();
+    if (message.channelType === "x11") {
+      for (const session of this.#liveSessions()) {
+        if (session.x11Cookie) owners.add(session.owner);
+      }
+    } else if (message.channelType === "auth-agent@openssh.com") {
+      const asked = [...this.#liveSessions()].filter((session) => session.forwardsAgent);
+      if (asked.length > 0) owners.add(asked[asked.length - 1]!.owner);
+    } else {
+      const owner = this.#owners.ownerOf(message.channelType, message.data);
+      if (owner && this.#clients.has(owner)) owners.add(owner);
+    }
+    return owners;
+  }
+
+  *#liveSessions(): Generator<Channel & { owner: Peer }> {
+    for (const channel of this.#channels.values()) {
+      if (channel.owner && channel.downstream.listens) yield channel as Channel & { owner: Peer };
+    }
+  }
+
+  /** Passes an opening from the end that asks to the one that has to answer. */
+  #offer(channel: Channel, from: Side, message: ChannelOpen, payload: Uint8Array): void {
+    const asking = channel[from];
+    asking.announce(message);
+    rewriteOpen(payload, {
+      senderChannel: channel.slot,
+      initialWindowSize: asking.flow.takeGrant(),
+      maximumPacketSize: asking.maximumPacketSize,
+    });
+    this.#send(channel, opposite(from), payload);
+  }
+
+  #onConfirmation(
+    channel: Channel,
+    from: Side,
+    message: ChannelOpenConfirmation,
+    payload: Uint8Array,
+  ): void {
+    const end = channel[from];
+    const other = channel[opposite(from)];
+    end.announce(message);
+    end.state = "live";
+    switch (other.state) {
+      case "asking":
+        other.state = "live";
+        rewriteConfirmation(payload, {
+          recipientChannel: other.channel,
+          senderChannel: channel.slot,
+          initialWindowSize: end.flow.takeGrant(),
+          maximumPacketSize: end.maximumPacketSize,
+        });
+        this.#send(channel, opposite(from), payload);
+        break;
+      case "live":
+        this.#releaseHeld(channel);
+        break;
+      case "done":
+        this.#finish(channel, from, "");
+        break;
+      case "awaiting":
+        throw new Error("both ends of a channel were asked to open it");
+    }
+  }
+
+  #onFailure(channel: Channel, from: Side, payload: Uint8Array): void {
+    const to = opposite(from);
+    channel[from].state = "done";
+    if (channel[to].state === "asking") {
+      rewriteRecipient(payload, channel[to].channel);
+      this.#send(channel, to, payload);
+      channel[to].state = "done";
+    } else {
+      this.#finish(channel, to, "");
+    }
+    this.#settle(channel);
+  }
+
+  // Messages of an open channel
+
+  #onMessage(
+    channel: Channel,
+    from: Side,
+    message: Exclude<ChannelMessage, ChannelOpen>,
+    payload: Uint8Array,
+  ): void {
+    const end = channel[from];
+    if (
+      message.type === MessageType.channelOpenConfirmation ||
+      message.type === MessageType.channelOpenFailure
+    ) {
+      if (end.state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
+      if (message.type === MessageType.channelOpenFailure) this.#onFailure(channel, from, payload);
+      else this.#onConfirmation(channel, from, message, payload);
+      return;
+    }
+    if (end.state !== "live") throw new ProtocolError("the channel is not open");
+    if (end.closeReceived) return; // Nothing may follow a CLOSE, and sshd does not mind.
+    if (message.type === MessageType.channelClose) this.#onClose(channel, from);
+    else if (channel.held) this.#hold(channel, message, payload);
+    else this.#onLiveMessage(channel, from, message, payload);
+  }
+
+  #onLiveMessage(channel: Channel, from: Side, message: LiveMessage, payload: Uint8Array): void {
+    switch (message.type) {
+      case MessageType.channelData:
+      case MessageType.channelExtendedData:
+        return this.#onData(channel, from, message, payload);
+      case MessageType.channelWindowAdjust:
+        channel[from].flow.adjust(message.bytesToAdd);
+        return this.#grant(channel, from, channel[from].flow.takeGrant());
+      case MessageType.channelEof:
+        channel[from].eofReceived = true;
+        return this.#forward(channel, from, payload);
+      case MessageType.channelRequest:
+        return this.#onRequest(channel, from, message, payload);
+      case MessageType.channelSuccess:
+      case MessageType.channelFailure:
+        return this.#onReply(channel, from, payload);
+    }
+  }
+
+  #onData(channel: Channel, from: Side, message: ChannelData, payload: Uint8Array): void {
+    const to = opposite(from);
+    const { data } = message;
+    if (channel[from].eofReceived) throw new ProtocolError("data after CHANNEL_EOF");
+    if (data.length > channel[to].maximumPacketSize) {
+      throw new ProtocolError("more data than the maximum packet size");
+    }
+    channel[to].flow.consume(data.length);
+    this.#forward(channel, from, payload);
+    this.#refill(channel, to);
+  }
+
+  #onRequest(channel: Channel, from: Side, message: ChannelRequest, payload: Uint8Array): void {
+    const end = channel[from];
+    if (from === "downstream") {
+      noteRequest(channel, message);
+    } else if (message.requestType === "keepalive@openssh.com" && end.repliesOwed === 0) {
+      // sshd asks one channel for the whole connection: a stalled client must not answer for all.
+      if (message.wantReply && end.listens) {
+        this.#send(channel, from, buildMessage(MessageType.channelFailure, end.channel));
+      }
+      return;
+    }
+    if (message.wantReply) end.repliesOwed++;
+    this.#forward(channel, from, payload);
+  }
+
+  #onReply(channel: Channel, from: Side, payload: Uint8Array): void {
+    const other = channel[opposite(from)];
+    if (other.repliesOwed > 0) other.repliesOwed--;
+    else if (from === "downstream") throw new ProtocolError("a reply to no channel request");
+    this.#forward(channel, from, payload);
+  }
+
+  // Windows
+
+  /** Tells the other end that `end` accepts `bytes` more. */
+  #grant(channel: Channel, side: Side, bytes: number): void {
+    const sender = channel[opposite(side)];
+    if (bytes === 0 || !sender.listens) return;
+    this.#send(
+      channel,
+      opposite(side),
+      buildMessage(MessageType.channelWindowAdjust, sender.channel, bytes),
+    );
+  }
+
+  /** Grants what was withheld from the sender, unless the receiver has enough to take already. */
+  #refill(channel: Channel, side: Side): void {
+    const receiver = side === "upstream" ? this.#upstream : channel.owner;
+    if (receiver === undefined || receiver.backlogBytes > backlogLimitBytes) return;
+    this.#grant(channel, side, channel[side].flow.takeRefill());
+  }
+
+  // Ending
+
+  #onClose(channel: Channel, from: Side): void {
+    const to = opposite(from);
+    channel[from].closeReceived = true;
+    if (channel[to].state === "live") this.#finish(channel, to, "");
+    else this.#finish(channel, from, "");
+    this.#settle(channel);
+  }
+
+  /** The connection of one end is gone. */
+  #leave(channel: Channel, side: Side, reason: string): void {
+    channel[side].state = "done";
+    this.#finish(channel, opposite(side), reason);
+    this.#settle(channel);
+  }
+
+  /** Sends an end what ends the channel there; one that owes an answer is closed once it answers. */
+  #finish(channel: Channel, side: Side, reason: string): void {
+    const end = channel[side];
+    if (end.state === "asking") {
+      const { connectFailed } = ChannelOpenFailureReason;
+      this.#send(channel, side, openFailure(end.channel, connectFailed, reason));
+      end.state = "done";
+    } else if (end.listens) {
+      this.#send(channel, side, buildMessage(MessageType.channelClose, end.channel));
+      end.closeSent = true;
+    }
+  }
+
+  /** Frees the slot once both ends are done. */
+  #settle(channel: Channel): void {
+    for (const end of [channel.downstream, channel.upstream]) {
+      if (end.state === "live" && end.closeSent && end.closeReceived) end.state = "done";
+    }
+    if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
+    if (!this.#channels.delete(channel.slot)) return;
+    this.#freeSlots.push(channel.slot);
+    if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
+    if (this.#channels.size === 0) {
+      this.#onEmpty?.();
+      this.#onEmpty = undefined;
+    }
+  }
+
+  /** Tells the person at a session why it ends, on stderr, if the client still takes it. */
+  #sendNotice(channel: Channel, reason: string): void {
+    const { downstream, upstream } = channel;
+    const text = utf8String(`\r\nsshshim: ${reason}\r\n`);
+    const room = Math.min(downstream.flow.windowBytes, downstream.maximumPacketSize);
+    if (channel.type !== "session" || !downstream.listens || upstream.eofReceived) return;
+    if (text.length > room) return;
+    const { channelExtendedData } = MessageType;
+    this.#send(
+      channel,
+      "downstream",
+      buildMessage(channelExtendedData, downstream.channel, extendedDataStderr, text),
+    );
+  }
+
+  // X11 for several clients: sshd does not say whose display a channel belongs to, its first bytes do
+
+  #holdX11(message: ChannelOpen): void {
+    const channel = this.#add("x11", undefined, { downstream: "done", upstream: "live" });
+    channel.held = { opening: message.data, messages: [] };
+    channel.upstream.announce(message);
+    channel.downstream.flow.adjust(x11WindowBytes);
+    channel.downstream.maximumPacketSize = x11MaximumPacketSize;
+    this.#send(
+      channel,
+      "upstream",
+      buildMessage(
+        MessageType.channelOpenConfirmation,
+        channel.upstream.channel,
+        channel.slot,
+        channel.downstream.flow.takeGrant(),
+        x11MaximumPacketSize,
+      ),
+    );
+  }
+
+  #hold(channel: Channel, message: LiveMessage, payload: Uint8Array): void {
+    const held = channel.held!;
+    if (channel.upstream.closeSent) return;
+    held.messages.push({ message, payload });
+    const heldBytes = held.messages.reduce((sum, it) => sum + it.payload.length, 0);
+    if (channel.owner !== undefined && heldBytes <= 2 * x11WindowBytes) return;
+
+    const data = held.messages.flatMap(({ message }) =>
+      message.type === MessageType.channelData ? [message.data] : []
+    );
+    const cookie = readCookie(concatenate(data));
+    const isHopeless = cookie === null || heldBytes > 2 * x11WindowBytes ||
+      message.type === MessageType.channelEof;
+    if (cookie) this.#handOverX11(channel, cookie);
+    else if (isHopeless) this.#finish(channel, "upstream", "");
+  }
+
+  #handOverX11(channel: Channel, cookie: Uint8Array): void {
+    const session = [...this.#liveSessions()].find(({ x11Cookie }) =>
+      x11Cookie?.length === cookie.length && timingSafeEqual(x11Cookie, cookie)
+    );
+    if (session === undefined) {
+      this.#finish(channel, "upstream", "");
+      return;
+    }
+    channel.owner = session.owner;
+    channel.downstream.state = "awaiting";
+    this.#clients.get(session.owner)?.channels.add(channel);
+    const { flow, maximumPacketSize } = channel.upstream;
+    this.#send(
+      channel,
+      "downstream",
+      buildMessage(
+        MessageType.channelOpen,
+        "x11",
+        channel.slot,
+        flow.takeGrant(),
+        maximumPacketSize,
+        { raw: channel.held!.opening },
+      ),
+    );
+  }
+
+  /** The owner of an x11 channel has answered: it gets what was held. */
+  #releaseHeld(channel: Channel): void {
+    const messages = channel.held?.messages ?? [];
+    channel.held = undefined;
+    const { flow, maximumPacketSize } = channel.downstream;
+    if (flow.windowBytes < x11WindowBytes || maximumPacketSize < x11MaximumPacketSize) {
+      this.#finish(channel, "downstream", "");
+      this.#finish(channel, "upstream", "");
+      return;
+    }
+    for (const { message, payload } of messages) {
+      this.#onLiveMessage(channel, "upstream", message, payload);
+    }
+    this.#grant(channel, "downstream", flow.takeGrant());
+  }
+
+  // The table
+
+  #add(type: string, owner: Peer | undefined, ends: {
+    downstream: EndState;
+    upstream: EndState;
+  }): Channel {
+    const slot = this.#freeSlots.pop() ?? this.#channels.size;
+    const channel = new Channel(slot, type, owner, ends);
+    this.#channels.set(slot, channel);
+    if (owner) this.#clients.get(owner)?.channels.add(channel);
+    return channel;
+  }
+
+  /** Passes a message on to the other end, if that one still listens. */
+  #forward(channel: Channel, from: Side, payload: Uint8Array): void {
+    const other = channel[opposite(from)];
+    if (!other.listens) return;
+    rewriteRecipient(payload, other.channel);
+    this.#send(channel, opposite(from), payload);
+  }
+
+  #send(channel: Channel, to: Side, payload: Uint8Array): void {
+    const peer = to === "upstream" ? this.#upstream : channel.owner;
+    peer?.send(payload);
+  }
+}
+
+function openFailure(recipientChannel: number, reasonCode: number, text: string): Uint8Array {
+  const { channelOpenFailure } = MessageType;
+  return buildMessage(channelOpenFailure, recipientChannel, reasonCode, utf8String(text), "");
+}

@@ -1,0 +1,56 @@
+/**
+ * The ways in which sshshim fails, and the reason codes of RFC 4250.
+ *
+ * A message names the action, the host or file, and what to do next. `main.ts` maps each class to
+ * an exit status; everything else is a bug and exits 1.
+ */
+
+/** Reason codes of SSH_MSG_CHANNEL_OPEN_FAILURE (RFC 4250, section 4.3). */
+export const ChannelOpenFailureReason = {
+  administrativelyProhibited: 1,
+  connectFailed: 2,
+  unknownChannelType: 3,
+  resourceShortage: 4,
+} as const;
+
+/** Reason codes of SSH_MSG_DISCONNECT that sshshim sends (RFC 4250, section 4.2). */
+export const DisconnectReason = {
+  protocolError: 2,
+  hostKeyNotVerifiable: 9,
+  byApplication: 11,
+  tooManyConnections: 12,
+  noMoreAuthMethodsAvailable: 14,
+} as const;
+
+/** The command line cannot be understood; exit status 2. */
+export class UsageError extends Error {
+  override name = "UsageError";
+}
+
+/** The host key of upstream is unknown, changed or revoked; exit status 4. */
+export class HostKeyError extends Error {
+  override name = "HostKeyError";
+}
+
+/** Upstream refused every credential, or a key file cannot be used; exit status 3. */
+export class AuthenticationError extends Error {
+  override name = "AuthenticationError";
+}
+
+/** Upstream cannot be reached, or the connection to it ended; exit status 5. */
+export class UpstreamLostError extends Error {
+  override name = "UpstreamLostError";
+}
+
+/** The local port or the local host key cannot be used; exit status 6. */
+export class EndpointError extends Error {
+  override name = "EndpointError";
+}
+
+/**
+ * A peer broke RFC 4254: a message is malformed, or comes in a state that does not allow it.
+ * Whoever handles the message ends that peer, and no other.
+ */
+export class ProtocolError extends Error {
+  override name = "ProtocolError";
+}

@@ -1,0 +1,86 @@
+/**
+ * Global requests and their replies, which carry no number and are matched by order alone
+ * (RFC 4254, section 4).
+ */
+
+import type { Peer } from "./channel.ts";
+import { ProtocolError } from "./errors.ts";
+import { buildMessage, type GlobalReply, MessageType } from "./wire.ts";
+
+/** How many replies one client may be owed. */
+const maximumRepliesOwed = 1000;
+
+/** The reply to a request that is not granted. */
+export const requestFailure: GlobalReply = {
+  type: MessageType.requestFailure,
+  data: new Uint8Array(),
+};
+
+/** The reply to a request that is granted without further words. */
+export const requestSuccess: GlobalReply = {
+  type: MessageType.requestSuccess,
+  data: new Uint8Array(),
+};
+
+/** The replies owed to one client: they leave in the order of its requests. */
+export class ReplyQueue {
+  readonly #peer: Peer;
+  readonly #owed: { reply: GlobalReply | undefined }[] = [];
+
+  constructor(peer: Peer) {
+    this.#peer = peer;
+  }
+
+  /**
+   * Takes the place of one reply; the returned function fills it, once.
+   *
+   * @throws {ProtocolError} where the client asks on and on without waiting.
+   */
+  reserve(): (reply: GlobalReply) => void {
+    if (this.#owed.length >= maximumRepliesOwed) throw new ProtocolError("too many requests");
+    const place: { reply: GlobalReply | undefined } = { reply: undefined };
+    this.#owed.push(place);
+    return (reply) => {
+      place.reply = reply;
+      this.#sendReady();
+    };
+  }
+
+  #sendReady(): void {
+    for (let first = this.#owed[0]; first?.reply; first = this.#owed[0]) {
+      this.#peer.send(buildMessage(first.reply.type, { raw: first.reply.data }));
+      this.#owed.shift();
+    }
+  }
+}
+
+/** The one queue of requests to upstream: the clients' and our own keepalives. */
+export class RequestQueue {
+  #peer: Peer | undefined;
+  readonly #waiting: ((reply: GlobalReply) => void)[] = [];
+
+  /** Requests go to `peer` from now on. */
+  attach(peer: Peer): void {
+    this.#peer = peer;
+  }
+
+  /** Upstream is gone: every request that waits is answered with a failure. */
+  detach(): void {
+    this.#peer = undefined;
+    for (const onReply of this.#waiting.splice(0)) onReply(requestFailure);
+  }
+
+  /** Sends a request that wants a reply; without upstream the reply is a failure at once. */
+  send(name: string, data: Uint8Array, onReply: (reply: GlobalReply) => void): void {
+    if (this.#peer === undefined) return onReply(requestFailure);
+    this.#waiting.push(onReply);
+    this.#peer.send(buildMessage(MessageType.globalRequest, name, true, { raw: data }));
+  }
+
+  /** @throws {ProtocolError} where nothing was asked. */
+  onReply(reply: GlobalReply): void {
+    const onReply = this.#waiting.shift();
+    if (onReply === undefined) throw new ProtocolError("a reply to no global request");
+    onReply(reply);
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * One connection to the local endpoint, from its first byte to its last.
+ *
+ * Until it is authenticated it is a stranger: it has 20 seconds and 6 attempts, and what it sends
+ * reaches neither upstream nor other clients.
+ */
+
+// @ts-types="@types/ssh2"
+import type ssh2 from "ssh2";
+import type { Admission, Endpoints } from "./access.ts";
+import { DisconnectReason } from "./errors.ts";
+import { logger } from "./log.ts";
+import type { Receiver, Relay } from "./relay.ts";
+import type { ByteSocket } from "./socket.ts";
+import type { Ssh2Transport } from "./transport.ts";
+
+const log = logger("endpoint");
+
+const authenticationTimeoutMs = 20_000;
+const maximumAttempts = 6;
+
+/** Decides whether a connection may use the endpoint. */
+export type Admit = (connection: Endpoints) => Promise<Admission>;
+
+/** What a client's connection is made of. */
+export interface LocalClientOptions {
+  /** Names the client in the log. */
+  id: number;
+  endpoints: Endpoints;
+  relay: Relay;
+  admit: Admit;
+}
+
+/**
+ * - `stranger`: it connected; nothing is known of it;
+ * - `authenticating`: its SSH version came, keys are exchanged, it tries to authenticate;
+ * - `relayed`: it is authenticated, the relay has its messages;
+ * - `gone`: its socket is closed.
+ */
+type State =
+  | { kind: "stranger" }
+  | { kind: "authenticating"; transport: Ssh2Transport; attempts: number }
+  | { kind: "relayed"; transport: Ssh2Transport; receiver: Receiver; username: string }
+  | { kind: "gone" };
+
+/** A client of the endpoint; it closes its socket itself, and the socket's `close` is its end. */
+export class LocalClient {
+  readonly #socket: ByteSocket;
+  readonly #options: LocalClientOptions;
+  readonly #timer: ReturnType<typeof setTimeout>;
+  #state: State = { kind: "stranger" };
+
+  constructor(socket: ByteSocket, options: LocalClientOptions) {
+    this.#socket = socket;
+    this.#options = options;
+    this.#timer = setTimeout(() => this.#onTimeout(), authenticationTimeoutMs);
+    socket.once("close", () => this.#onClose());
+  }
+
+  /** Whether it has not authenticated. */
+  get isStranger(): boolean {
+    return this.#state.kind === "stranger" || this.#state.kind === "authenticating";
+  }
+
+  /** Its identification line has come. */
+  onIdentified(connection: ssh2.Connection, transport: Ssh2Transport): void {
+    this.#state = { kind: "authenticating", transport, attempts: 0 };
+    connection.on("error", (error: Error) => {
+      log.debug("client {id}: {error}", { id: this.#options.id, error });
+      this.#socket.end();
+    });
+    connection.on("authentication", (context) => void this.#onAttempt(context));
+  }
+
+  /** Ends the connection, with a word to the client if it understands SSH. May be called twice. */
+  end(description: string): void {
+    if (this.#state.kind === "authenticating" || this.#state.kind === "relayed") {
+      this.#state.transport.disconnect(DisconnectReason.byApplication, description);
+    } else {
+      this.#socket.destroy();
+    }
+  }
+
+  async #onAttempt(context: ssh2.AuthContext): Promise<void> {
+    const { id, endpoints, admit } = this.#options;
+    const admission = await admit(endpoints);
+    const state = this.#state;
+    if (state.kind !== "authenticating") return;
+    if (admission.admitted) {
+      this.#onAdmitted(context, state.transport);
+      return;
+    }
+    if (state.attempts++ === 0) {
+      log.warn("client {id} from port {port} was refused: {reason}", {
+        id,
+        port: endpoints.remotePort,
+        reason: admission.reason,
+      });
+    }
+    if (state.attempts < maximumAttempts) context.reject([]);
+    else {
+      const { noMoreAuthMethodsAvailable } = DisconnectReason;
+      state.transport.disconnect(noMoreAuthMethodsAvailable, "Too many authentication failures");
+    }
+  }
+
+  #onAdmitted(context: ssh2.AuthContext, transport: Ssh2Transport): void {
+    const asksAboutKey = context.method === "publickey" && context.signature === undefined;
+    if (!asksAboutKey) this.#onAuthenticated(context.username, transport);
+    context.accept();
+  }
+
+  #onAuthenticated(username: string, transport: Ssh2Transport): void {
+    const { id, endpoints, relay } = this.#options;
+    clearTimeout(this.#timer);
+    const receiver = relay.addClient(transport);
+    this.#state = { kind: "relayed", transport, receiver, username };
+    transport.start({
+      onPayload: receiver.receive,
+      onDrain: receiver.drained,
+      onDisconnect: (description) => {
+        log.info("client {id} is disconnected: {description}", { id, description });
+      },
+    });
+    log.info("client {id} connected from port {port} as {username}", {
+      id,
+      port: endpoints.remotePort,
+      username,
+    });
+  }
+
+  #onTimeout(): void {
+    log.info("client {id} from port {port} did not authenticate in time", {
+      id: this.#options.id,
+      port: this.#options.endpoints.remotePort,
+    });
+    this.#socket.destroy();
+  }
+
+  #onClose(): void {
+    clearTimeout(this.#timer);
+    const { id } = this.#options;
+    if (this.#state.kind === "relayed") {
+      this.#state.receiver.leave();
+      log.info("client {id} left", { id });
+    } else {
+      log.debug("client {id} left without authenticating", { id });
+    }
+    this.#state = { kind: "gone" };
+  }
+}

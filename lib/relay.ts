@@ -1,0 +1,203 @@
+/**
+ * The relay: hands each message to the table that it concerns, and is the one place where a peer
+ * that breaks the protocol is ended, alone.
+ *
+ * It knows no socket, timer or console; `server.ts` and `upstream.ts` give it their transports.
+ */
+
+import type { Peer } from "./channel.ts";
+import { type ChannelLimits, Channels } from "./channels.ts";
+import { DisconnectReason, ProtocolError } from "./errors.ts";
+import { Forwards, isForwardRequest } from "./forwards.ts";
+import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
+import {
+  buildMessage,
+  type ConnectionMessage,
+  type GlobalReply,
+  type GlobalRequest,
+  MessageType,
+  parseMessage,
+} from "./wire.ts";
+
+/** An authenticated SSH connection. */
+export interface Transport extends Peer {
+  /** Answers the message being received with SSH_MSG_UNIMPLEMENTED (RFC 4253, section 11.4). */
+  sendUnimplemented(): void;
+  /** Ends the connection with SSH_MSG_DISCONNECT. May be called twice. */
+  disconnect(reasonCode: number, description: string): void;
+  /** Stops reading from the peer, until `resume`. */
+  pause(): void;
+  resume(): void;
+}
+
+/** What the relay wants of a connection's owner: its messages, and its end. */
+export interface Receiver {
+  /** Takes one message of type 80 or above; its bytes are rewritten. */
+  receive(payload: Uint8Array): void;
+  /** Less is waiting for the peer than before. */
+  drained(): void;
+  /** The connection is gone. May be called twice. */
+  leave(): void;
+}
+
+const defaultLimits: ChannelLimits = { channels: 1000, pendingOpens: 256 };
+
+/**
+ * Windows bound the data that can be under way, but nothing bounds requests: while this much waits
+ * for a client, or for upstream, no more is read from the client that sends. In bytes.
+ */
+const clientBacklogBytes = 8 * 1024 * 1024;
+const upstreamBacklogBytes = 32 * 1024 * 1024;
+
+/** Everything between the local clients and the one connection upstream. */
+export class Relay {
+  readonly #requests = new RequestQueue();
+  readonly #forwards = new Forwards<Peer>(this.#requests);
+  readonly #channels: Channels;
+  readonly #paused = new Set<Transport>();
+  #upstream: Transport | undefined;
+
+  constructor(limits: Partial<ChannelLimits> = {}) {
+    this.#channels = new Channels(this.#forwards, { ...defaultLimits, ...limits });
+  }
+
+  /** How many channels are not closed in both directions. */
+  get channelCount(): number {
+    return this.#channels.size;
+  }
+
+  /** How many remote forwards there are. */
+  get forwardCount(): number {
+    return this.#forwards.size;
+  }
+
+  /** Upstream is authenticated; give the returned receiver what it sends. */
+  attachUpstream(upstream: Transport): Pick<Receiver, "receive" | "drained"> {
+    this.#upstream = upstream;
+    this.#requests.attach(upstream);
+    this.#channels.attachUpstream(upstream);
+    return {
+      receive: (payload) => guard(upstream, () => this.#onUpstreamMessage(upstream, payload)),
+      drained: () => this.#resumePaused(),
+    };
+  }
+
+  /** Upstream is gone; `reason` is one line for the people at the sessions. */
+  detachUpstream(reason: string): void {
+    this.#upstream = undefined;
+    this.#resumePaused();
+    this.#requests.detach();
+    this.#forwards.onUpstreamLost();
+    this.#channels.detachUpstream(reason);
+  }
+
+  /** Asks upstream for a sign of life; `onReply` is called when it comes, or upstream is lost. */
+  sendKeepalive(onReply: () => void): void {
+    this.#requests.send("keepalive@openssh.com", new Uint8Array(), onReply);
+  }
+
+  /** A client is authenticated; give the returned receiver what it sends. */
+  addClient(client: Transport): Receiver {
+    this.#channels.addClient(client);
+    const replies = new ReplyQueue(client);
+    const leave = () => {
+      this.#paused.delete(client);
+      this.#forwards.onLeave(client);
+      this.#channels.removeClient(client);
+    };
+    return {
+      receive: (payload) => {
+        const isFine = guard(client, () => this.#onDownstreamMessage(client, payload, replies));
+        if (!isFine) leave();
+        else if (this.#isCongested(client)) this.#pause(client);
+      },
+      drained: () => {
+        this.#channels.onDownstreamDrain(client);
+        this.#resumePaused();
+      },
+      leave,
+    };
+  }
+
+  /** Ends every channel with a line to the person at each session; resolves when all are closed. */
+  async closeAll(reason: string): Promise<void> {
+    this.#channels.closeAll(reason);
+    await this.#channels.whenEmpty();
+  }
+
+  #isCongested(client: Transport): boolean {
+    return client.backlogBytes > clientBacklogBytes ||
+      (this.#upstream?.backlogBytes ?? 0) > upstreamBacklogBytes;
+  }
+
+  #pause(client: Transport): void {
+    this.#paused.add(client);
+    client.pause();
+  }
+
+  #resumePaused(): void {
+    for (const client of this.#paused) {
+      if (this.#isCongested(client)) continue;
+      this.#paused.delete(client);
+      client.resume();
+    }
+  }
+
+  #onDownstreamMessage(client: Transport, payload: Uint8Array, replies: ReplyQueue): void {
+    const message = parseMessage(payload);
+    switch (message?.type) {
+      case undefined:
+        return client.sendUnimplemented();
+      case MessageType.globalRequest:
+        return this.#onDownstreamRequest(client, message, replies);
+      case MessageType.requestSuccess:
+      case MessageType.requestFailure:
+        throw new ProtocolError("a reply to no global request");
+      default:
+        return this.#channels.onDownstreamMessage(client, message!, payload);
+    }
+  }
+
+  #onDownstreamRequest(client: Peer, request: GlobalRequest, replies: ReplyQueue): void {
+    const onReply: (reply: GlobalReply) => void = request.wantReply ? replies.reserve() : () => {};
+    if (isForwardRequest(request.name)) {
+      this.#forwards.onRequest(client, request, onReply);
+    } else if (request.name === "no-more-sessions@openssh.com") {
+      this.#channels.refuseSessions(client);
+      onReply(requestSuccess);
+    } else {
+      // Keepalives among them: the client asks whether its own connection lives.
+      onReply(requestFailure);
+    }
+  }
+
+  #onUpstreamMessage(upstream: Transport, payload: Uint8Array): void {
+    if (upstream !== this.#upstream) return;
+    const message: ConnectionMessage | undefined = parseMessage(payload);
+    switch (message?.type) {
+      case undefined:
+        return upstream.sendUnimplemented();
+      case MessageType.globalRequest:
+        // hostkeys-00@openssh.com among them: it is about the remote host's name, not ours.
+        if (message.wantReply) upstream.send(buildMessage(MessageType.requestFailure));
+        return;
+      case MessageType.requestSuccess:
+      case MessageType.requestFailure:
+        return this.#requests.onReply(message);
+      default:
+        return this.#channels.onUpstreamMessage(message!, payload);
+    }
+  }
+}
+
+/** Runs `handle`; whatever it throws ends `transport` and nothing else. */
+function guard(transport: Transport, handle: () => void): boolean {
+  try {
+    handle();
+    return true;
+  } catch (error) {
+    const description = error instanceof ProtocolError ? error.message : `internal error: ${error}`;
+    transport.disconnect(DisconnectReason.protocolError, description);
+    return false;
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * The local endpoint: an SSH server on loopback that accepts this user's clients and hands each to
+ * the relay.
+ */
+
+// @ts-types="@types/ssh2"
+import ssh2 from "ssh2";
+import { EndpointError } from "./errors.ts";
+import type { LocalHostKey } from "./host_key.ts";
+import { type Admit, LocalClient } from "./local_client.ts";
+import { logger } from "./log.ts";
+import type { Relay } from "./relay.ts";
+import { ByteSocket } from "./socket.ts";
+import { identification, offeredAlgorithms, Ssh2Transport } from "./transport.ts";
+
+const log = logger("endpoint");
+
+/** The endpoint listens nowhere else: whoever is let in uses the remote account. */
+const hostname = "127.0.0.1";
+
+/** How many connections may be unauthenticated at a time. */
+const maximumStrangers = 32;
+
+/** How long the listener rests when the system has no more file descriptors, in milliseconds. */
+const acceptRetryMs = 100;
+
+// ssh2's server sends keepalives of its own, whose replies it would miss; 0 turns them off.
+(ssh2.Server as unknown as { KEEPALIVE_CLIENT_INTERVAL: number }).KEEPALIVE_CLIENT_INTERVAL = 0;
+
+/** What the endpoint is made of. */
+export interface EndpointOptions {
+  /** 0 takes a free port. */
+  port: number;
+  hostKey: LocalHostKey;
+  relay: Relay;
+  /** Decides who may use the endpoint; asked at each attempt to authenticate. */
+  admit: Admit;
+}
+
+/** The listening endpoint. Clients are taken from `serve` on; `close` ends all of them. */
+export class Endpoint {
+  readonly #listener: Deno.TcpListener;
+  readonly #options: EndpointOptions;
+  readonly #server: ssh2.Server;
+  readonly #clients = new Map<ByteSocket, LocalClient>();
+  #lastClientId = 0;
+  #isListening = true;
+  #onClientGone: (() => void) | undefined;
+
+  /** @throws {EndpointError} where the port or the host key cannot be used. */
+  constructor(options: EndpointOptions) {
+    this.#options = options;
+    this.#server = createServer(options.hostKey);
+    this.#server.on("connection", (connection) => {
+      const transport = new Ssh2Transport(connection);
+      this.#clients.get(transport.socket)?.onIdentified(connection, transport);
+    });
+    this.#listener = bind(options.port);
+  }
+
+  /** The address that clients connect to. */
+  get address(): { hostname: string; port: number } {
+    return { hostname, port: this.#listener.addr.port };
+  }
+
+  /** Accepts connections until `stopListening`. */
+  async serve(): Promise<void> {
+    while (this.#isListening) {
+      try {
+        this.#onAccept(await this.#listener.accept());
+      } catch (error) {
+        if (!this.#isListening) return;
+        log.warn("cannot accept a connection, trying again: {error}", { error });
+        await new Promise((resolve) => setTimeout(resolve, acceptRetryMs));
+      }
+    }
+  }
+
+  /** Takes no more connections. May be called twice. */
+  stopListening(): void {
+    if (!this.#isListening) return;
+    this.#isListening = false;
+    this.#listener.close();
+  }
+
+  /** Stops listening and ends every client; resolves when their connections are closed. */
+  async close(description: string): Promise<void> {
+    this.stopListening();
+    for (const client of this.#clients.values()) client.end(description);
+    while (this.#clients.size > 0) {
+      await new Promise<void>((resolve) => this.#onClientGone = resolve);
+    }
+  }
+
+  #onAccept(connection: Deno.TcpConn): void {
+    const remote = connection.remoteAddr;
+    const strangers = [...this.#clients.values()].filter((client) => client.isStranger);
+    if (strangers.length >= maximumStrangers) {
+      log.warn("turned away a connection from port {port}: {count} others are not authenticated", {
+        port: remote.port,
+        count: strangers.length,
+      });
+      connection.close();
+      return;
+    }
+    connection.setNoDelay(true);
+    const socket = new ByteSocket(connection, { role: "server", remote });
+    const client = new LocalClient(socket, {
+      id: ++this.#lastClientId,
+      endpoints: {
+        remoteHost: remote.hostname,
+        remotePort: remote.port,
+        localHost: hostname,
+        localPort: this.#listener.addr.port,
+      },
+      relay: this.#options.relay,
+      admit: this.#options.admit,
+    });
+    this.#clients.set(socket, client);
+    socket.once("close", () => {
+      this.#clients.delete(socket);
+      this.#onClientGone?.();
+    });
+    this.#server.injectSocket(socket as never);
+  }
+}
+
+function createServer(hostKey: LocalHostKey): ssh2.Server {
+  try {
+    return new ssh2.Server({
+      hostKeys: [hostKey.privateKey],
+      ident: identification,
+      algorithms: offeredAlgorithms("server"),
+    });
+  } catch (cause) {
+    const where = hostKey.file ? ` ${hostKey.file}` : "";
+    throw new EndpointError(
+      `The local host key${where} cannot be used: ${(cause as Error).message}. ` +
+        `Name another one with --local-ed25519-key FILE.`,
+      { cause },
+    );
+  }
+}
+
+function bind(port: number): Deno.TcpListener {
+  try {
+    return Deno.listen({ hostname, port });
+  } catch (cause) {
+    const reason = cause instanceof Deno.errors.AddrInUse
+      ? "another program listens there"
+      : cause instanceof Deno.errors.PermissionDenied
+      ? "ports below 1024 need privileges"
+      : (cause as Error).message;
+    throw new EndpointError(
+      `Cannot listen on ${hostname}:${port}: ${reason}. ` +
+        `Choose another port with --local-port PORT; 0 takes a free one.`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * A byte stream as ssh2 wants it, over a connection as Deno gives it.
+ *
+ * ssh2 writes a packet in several pieces and takes what it reads in small portions. This socket
+ * joins everything written in one turn of the event loop into one write, reads into large buffers,
+ * and hands over the identification line in one piece, which ssh2 needs (RFC 4253, section 4.2).
+ */
+
+import { Buffer } from "node:buffer";
+import { EventEmitter } from "node:events";
+import { IdentificationCollector } from "./identification.ts";
+
+/** What the socket needs of a connection; `Deno.Conn` has it. */
+export interface ByteConnection {
+  read(buffer: Uint8Array): Promise<number | null>;
+  write(data: Uint8Array): Promise<number>;
+  close(): void;
+}
+
+/** A buffer is read into until less than this is left of it, in bytes. */
+const smallestReadBytes = 16 * 1024;
+const largestBufferBytes = 256 * 1024;
+/** Queued pieces are joined up to this size, in bytes. */
+const largestWriteBytes = 256 * 1024;
+/** How long what is queued may take to leave once the socket is to close, in milliseconds. */
+const lingerMs = 2000;
+/** `drain` is emitted once the backlog, having been over the first, is under the second; bytes. */
+const highBacklogBytes = 1024 * 1024;
+const lowBacklogBytes = 512 * 1024;
+
+/**
+ * Emits `data` (Buffer), `end`, `error` (with a Node error code), `drain`, and `close` exactly once.
+ * ssh2 reads `writable`, `_readableState.ended` and the `remote…` fields.
+ */
+export class ByteSocket extends EventEmitter {
+  readonly remoteAddress: string | undefined;
+  readonly remotePort: number | undefined;
+  readonly remoteFamily: string | undefined;
+  readonly connecting = false;
+  writable = true;
+  readonly _readableState = { ended: false };
+
+  readonly #connection: ByteConnection;
+  readonly #identification: IdentificationCollector;
+  #isPaused = true;
+  #resume: (() => void) | undefined;
+  #isReading = false;
+  #isClosed = false;
+  #queue: Uint8Array[] = [];
+  #backlogBytes = 0;
+  #isFlushing = false;
+  #owesDrain = false;
+  #closesWhenFlushed = false;
+  #lingerTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    connection: ByteConnection,
+    options: { role: "server" | "client"; remote?: { hostname: string; port: number } },
+  ) {
+    super();
+    this.#connection = connection;
+    this.#identification = new IdentificationCollector(options.role);
+    this.remoteAddress = options.remote?.hostname;
+    this.remotePort = options.remote?.port;
+    this.remoteFamily = options.remote?.hostname.includes(":") ? "IPv6" : "IPv4";
+  }
+
+  /** Bytes written here and not taken by the kernel yet. */
+  get backlogBytes(): number {
+    return this.#backlogBytes;
+  }
+
+  /** Stops `data` events after the one under way, until `resume`. */
+  pause(): this {
+    this.#isPaused = true;
+    return this;
+  }
+
+  resume(): this {
+    this.#isPaused = false;
+    this.#resume?.();
+    if (!this.#isReading) {
+      this.#isReading = true;
+      void this.#read();
+    }
+    return this;
+  }
+
+  /** Queues bytes, which must not be changed afterwards. */
+  write(data: Uint8Array | string): boolean {
+    if (this.#isClosed || !this.writable) return false;
+    const bytes = typeof data === "string" ? Buffer.from(data, "latin1") : data;
+    this.#queue.push(bytes);
+    this.#backlogBytes += bytes.length;
+    if (this.#backlogBytes > highBacklogBytes) this.#owesDrain = true;
+    if (!this.#isFlushing) {
+      this.#isFlushing = true;
+      queueMicrotask(() => void this.#flush());
+    }
+    return true;
+  }
+
+  /** Nothing more is written or read: closes once what is queued has left, or cannot leave. */
+  end(): this {
+    if (this.#isClosed || this.#closesWhenFlushed) return this;
+    this.writable = false;
+    this.#closesWhenFlushed = true;
+    if (this.#isFlushing) this.#lingerTimer = setTimeout(() => this.destroy(), lingerMs);
+    else this.destroy();
+    return this;
+  }
+
+  /** Closes at once. May be called twice. */
+  destroy(): this {
+    if (this.#isClosed) return this;
+    this.#isClosed = true;
+    this.writable = false;
+    clearTimeout(this.#lingerTimer);
+    this.#queue = [];
+    this.#backlogBytes = 0;
+    this.#resume?.();
+    this.#connection.close();
+    queueMicrotask(() => this.emit("close"));
+    return this;
+  }
+
+  async #read(): Promise<void> {
+    let buffer = new Uint8Array(smallestReadBytes);
+    let used = 0;
+    try {
+      while (!this.#isClosed) {
+        if (buffer.length - used < smallestReadBytes) {
+          // What was read before may still be in use: a buffer is never filled twice.
+          buffer = new Uint8Array(Math.min(buffer.length * 2, largestBufferBytes));
+          used = 0;
+        }
+        const count = await this.#connection.read(buffer.subarray(used));
+        while (this.#isPaused && !this.#isClosed) {
+          await new Promise<void>((resolve) => this.#resume = resolve);
+        }
+        if (this.#isClosed) return;
+        if (count === null) return this.#onEnd();
+        this.#onData(buffer.subarray(used, used + count));
+        used += count;
+      }
+    } catch (error) {
+      this.#onError(error);
+    }
+  }
+
+  #onData(bytes: Uint8Array): void {
+    if (this.#closesWhenFlushed) return;
+    const ready = this.#identification.isComplete ? bytes : this.#identification.push(bytes);
+    if (ready === undefined) return;
+    this.emit("data", Buffer.from(ready.buffer, ready.byteOffset, ready.byteLength));
+  }
+
+  #onEnd(): void {
+    this._readableState.ended = true;
+    this.emit("end");
+    this.end();
+  }
+
+  async #flush(): Promise<void> {
+    try {
+      while (this.#queue.length > 0) {
+        const data = this.#takeQueued();
+        for (let sent = 0; sent < data.length;) {
+          const count = await this.#connection.write(data.subarray(sent));
+          if (this.#isClosed) return;
+          sent += count;
+          this.#backlogBytes -= count;
+        }
+        if (this.#owesDrain && this.#backlogBytes < lowBacklogBytes) {
+          this.#owesDrain = false;
+          this.emit("drain");
+        }
+      }
+    } catch (error) {
+      this.#onError(error);
+    }
+    this.#isFlushing = false;
+    if (this.#closesWhenFlushed) this.destroy();
+  }
+
+  /** The next pieces of the queue, joined. */
+  #takeQueued(): Uint8Array {
+    let size = 0;
+    let count = 0;
+    while (count < this.#queue.length && (count === 0 || size < largestWriteBytes)) {
+      size += this.#queue[count++]!.length;
+    }
+    if (count === 1) return this.#queue.shift()!;
+    const pieces = this.#queue.slice(0, count);
+    this.#queue = this.#queue.slice(count);
+    return Buffer.concat(pieces, size);
+  }
+
+  #onError(error: unknown): void {
+    if (this.#isClosed) return;
+    this._readableState.ended = true;
+    this.emit("error", asNodeError(error));
+    this.destroy();
+  }
+}
+
+/** ssh2 and its users tell network errors apart by Node's codes. */
+function asNodeError(error: unknown): Error & { code?: string } {
+  const codes: [new (...args: never[]) => Error, string][] = [
+    [Deno.errors.ConnectionReset, "ECONNRESET"],
+    [Deno.errors.ConnectionAborted, "ECONNABORTED"],
+    [Deno.errors.BrokenPipe, "EPIPE"],
+    [Deno.errors.TimedOut, "ETIMEDOUT"],
+  ];
+  const result: Error & { code?: string } = error instanceof Error
+    ? error
+    : new Error(String(error));
+  const code = codes.find(([type]) => error instanceof type)?.[1];
+  if (code !== undefined && result.code === undefined) result.code = code;
+  return result;
+}

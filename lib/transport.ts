@@ -1,0 +1,218 @@
+/**
+ * Raw payloads in and out of an ssh2 connection.
+ *
+ * This is the only file that knows ssh2's private fields; they were read in version 1.17.0, which
+ * is why that version is pinned. ssh2 does key exchange, encryption and authentication; the
+ * messages of the connection protocol (80 and above) never reach its handlers.
+ */
+
+// @ts-types="@types/ssh2"
+import ssh2 from "ssh2";
+import constants from "ssh2/lib/protocol/constants.js";
+import protocolUtils from "ssh2/lib/protocol/utils.js";
+import { DisconnectReason } from "./errors.ts";
+import type { Transport } from "./relay.ts";
+import type { ByteSocket } from "./socket.ts";
+import { buildMessage } from "./wire.ts";
+
+/** The part of ssh2's `Protocol` that is used here. */
+interface Ssh2Protocol {
+  _onPayload(payload: Uint8Array): unknown;
+  _onPacket(): void;
+  _kexinit: unknown;
+  _decipher: { inSeqno: number } | undefined;
+  _packetRW: {
+    write: {
+      allocStart: number;
+      allocStartKEX: number;
+      alloc(payloadLength: number, force?: boolean): Uint8Array;
+      finalize(packet: Uint8Array, force?: boolean): Uint8Array;
+    };
+  };
+  rekey(): void;
+}
+
+/** An ssh2 connection of either role. */
+type Ssh2Connection = ssh2.Client | ssh2.Connection;
+
+const { sendPacket } = protocolUtils as {
+  sendPacket(protocol: Ssh2Protocol, packet: Uint8Array, bypass?: boolean): boolean;
+};
+
+/**
+ * The software version of our identification line, on both sides (RFC 4253, section 4.2). OpenSSH
+ * sends `eow@openssh.com` only to a peer that begins with its own name; without it
+ * `ssh host yes | head -1` never ends.
+ */
+export const identification = "OpenSSH_sshshim_0.1";
+
+/** Messages of the connection protocol begin here (RFC 4250, section 4.1.1). */
+const firstConnectionMessage = 80;
+const disconnectMessage = 1;
+const unimplementedMessage = 3;
+
+/** ssh2 never begins a key exchange itself; RFC 4253, section 9, advises these limits. */
+const rekeyAfterBytes = 2 ** 30;
+const rekeyAfterMs = 60 * 60 * 1000;
+
+/** What the owner of a connection does with it once it is authenticated. */
+export interface TransportHandlers {
+  onPayload(payload: Uint8Array): void;
+  onDrain(): void;
+  /** We ended the connection, and why. */
+  onDisconnect(description: string): void;
+}
+
+/** An ssh2 connection as the relay sees it. */
+export class Ssh2Transport implements Transport {
+  readonly #protocol: Ssh2Protocol;
+  /** The socket that was given to ssh2. */
+  readonly socket: ByteSocket;
+  #handlers: TransportHandlers | undefined;
+  #bytesSinceRekey = 0;
+  #rekeyTimer: ReturnType<typeof setTimeout> | undefined;
+  #isEnded = false;
+
+  /**
+   * Must be called before the first key exchange ends: after `connect()`, or in the server's
+   * `connection` event. Later ssh2 has captured its own handler.
+   */
+  constructor(connection: Ssh2Connection) {
+    const { _protocol: protocol, _sock: socket } = connection as unknown as {
+      _protocol: Ssh2Protocol;
+      _sock: ByteSocket;
+    };
+    assertKnownProtocol(protocol);
+    this.#protocol = protocol;
+    this.socket = socket;
+    const onPayload = protocol._onPayload;
+    protocol._onPayload = (payload) => {
+      if (this.#isEnded) return;
+      if (payload.length === 0 || payload[0]! < firstConnectionMessage) return onPayload(payload);
+      protocol._onPacket();
+      this.#countBytes(payload.length);
+      if (this.#handlers) this.#handlers.onPayload(payload);
+      else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
+    };
+    (connection as ssh2.Client).on("handshake", () => this.#onKeysExchanged());
+    socket.on("drain", () => this.#handlers?.onDrain());
+    socket.once("close", () => this.#end());
+  }
+
+  /** Takes the connection protocol over; called when authentication is done, in the same turn. */
+  start(handlers: TransportHandlers): void {
+    this.#handlers = handlers;
+  }
+
+  get backlogBytes(): number {
+    return this.socket.backlogBytes;
+  }
+
+  send(payload: Uint8Array): void {
+    if (this.#isEnded) return;
+    // ssh2 swaps these objects at each key exchange, and queues packets during one.
+    const { write } = this.#protocol._packetRW;
+    const packet = write.alloc(payload.length);
+    packet.set(payload, write.allocStart);
+    sendPacket(this.#protocol, write.finalize(packet));
+    this.#countBytes(payload.length);
+  }
+
+  sendUnimplemented(): void {
+    const sequenceNumber = ((this.#protocol._decipher?.inSeqno ?? 0) - 1) >>> 0;
+    this.send(buildMessage(unimplementedMessage, sequenceNumber));
+  }
+
+  disconnect(reasonCode: number, description: string): void {
+    if (this.#isEnded) return;
+    this.#end();
+    const payload = buildMessage(disconnectMessage, reasonCode, description, "");
+    const { write } = this.#protocol._packetRW;
+    const packet = write.alloc(payload.length, true);
+    packet.set(payload, write.allocStartKEX);
+    sendPacket(this.#protocol, write.finalize(packet, true), true);
+    this.socket.end();
+    this.#handlers?.onDisconnect(description);
+  }
+
+  pause(): void {
+    this.socket.pause();
+  }
+
+  resume(): void {
+    this.socket.resume();
+  }
+
+  #onKeysExchanged(): void {
+    this.#bytesSinceRekey = 0;
+    clearTimeout(this.#rekeyTimer);
+    if (this.#isEnded) return;
+    this.#rekeyTimer = setTimeout(() => this.#protocol.rekey(), rekeyAfterMs);
+  }
+
+  #countBytes(bytes: number): void {
+    this.#bytesSinceRekey += bytes;
+    if (this.#bytesSinceRekey < rekeyAfterBytes || this.#protocol._kexinit !== undefined) return;
+    this.#bytesSinceRekey = 0;
+    this.#protocol.rekey();
+  }
+
+  #end(): void {
+    this.#isEnded = true;
+    clearTimeout(this.#rekeyTimer);
+  }
+}
+
+/** Fails early and clearly where another ssh2 than the pinned one is loaded. */
+function assertKnownProtocol(protocol: Ssh2Protocol | undefined): void {
+  const write = protocol?._packetRW?.write;
+  const isKnown = typeof protocol?._onPayload === "function" &&
+    typeof protocol._onPacket === "function" &&
+    typeof protocol.rekey === "function" &&
+    typeof write?.alloc === "function" &&
+    typeof write.finalize === "function" &&
+    typeof write.allocStart === "number" &&
+    typeof sendPacket === "function";
+  if (!isKnown) {
+    throw new Error("this ssh2 is not version 1.17.0, the one that sshshim is built on");
+  }
+}
+
+/** What we offer in a key exchange, best first, as far as this runtime has it. */
+export function offeredAlgorithms(role: "client" | "server"): ssh2.Algorithms {
+  const { SUPPORTED_CIPHER, SUPPORTED_KEX, SUPPORTED_MAC } = constants as {
+    SUPPORTED_CIPHER: string[];
+    SUPPORTED_KEX: string[];
+    SUPPORTED_MAC: string[];
+  };
+  const kex = [
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    // As a server, Deno would accept the public values 0 and 1.
+    ...(role === "client"
+      ? ["diffie-hellman-group16-sha512", "diffie-hellman-group14-sha256"]
+      : []),
+  ];
+  const cipher = [
+    "chacha20-poly1305@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+  ];
+  const hmac = [
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+  ];
+  return {
+    kex: kex.filter((name) => SUPPORTED_KEX.includes(name)) as ssh2.KexAlgorithm[],
+    cipher: cipher.filter((name) => SUPPORTED_CIPHER.includes(name)) as ssh2.CipherAlgorithm[],
+    hmac: hmac.filter((name) => SUPPORTED_MAC.includes(name)) as ssh2.MacAlgorithm[],
+    compress: ["none"],
+  };
+}

@@ -1,0 +1,411 @@
+/**
+ * The messages of the SSH connection protocol (RFC 4254) as bytes.
+ *
+ * Every message is parsed to its end before it is relayed: a server answers a truncated or overlong
+ * message by dropping the whole connection, which here belongs to everybody. A `string` of the RFC
+ * is kept as a byte string (one character per byte), so that no name or path is changed by decoding.
+ */
+
+import { ProtocolError } from "./errors.ts";
+
+/** Message numbers (RFC 4250, section 4.1.2). */
+export const MessageType = {
+  globalRequest: 80,
+  requestSuccess: 81,
+  requestFailure: 82,
+  channelOpen: 90,
+  channelOpenConfirmation: 91,
+  channelOpenFailure: 92,
+  channelWindowAdjust: 93,
+  channelData: 94,
+  channelExtendedData: 95,
+  channelEof: 96,
+  channelClose: 97,
+  channelRequest: 98,
+  channelSuccess: 99,
+  channelFailure: 100,
+} as const;
+
+/** SSH_EXTENDED_DATA_STDERR (RFC 4254, section 5.2). */
+export const extendedDataStderr = 1;
+
+/** SSH_MSG_GLOBAL_REQUEST; `data` is what follows want_reply. */
+export interface GlobalRequest {
+  type: typeof MessageType.globalRequest;
+  name: string;
+  wantReply: boolean;
+  data: Uint8Array;
+}
+
+/** SSH_MSG_CHANNEL_OPEN; `data` is what follows the maximum packet size. */
+export interface ChannelOpen {
+  type: typeof MessageType.channelOpen;
+  channelType: string;
+  senderChannel: number;
+  initialWindowSize: number;
+  maximumPacketSize: number;
+  data: Uint8Array;
+}
+
+/** SSH_MSG_CHANNEL_OPEN_CONFIRMATION. */
+export interface ChannelOpenConfirmation {
+  type: typeof MessageType.channelOpenConfirmation;
+  recipientChannel: number;
+  senderChannel: number;
+  initialWindowSize: number;
+  maximumPacketSize: number;
+}
+
+/** SSH_MSG_CHANNEL_OPEN_FAILURE. */
+export interface ChannelOpenFailure {
+  type: typeof MessageType.channelOpenFailure;
+  recipientChannel: number;
+  reasonCode: number;
+  description: string;
+}
+
+/** SSH_MSG_CHANNEL_WINDOW_ADJUST. */
+export interface ChannelWindowAdjust {
+  type: typeof MessageType.channelWindowAdjust;
+  recipientChannel: number;
+  bytesToAdd: number;
+}
+
+/** SSH_MSG_CHANNEL_DATA and SSH_MSG_CHANNEL_EXTENDED_DATA. */
+export interface ChannelData {
+  type: typeof MessageType.channelData | typeof MessageType.channelExtendedData;
+  recipientChannel: number;
+  data: Uint8Array;
+}
+
+/** SSH_MSG_CHANNEL_REQUEST; `data` is what follows want_reply. */
+export interface ChannelRequest {
+  type: typeof MessageType.channelRequest;
+  recipientChannel: number;
+  requestType: string;
+  wantReply: boolean;
+  data: Uint8Array;
+}
+
+/** The channel messages that carry a recipient channel and nothing else. */
+export interface ChannelSignal {
+  type:
+    | typeof MessageType.channelEof
+    | typeof MessageType.channelClose
+    | typeof MessageType.channelSuccess
+    | typeof MessageType.channelFailure;
+  recipientChannel: number;
+}
+
+/** A reply to a global request; `data` is empty for a failure. */
+export interface GlobalReply {
+  type: typeof MessageType.requestSuccess | typeof MessageType.requestFailure;
+  data: Uint8Array;
+}
+
+/** Messages that belong to one channel. */
+export type ChannelMessage =
+  | ChannelOpen
+  | ChannelOpenConfirmation
+  | ChannelOpenFailure
+  | ChannelWindowAdjust
+  | ChannelData
+  | ChannelRequest
+  | ChannelSignal;
+
+/** Every message of the connection protocol. */
+export type ConnectionMessage = GlobalRequest | GlobalReply | ChannelMessage;
+
+const encoder = new TextEncoder();
+const utf8 = new TextDecoder();
+
+/**
+ * Reads the data types of RFC 4251, section 5, one after the other.
+ *
+ * Every method throws a ProtocolError where the bytes end too soon.
+ */
+export class Reader {
+  readonly #bytes: Uint8Array;
+  #position: number;
+
+  constructor(bytes: Uint8Array, position = 0) {
+    this.#bytes = bytes;
+    this.#position = position;
+  }
+
+  uint32(): number {
+    const at = this.#advance(4);
+    return readUint32(this.#bytes, at);
+  }
+
+  boolean(): boolean {
+    return this.#bytes[this.#advance(1)] !== 0;
+  }
+
+  /** A `string` of any bytes, as a view. */
+  bytes(): Uint8Array {
+    const length = this.uint32();
+    const at = this.#advance(length);
+    return this.#bytes.subarray(at, at + length);
+  }
+
+  /** A `string` that names something: a byte string without NUL, except that one may end it. */
+  text(): string {
+    const text = byteString(this.bytes());
+    const nul = text.indexOf("\0");
+    if (nul === -1) return text;
+    if (nul < text.length - 1) throw new ProtocolError("a NUL byte within a string");
+    return text.slice(0, nul);
+  }
+
+  /** What has not been read, as a view. */
+  rest(): Uint8Array {
+    return this.#bytes.subarray(this.#advance(this.#bytes.length - this.#position));
+  }
+
+  end(): void {
+    if (this.#position !== this.#bytes.length) throw new ProtocolError("bytes after the end");
+  }
+
+  #advance(length: number): number {
+    const at = this.#position;
+    if (at + length > this.#bytes.length) throw new ProtocolError("the message is truncated");
+    this.#position = at + length;
+    return at;
+  }
+}
+
+/** The fields of a message to build: a number is a uint32, a string or bytes a `string`. */
+export type Field = number | boolean | string | Uint8Array | { raw: Uint8Array };
+
+/** Builds a message; `raw` bytes are appended without a length. */
+export function buildMessage(type: number, ...fields: Field[]): Uint8Array {
+  return concatenate([Uint8Array.of(type), encodeFields(...fields)]);
+}
+
+/** Encodes fields without a message number before them. */
+export function encodeFields(...fields: Field[]): Uint8Array {
+  return concatenate(fields.flatMap(encodeField));
+}
+
+function encodeField(field: Field): Uint8Array[] {
+  if (typeof field === "number") return [uint32Bytes(field)];
+  if (typeof field === "boolean") return [Uint8Array.of(field ? 1 : 0)];
+  if (typeof field === "string") field = bytesOf(field);
+  if ("raw" in field) return [field.raw];
+  return [uint32Bytes(field.length), field];
+}
+
+/** A text for people (UTF-8) as the byte string that messages carry. */
+export function utf8String(text: string): string {
+  return byteString(encoder.encode(text));
+}
+
+/** A byte string as a text for people. */
+export function displayText(text: string): string {
+  return utf8.decode(bytesOf(text));
+}
+
+function byteString(bytes: Uint8Array): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 8192) {
+    text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+  }
+  return text;
+}
+
+function bytesOf(text: string): Uint8Array {
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+/** Joins byte arrays into one. */
+export function concatenate(parts: readonly Uint8Array[]): Uint8Array {
+  const joined = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    joined.set(part, at);
+    at += part.length;
+  }
+  return joined;
+}
+
+function uint32Bytes(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  writeUint32(bytes, 0, value);
+  return bytes;
+}
+
+function readUint32(bytes: Uint8Array, at: number): number {
+  return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>>
+    0;
+}
+
+function writeUint32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
+}
+
+/** What a known name carries: text, string of bytes, uint32, boolean. */
+type Format = readonly ("text" | "bytes" | "uint32" | "boolean")[];
+
+const globalRequestFormats: Record<string, Format> = {
+  "tcpip-forward": ["text", "uint32"],
+  "cancel-tcpip-forward": ["text", "uint32"],
+  "streamlocal-forward@openssh.com": ["text"],
+  "cancel-streamlocal-forward@openssh.com": ["text"],
+  "no-more-sessions@openssh.com": [],
+};
+
+const channelOpenFormats: Record<string, Format> = {
+  "session": [],
+  "x11": ["text", "uint32"],
+  "direct-tcpip": ["text", "uint32", "text", "uint32"],
+  "forwarded-tcpip": ["text", "uint32", "text", "uint32"],
+  "direct-streamlocal@openssh.com": ["text", "text", "uint32"],
+  "forwarded-streamlocal@openssh.com": ["text", "text"],
+  "auth-agent@openssh.com": [],
+  "tun@openssh.com": ["uint32", "uint32"],
+};
+
+const channelRequestFormats: Record<string, Format> = {
+  "pty-req": ["text", "uint32", "uint32", "uint32", "uint32", "bytes"],
+  "x11-req": ["boolean", "text", "text", "uint32"],
+  "env": ["text", "text"],
+  "shell": [],
+  "exec": ["text"],
+  "subsystem": ["text"],
+  "window-change": ["uint32", "uint32", "uint32", "uint32"],
+  "xon-xoff": ["boolean"],
+  "signal": ["text"],
+  "break": ["uint32"],
+  "exit-status": ["uint32"],
+  "exit-signal": ["text", "boolean", "bytes", "bytes"],
+  "auth-agent-req@openssh.com": [],
+  "eow@openssh.com": [],
+  "keepalive@openssh.com": [],
+};
+
+/** OpenSSH's sshd ends the connection for a known name with a wrong body, so the body is checked. */
+function checkBody(formats: Record<string, Format>, name: string, data: Uint8Array): void {
+  const format = Object.hasOwn(formats, name) ? formats[name] : undefined;
+  if (format === undefined) return;
+  const reader = new Reader(data);
+  for (const field of format) reader[field]();
+  reader.end();
+}
+
+/**
+ * Parses one message of the connection protocol to its end.
+ *
+ * @returns the message, or `undefined` for a number that RFC 4254 does not assign.
+ * @throws {ProtocolError} where the message is malformed.
+ */
+export function parseMessage(payload: Uint8Array): ConnectionMessage | undefined {
+  const reader = new Reader(payload, 1);
+  const type = payload[0];
+  switch (type) {
+    case MessageType.channelData:
+    case MessageType.channelExtendedData: {
+      const recipientChannel = reader.uint32();
+      if (type === MessageType.channelExtendedData) reader.uint32();
+      const data = reader.bytes();
+      reader.end();
+      return { type, recipientChannel, data };
+    }
+    case MessageType.channelWindowAdjust: {
+      const message = { type, recipientChannel: reader.uint32(), bytesToAdd: reader.uint32() };
+      reader.end();
+      return message;
+    }
+    case MessageType.channelEof:
+    case MessageType.channelClose:
+    case MessageType.channelSuccess:
+    case MessageType.channelFailure: {
+      const message = { type, recipientChannel: reader.uint32() };
+      reader.end();
+      return message;
+    }
+    case MessageType.channelRequest: {
+      const recipientChannel = reader.uint32();
+      const requestType = reader.text();
+      const wantReply = reader.boolean();
+      const data = reader.rest();
+      checkBody(channelRequestFormats, requestType, data);
+      return { type, recipientChannel, requestType, wantReply, data };
+    }
+    case MessageType.channelOpen: {
+      const channelType = reader.text();
+      const senderChannel = reader.uint32();
+      const initialWindowSize = reader.uint32();
+      const maximumPacketSize = reader.uint32();
+      const data = reader.rest();
+      checkBody(channelOpenFormats, channelType, data);
+      return { type, channelType, senderChannel, initialWindowSize, maximumPacketSize, data };
+    }
+    case MessageType.channelOpenConfirmation:
+      return {
+        type,
+        recipientChannel: reader.uint32(),
+        senderChannel: reader.uint32(),
+        initialWindowSize: reader.uint32(),
+        maximumPacketSize: reader.uint32(),
+      };
+    case MessageType.channelOpenFailure: {
+      const message = {
+        type,
+        recipientChannel: reader.uint32(),
+        reasonCode: reader.uint32(),
+        description: byteString(reader.bytes()),
+      };
+      reader.bytes();
+      reader.end();
+      return message;
+    }
+    case MessageType.globalRequest: {
+      const name = reader.text();
+      const wantReply = reader.boolean();
+      const data = reader.rest();
+      checkBody(globalRequestFormats, name, data);
+      return { type, name, wantReply, data };
+    }
+    case MessageType.requestSuccess:
+    case MessageType.requestFailure:
+      return { type, data: reader.rest() };
+    default:
+      return undefined;
+  }
+}
+
+/** Writes the recipient channel of a message of type 91 to 100, in place. */
+export function rewriteRecipient(payload: Uint8Array, recipientChannel: number): void {
+  writeUint32(payload, 1, recipientChannel);
+}
+
+/** What the relay changes in a CHANNEL_OPEN or CHANNEL_OPEN_CONFIRMATION. */
+export interface Opening {
+  senderChannel: number;
+  initialWindowSize: number;
+  maximumPacketSize: number;
+}
+
+/** Writes a CHANNEL_OPEN's three numbers, in place; its type and body stay as they are. */
+export function rewriteOpen(payload: Uint8Array, opening: Opening): void {
+  rewriteOpening(payload, 1 + 4 + readUint32(payload, 1), opening);
+}
+
+/** Writes a CHANNEL_OPEN_CONFIRMATION's four numbers, in place. */
+export function rewriteConfirmation(
+  payload: Uint8Array,
+  opening: Opening & { recipientChannel: number },
+): void {
+  rewriteRecipient(payload, opening.recipientChannel);
+  rewriteOpening(payload, 5, opening);
+}
+
+function rewriteOpening(payload: Uint8Array, at: number, opening: Opening): void {
+  writeUint32(payload, at, opening.senderChannel);
+  writeUint32(payload, at + 4, opening.initialWindowSize);
+  writeUint32(payload, at + 8, opening.maximumPacketSize);
+}

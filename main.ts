@@ -1,0 +1,167 @@
+/**
+ * sshshim: one authenticated SSH connection to a remote host, served to every stock SSH client at
+ * a port on 127.0.0.1.
+ *
+ * This file takes the arguments and gives the exit status; it alone prints to the user and exits.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import { admitSameUser, sameUserSupported } from "./lib/access.ts";
+import { loadCredential } from "./lib/authentication.ts";
+import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
+import { type Options, parseArguments } from "./lib/cli.ts";
+import {
+  AuthenticationError,
+  EndpointError,
+  HostKeyError,
+  UpstreamLostError,
+  UsageError,
+} from "./lib/errors.ts";
+import { loadLocalHostKey, type LocalHostKey } from "./lib/host_key.ts";
+import { fingerprint, keyType } from "./lib/known_hosts.ts";
+import { configureLogging, logger } from "./lib/log.ts";
+import type { Admit } from "./lib/local_client.ts";
+import { Relay } from "./lib/relay.ts";
+import { Endpoint } from "./lib/server.ts";
+import { KnownHostsTrust } from "./lib/trust.ts";
+import { Upstream } from "./lib/upstream.ts";
+
+const log = logger();
+
+/** How long open channels may take to close at the end, in milliseconds. */
+const closingTimeoutMs = 3000;
+
+const exitStatuses: [new (...args: never[]) => Error, number][] = [
+  [UsageError, 2],
+  [AuthenticationError, 3],
+  [HostKeyError, 4],
+  [UpstreamLostError, 5],
+  [EndpointError, 6],
+];
+
+/** Serves the endpoint until a stop signal, or until upstream is lost, which is thrown. */
+async function run(options: Options): Promise<void> {
+  const { host, port, username, localAuth } = options;
+  if (localAuth === "same-user" && !sameUserSupported()) {
+    throw new EndpointError(
+      "This system does not tell which user opens a connection, so the endpoint cannot admit " +
+        "only you. On a machine without other users, pass --local-auth none.",
+    );
+  }
+  const credential = await loadCredential(options.credential);
+  const hostKey = await loadLocalHostKey(options.localHostKey);
+  if (hostKey.note) log.warn("{note}", { note: hostKey.note });
+  const trust = await KnownHostsTrust.load({
+    host,
+    port,
+    files: options.knownHostsFiles,
+    acceptNew: options.acceptNew,
+  });
+
+  const relay = new Relay();
+  const admit: Admit = localAuth === "none"
+    ? () => Promise.resolve({ admitted: true })
+    : (connection) => admitSameUser(connection);
+  const endpoint = new Endpoint({ port: options.localPort, hostKey, relay, admit });
+  const upstream = new Upstream({ host, port, username, credential, trust, relay });
+  const stopSignal = onStopSignal();
+
+  let end: Deno.Signal | Error | undefined = await Promise.race([stopSignal, upstream.connect()])
+    .then((signal) => signal ?? undefined);
+  if (end === undefined) {
+    log.info("connected to {name}", { name: upstream.name });
+    void endpoint.serve();
+    announce(options, { endpoint, hostKey });
+    end = await Promise.race([stopSignal, upstream.whenLost]);
+  }
+
+  endpoint.stopListening();
+  await within(closingTimeoutMs, relay.closeAll("sshshim has been stopped"));
+  upstream.close();
+  await endpoint.close("sshshim has been stopped");
+  if (end instanceof Error) throw end;
+  log.info("stopped by {signal}", { signal: end });
+}
+
+/** Tells on stdout how to use the endpoint. */
+function announce(
+  { host, port, username, localAuth, logFormat }: Options,
+  { endpoint, hostKey }: { endpoint: Endpoint; hostKey: LocalHostKey },
+): void {
+  const { publicKey } = hostKey;
+  const facts: BannerFacts = {
+    host,
+    port,
+    username,
+    localAddress: endpoint.address.hostname,
+    localPort: endpoint.address.port,
+    fingerprint: fingerprint(publicKey),
+    hostKeyLine: `${keyType(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
+    localAuth,
+  };
+  print(
+    logFormat === "json"
+      ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
+      : bannerText(facts),
+  );
+}
+
+/** Resolves at the first stop signal; the second one ends the process at once. */
+function onStopSignal(): Promise<Deno.Signal> {
+  const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
+  let isStopping = false;
+  const signals: Deno.Signal[] = Deno.build.os === "windows"
+    ? ["SIGINT", "SIGBREAK", "SIGHUP"]
+    : ["SIGINT", "SIGTERM", "SIGHUP"];
+  for (const signal of signals) {
+    Deno.addSignalListener(signal, () => {
+      if (isStopping) Deno.exit(0);
+      isStopping = true;
+      resolve(signal);
+    });
+  }
+  return promise;
+}
+
+/** Waits for `task`, but no longer than `timeoutMs`. */
+async function within(timeoutMs: number, task: Promise<void>): Promise<void> {
+  const expired = Promise.withResolvers<void>();
+  const timer = setTimeout(expired.resolve, timeoutMs);
+  await Promise.race([task, expired.promise]);
+  clearTimeout(timer);
+}
+
+function print(text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  for (let sent = 0; sent < bytes.length;) sent += Deno.stdout.writeSync(bytes.subarray(sent));
+}
+
+function exitStatusOf(error: unknown): number {
+  return exitStatuses.find(([type]) => error instanceof type)?.[1] ?? 1;
+}
+
+/** Reads the arguments, runs, and tells the user of whatever went wrong. */
+async function main(args: string[]): Promise<number> {
+  let options: Options | undefined;
+  try {
+    const command = parseArguments(args);
+    if (command.kind === "print") {
+      print(command.text);
+      return 0;
+    }
+    options = command.options;
+    configureLogging({ verbosity: options.verbosity, format: options.logFormat });
+    await run(options);
+    return 0;
+  } catch (error) {
+    const status = exitStatusOf(error);
+    const message = status === 1 ? `internal error: ${error}` : (error as Error).message;
+    if (options === undefined) console.error(`sshshim: ${message}`);
+    else log.error("{message}", { message, status, error });
+    return status;
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));
