@@ -9,7 +9,7 @@ import type { Authentication } from "./authentication.ts";
 import { AuthenticationError, UpstreamLostError } from "./errors.ts";
 import { logger } from "./log.ts";
 import type { ByteSocket } from "./socket.ts";
-import { identification, offeredAlgorithms, Ssh2Transport } from "./transport.ts";
+import { describeExchange, identification, offeredAlgorithms, Ssh2Transport } from "./transport.ts";
 
 const log = logger("upstream");
 
@@ -66,13 +66,9 @@ export function handshake(socket: ByteSocket, options: HandshakeOptions): Promis
 
   client.on("error", fail);
   client.on("banner", (text) => log.info("{name} says: {text}", { name: options.name, text }));
-  client.on("handshake", (negotiated) => {
-    log.debug("key exchange {kex}, host key {serverHostKey}, cipher {cipher}", {
-      kex: negotiated.kex,
-      serverHostKey: negotiated.serverHostKey,
-      cipher: negotiated.cs.cipher,
-    });
-    if (!isReady) deadline.start("authentication", authenticationTimeoutMs);
+  client.once("handshake", (negotiated) => {
+    log.info("{exchange}", { exchange: describeExchange(negotiated) });
+    deadline.start("authentication", authenticationTimeoutMs);
   });
   client.on("close", () => {
     deadline.stop();

@@ -12,7 +12,7 @@ import { DisconnectReason } from "./errors.ts";
 import { logger } from "./log.ts";
 import type { Receiver, Relay } from "./relay.ts";
 import type { ByteSocket } from "./socket.ts";
-import type { Ssh2Transport } from "./transport.ts";
+import { describeExchange, type Ssh2Transport } from "./transport.ts";
 
 const log = logger("endpoint");
 
@@ -68,6 +68,12 @@ export class LocalClient {
     connection.on("error", (error: Error) => {
       log.debug("client {id}: {error}", { id: this.#options.id, error });
       this.#socket.end();
+    });
+    connection.once("handshake", (negotiated) => {
+      log.info("client {id}: {exchange}", {
+        id: this.#options.id,
+        exchange: describeExchange(negotiated),
+      });
     });
     connection.on("authentication", (context) => void this.#onAttempt(context));
   }

@@ -7,16 +7,18 @@
  */
 
 // @ts-types="@types/ssh2"
-import ssh2 from "ssh2";
+import type ssh2 from "ssh2";
 import constants from "ssh2/lib/protocol/constants.js";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { DisconnectReason } from "./errors.ts";
+import { hybridKexName } from "./hybrid_kex.ts";
 import type { Transport } from "./relay.ts";
 import type { ByteSocket } from "./socket.ts";
+import { type KexProtocol, offerHybridKex } from "./ssh2_kex.ts";
 import { buildMessage } from "./wire.ts";
 
 /** The part of ssh2's `Protocol` that is used here. */
-interface Ssh2Protocol {
+interface Ssh2Protocol extends KexProtocol {
   _onPayload(payload: Uint8Array): unknown;
   _onPacket(): void;
   _kexinit: unknown;
@@ -83,6 +85,7 @@ export class Ssh2Transport implements Transport {
       _sock: ByteSocket;
     };
     assertKnownProtocol(protocol);
+    offerHybridKex(protocol);
     this.#protocol = protocol;
     this.socket = socket;
     const onPayload = protocol._onPayload;
@@ -176,6 +179,14 @@ function assertKnownProtocol(protocol: Ssh2Protocol | undefined): void {
   if (!isKnown) {
     throw new Error("this ssh2 is not version 1.17.0, the one that sshshim is built on");
   }
+}
+
+/** The outcome of a key exchange, for the log. */
+export function describeExchange(negotiated: ssh2.NegotiatedAlgorithms): string {
+  const { serverHostKey, cs } = negotiated;
+  const kex: string = negotiated.kex;
+  const warning = kex === hybridKexName ? "" : " (not post-quantum)";
+  return `key exchange ${kex}${warning}, host key ${serverHostKey}, cipher ${cs.cipher}`;
 }
 
 /** What we offer in a key exchange, best first, as far as this runtime has it. */
