@@ -1,0 +1,316 @@
+/**
+ * The command line: its grammar, its help and its errors.
+ *
+ * Nothing is printed here and nothing ends the process; `main.ts` does both. No error repeats a
+ * value from the command line: whatever stands in the wrong place may be the password.
+ */
+
+import { userInfo } from "node:os";
+import { group, object } from "@optique/core/constructs";
+import { runParserSync } from "@optique/core/facade";
+import { formatMessage, type Message, message, text } from "@optique/core/message";
+import { multiple, optional, withDefault } from "@optique/core/modifiers";
+import { argument, option } from "@optique/core/primitives";
+import { findSimilar } from "@optique/core/suggestion";
+import { extractOptionNames, type OptionName } from "@optique/core/usage";
+import { choice, integer, string, type ValueParser } from "@optique/core/valueparser";
+import config from "../deno.json" with { type: "json" };
+import { checkHost, parseDestination, userPattern } from "./destination.ts";
+import { UsageError } from "./errors.ts";
+import { helpText, programName, usageLine } from "./help.ts";
+
+/** What proves to upstream who we are: a password, or the private key in `file`. */
+export type Credential =
+  | { kind: "password"; password: string }
+  | { kind: "key"; type: "rsa" | "ed25519"; file: string };
+
+/** A command line that was understood, every default filled in. */
+export interface Options {
+  /** Name or address of upstream as it was typed; an IPv6 address without its brackets. */
+  host: string;
+  /** 1 to 65535. */
+  port: number;
+  username: string;
+  credential: Credential;
+  /** 0 to 65535; 0 takes a free port. */
+  localPort: number;
+  /** Absent: the key in the state folder. */
+  localHostKey?: { type: "rsa" | "ed25519"; file: string };
+  /** Empty: the user's and the system's. */
+  knownHostsFiles: string[];
+  acceptNew: boolean;
+  localAuth: "same-user" | "none";
+  verbosity: "quiet" | "normal" | "verbose";
+  logFormat: "text" | "json";
+}
+
+/** `print`: `text` ends with a newline, goes to stdout as it stands, and the exit status is 0. */
+export type Command = { kind: "run"; options: Options } | { kind: "print"; text: string };
+
+/**
+ * Reads the arguments that follow the program's name.
+ *
+ * @throws {UsageError} The arguments are not understood. The message has two lines, what is wrong
+ * and where to read on, and contains no value that was typed.
+ */
+export function parseArguments(args: readonly string[]): Command {
+  try {
+    return commandFrom(args);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    throw new UsageError(`${error.message}\nTry '${programName} --help'.`);
+  }
+}
+
+function commandFrom(args: readonly string[]): Command {
+  let printed = "";
+  // What these callbacks return takes the place of the parsed arguments.
+  const onShow = () => undefined;
+  const parsed: Parsed | undefined = runParserSync(grammar, programName, args, {
+    help: {
+      option: { names: ["-h", "--help"], group: "Other" },
+      onShow: (_status, page) => void (printed = helpText(page)),
+    },
+    version: { option: { group: "Other" }, value: `${programName} ${config.version}`, onShow },
+    completion: { option: { group: "Other" }, onShow },
+    usageLine,
+    aboveError: "none",
+    onError(_status, error) {
+      throw new UsageError(formatMessage(withoutTypedValues(error, args)));
+    },
+    stdout: (chunk) => void (printed += `${chunk}\n`),
+    stderr() {},
+  });
+  return parsed === undefined
+    ? { kind: "print", text: printed }
+    : { kind: "run", options: optionsFrom(parsed) };
+}
+
+// What an option takes: a parser for its value, and the words that complete "--port takes …".
+
+const portRange = "a number from 1 to 65535";
+const portValue = integer({ metavar: "PORT", min: 1, max: 65535 });
+const localPortValue = integer({ metavar: "PORT", min: 0, max: 65535 });
+const fileValue: ValueParser<"sync", string> = {
+  ...string({ metavar: "FILE", pattern: /^(?!-)[^\0]+$/ }),
+  *suggest(prefix) {
+    yield { kind: "file", type: "file", pattern: prefix, includeHidden: true };
+  },
+};
+
+function valued<T>(
+  name: OptionName,
+  value: ValueParser<"sync", T>,
+  { takes, description }: { takes: string; description: string },
+) {
+  const error = message`${text(name)} takes ${text(takes)}.`;
+  return option(name, value, {
+    description: [text(description)],
+    errors: { invalidValue: error, endOfInput: error, duplicate: givenTwice(name) },
+  });
+}
+
+function fileNamed(name: OptionName, description: string) {
+  return valued(name, fileValue, { takes: "the name of a file", description });
+}
+
+function toggle(names: readonly [OptionName, ...OptionName[]], description: string) {
+  const name = names.at(-1) ?? "";
+  const unexpectedValue = message`${text(name)} takes no value.`;
+  return option(...names, {
+    description: [text(description)],
+    errors: { unexpectedValue, duplicate: givenTwice(name) },
+  });
+}
+
+function givenTwice(name: string): Message {
+  return message`${text(name)} is given twice.`;
+}
+
+const upstream = object({
+  destination: optional(argument(string({ metavar: "[USER@]HOST[:PORT]" }), {
+    description: message`The server. An IPv6 address with a port is written as [::1]:22.`,
+  })),
+  host: optional(valued("--host", string({ metavar: "HOST" }), {
+    takes: "a host name or an address",
+    description: "The server, in place of the argument.",
+  })),
+  port: optional(valued("--port", portValue, {
+    takes: portRange,
+    description: "Its port. Default: 22.",
+  })),
+  username: optional(valued("--username", string({ metavar: "USER", pattern: userPattern }), {
+    takes: "a user name",
+    description: "The user to log in as. Default: your login name on this machine.",
+  })),
+});
+
+const credential = object({
+  password: optional(valued("--password", string({ metavar: "PASSWORD", pattern: /./s }), {
+    takes: "a password that is not empty",
+    description: "Log in with a password. Other users can read it in the list of processes; " +
+      "prefer a key.",
+  })),
+  rsaKey: optional(fileNamed("--rsa-key", "Log in with this RSA private key.")),
+  ed25519Key: optional(fileNamed("--ed25519-key", "Log in with this Ed25519 private key.")),
+});
+
+const trust = object({
+  knownHostsFiles: multiple(fileNamed(
+    "--known-hosts",
+    "Look here for the server's host key; may be repeated. " +
+      "Default: your known_hosts and the system's.",
+  )),
+  acceptNew: toggle(
+    ["--accept-new"],
+    "Trust and remember the key of an unknown server. A changed key is always refused.",
+  ),
+});
+
+const endpoint = object({
+  localPort: withDefault(
+    valued("--local-port", localPortValue, {
+      takes: "a number from 0 to 65535",
+      description:
+        "The port on 127.0.0.1 that clients connect to; 0 takes a free one. Default: 2222.",
+    }),
+    2222,
+  ),
+  localRsaKey: optional(fileNamed(
+    "--local-rsa-key",
+    "The RSA key that the local port shows as its host key. " +
+      "Default: an Ed25519 key made at the first start.",
+  )),
+  localEd25519Key: optional(
+    fileNamed("--local-ed25519-key", "The same with an Ed25519 key."),
+  ),
+  localAuth: withDefault(
+    valued("--local-auth", choice(["same-user", "none"], { metavar: "WHO" }), {
+      takes: "same-user or none",
+      description: "Who may connect: same-user, your own processes, or none, " +
+        "every user of this machine. Default: same-user.",
+    }),
+    "same-user",
+  ),
+});
+
+const output = object({
+  verbose: toggle(["-v", "--verbose"], "Log details, with times and stack traces."),
+  quiet: toggle(["-q", "--quiet"], "Log warnings and errors only."),
+  logFormat: withDefault(
+    valued("--log-format", choice(["text", "json"], { metavar: "FORMAT" }), {
+      takes: "text or json",
+      description: "Write text, or json: one object per line. Default: text.",
+    }),
+    "text",
+  ),
+});
+
+const grammar = object({
+  upstream: group("Server", upstream),
+  credential: group("Log in with one of", credential),
+  trust: group("Trust", trust),
+  endpoint: group("Local port", endpoint),
+  output: group("Messages", output),
+}, { errors: { unexpectedInput } });
+
+type Parsed = NonNullable<(typeof grammar)["$valueType"][number]>;
+
+function unexpectedInput(token: string): Message {
+  if (!token.startsWith("-")) {
+    return message`Only one HOST can be given; a value with spaces needs quotes.`;
+  }
+  // Of --name=VALUE and -nVALUE only the name may be shown.
+  const name = /^(?:--[\w-]+|-\w)/.exec(token)?.[0];
+  if (name === undefined) return message`An argument starts with - and is no option.`;
+  const known = extractOptionNames(grammar.usage);
+  for (const other of ["-h", "--help", "--version", "--completion"]) known.add(other);
+  // An option after "--", or a value for one of those that Optique adds.
+  if (known.has(name)) return message`${text(name)} is not understood in this place.`;
+  const similar = name.startsWith("--") ? findSimilar(name, known) : [];
+  const hint = similar.length === 0 ? "" : ` Did you mean ${similar.join(" or ")}?`;
+  return message`There is no option ${text(name)}.${text(hint)}`;
+}
+
+/** Optique's own messages quote what was typed, as for an unknown shell; not here. */
+function withoutTypedValues(error: Message, args: readonly string[]): Message {
+  return error.map((term) =>
+    term.type === "value" && args.some((arg) => arg.includes(term.value)) ? text('"…"') : term
+  );
+}
+
+function optionsFrom(parsed: Parsed): Options {
+  const { verbose, quiet, logFormat } = parsed.output;
+  if (verbose && quiet) throw new UsageError("--verbose and --quiet exclude each other.");
+  return {
+    ...destinationFrom(parsed.upstream),
+    credential: credentialFrom(parsed.credential),
+    localPort: parsed.endpoint.localPort,
+    localHostKey: localHostKeyFrom(parsed.endpoint),
+    knownHostsFiles: [...parsed.trust.knownHostsFiles],
+    acceptNew: parsed.trust.acceptNew,
+    localAuth: parsed.endpoint.localAuth,
+    verbosity: verbose ? "verbose" : quiet ? "quiet" : "normal",
+    logFormat,
+  };
+}
+
+function credentialFrom({ password, rsaKey, ed25519Key }: Parsed["credential"]): Credential {
+  const given = [
+    password !== undefined && "--password",
+    rsaKey !== undefined && "--rsa-key",
+    ed25519Key !== undefined && "--ed25519-key",
+  ].filter((name) => name !== false);
+  if (given.length > 1) throw new UsageError(`Only one of ${given.join(", ")} can be given.`);
+  if (password !== undefined) return { kind: "password", password };
+  if (rsaKey !== undefined) return { kind: "key", type: "rsa", file: rsaKey };
+  if (ed25519Key !== undefined) return { kind: "key", type: "ed25519", file: ed25519Key };
+  throw new UsageError("One of --password, --rsa-key and --ed25519-key is needed.");
+}
+
+function localHostKeyFrom(
+  { localRsaKey, localEd25519Key }: Parsed["endpoint"],
+): Options["localHostKey"] {
+  if (localRsaKey !== undefined && localEd25519Key !== undefined) {
+    throw new UsageError("--local-rsa-key and --local-ed25519-key exclude each other.");
+  }
+  if (localRsaKey !== undefined) return { type: "rsa", file: localRsaKey };
+  if (localEd25519Key !== undefined) return { type: "ed25519", file: localEd25519Key };
+  return undefined;
+}
+
+function destinationFrom(
+  { destination, host, port, username }: Parsed["upstream"],
+): Pick<Options, "host" | "port" | "username"> {
+  if (destination !== undefined && host !== undefined) {
+    throw new UsageError("The host is given twice: as an argument and by --host.");
+  }
+  if (destination === undefined && host === undefined) {
+    throw new UsageError("A host is missing: [USER@]HOST[:PORT].");
+  }
+  const typed = destination === undefined
+    ? { host: host?.replace(/^\[(.*)\]$/s, "$1") ?? "" }
+    : parseDestination(destination);
+  checkHost(typed.host);
+  return {
+    host: typed.host,
+    port: theSame("port", typed.port, port) ?? 22,
+    username: theSame("user name", typed.username, username) ?? loginName(),
+  };
+}
+
+function theSame<T>(what: string, withHost: T | undefined, byOption: T | undefined): T | undefined {
+  if (withHost !== undefined && byOption !== undefined && withHost !== byOption) {
+    throw new UsageError(`The ${what} is given twice and differs: with the host and by an option.`);
+  }
+  return withHost ?? byOption;
+}
+
+function loginName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // An account may be missing in the user database, as in some containers.
+    throw new UsageError("Your login name on this machine is unknown: name the user as USER@HOST.");
+  }
+}

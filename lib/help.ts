@@ -1,0 +1,60 @@
+/** What `--help` shows besides the list of options: usage, purpose, examples, exit statuses. */
+
+import { type DocPage, formatDocPage } from "@optique/core/doc";
+import { lineBreak, type Message, text } from "@optique/core/message";
+import type { Usage } from "@optique/core/usage";
+
+export const programName = "sshshim";
+
+/** Optique lists every option here; people need the host and one credential. */
+export const usageLine: Usage = [
+  { type: "argument", metavar: "[USER@]HOST[:PORT]" },
+  {
+    type: "exclusive",
+    terms: [
+      [{ type: "option", names: ["--password"], metavar: "PASSWORD" }],
+      [{ type: "option", names: ["--rsa-key"], metavar: "FILE" }],
+      [{ type: "option", names: ["--ed25519-key"], metavar: "FILE" }],
+    ],
+  },
+  { type: "literal", value: "[OPTION...]" },
+];
+
+const about = text(
+  "Keeps one authenticated SSH connection to a server and lets every SSH client on this machine " +
+    "use it through a local port.",
+);
+
+const examples = lines([
+  "sshshim ubuntu@prod.example.com --ed25519-key ~/.ssh/id_ed25519",
+  "sshshim --host 192.0.2.7 --username git --rsa-key KEY --local-port 0",
+]);
+
+const exitStatuses = lines([
+  "Exit status:",
+  "  0  stopped by a signal",
+  "  1  internal error",
+  "  2  the command line is wrong",
+  "  3  the server refused the login",
+  "  4  the server's host key was refused",
+  "  5  the server cannot be reached, or the connection was lost",
+  "  6  the local port or its host key cannot be used",
+]);
+
+function lines(all: string[]): Message {
+  return all.flatMap((line, index) => index === 0 ? [text(line)] : [lineBreak(), text(line)]);
+}
+
+/** Lays out the page that Optique made from the grammar, 80 columns wide. */
+export function helpText(page: DocPage): string {
+  const sections = page.sections.map(({ title, entries }) => ({
+    title,
+    // ARG is what completion scripts pass, nothing for people; HOST is what they look for first.
+    entries: entries
+      .filter(({ term }) => term.type !== "argument" || term.metavar !== "ARG")
+      .toSorted((a, b) => Number(b.term.type === "argument") - Number(a.term.type === "argument")),
+  }));
+  const help = { ...page, description: [about], sections, examples, footer: exitStatuses };
+  const layout = { maxWidth: 80, termWidth: 24, sectionOrder: () => 0 };
+  return formatDocPage(programName, help, layout).replace(/ +$/gm, "") + "\n";
+}

@@ -1,0 +1,217 @@
+/**
+ * Log lines on stderr, for people or as JSON.
+ *
+ * For people: `sshshim: upstream: connected to prod.example.com:22`. The level is named only for
+ * warnings and errors, and the time only when verbose; then each error also brings its stack, on
+ * indented lines. As JSON: one object per line with `time`, `level`, `category`, `message` and
+ * every property of the record; a property that bears one of these four names gets a `_` after it.
+ *
+ * A value may come from a peer: a user name, a server's banner. Whatever could end a line, drive a
+ * terminal or reorder what is read comes out escaped, long strings are cut, and properties that
+ * hold a secret by their name are masked.
+ */
+
+import { configureSync, getLogger, type Logger, type LogRecord } from "@logtape/logtape";
+
+/** How much is logged, in what form, and to where. */
+export interface LoggingOptions {
+  /** quiet: warnings and errors; normal: also what happens; verbose: also details and stacks. */
+  verbosity: "quiet" | "normal" | "verbose";
+  format: "text" | "json";
+  /** Takes one record at a time, ended by a newline; stderr by default. */
+  write?: (line: string) => void;
+}
+
+const lowestLevels = { quiet: "warning", normal: "info", verbose: "debug" } as const;
+
+/** Sets, or replaces, where the records of every {@link logger} go. */
+export function configureLogging(
+  { verbosity, format, write = writeToStderr }: LoggingOptions,
+): void {
+  const formatRecord = format === "json" ? jsonRecord : textRecord;
+  const verbose = verbosity === "verbose";
+  configureSync({
+    reset: true,
+    sinks: { lines: (record) => write(formatRecord(record, verbose)) },
+    loggers: [
+      { category: "sshshim", sinks: ["lines"], lowestLevel: lowestLevels[verbosity] },
+      // LogTape reports its own failures here, such as a sink that throws.
+      { category: ["logtape", "meta"], sinks: ["lines"], lowestLevel: "error" },
+    ],
+  });
+}
+
+/** The logger of one part of the program, as `logger("upstream")`. Silent until configured. */
+export function logger(...category: string[]): Logger {
+  return getLogger(["sshshim", ...category]);
+}
+
+/**
+ * Makes text from elsewhere safe to show: control characters, separators of lines and paragraphs
+ * and the marks that turn the direction of writing become escapes such as `\n`, `\x1b`, `\u202e`.
+ */
+export function escapeControls(text: string): string {
+  return text.replace(controls, (character) => {
+    const code = character.charCodeAt(0);
+    if (code >= 0x100) return unicodeEscape(character);
+    return shortEscapes.get(character) ?? `\\x${code.toString(16).padStart(2, "0")}`;
+  });
+}
+
+const controls = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu;
+const shortEscapes = new Map([["\n", "\\n"], ["\r", "\\r"], ["\t", "\\t"]]);
+
+function unicodeEscape(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}
+
+function textRecord(record: LogRecord, verbose: boolean): string {
+  const time = verbose ? `${timeOf(record)} ` : "";
+  const parts = record.category[0] === "sshshim" ? record.category.slice(1) : record.category;
+  const level = severe.has(record.level) ? [record.level] : [];
+  const head = `${time}${["sshshim", ...parts, ...level, messageOf(record)].join(": ")}`;
+  const stacks = verbose ? Object.values(record.properties).flatMap(stackOf) : [];
+  return [head, ...stacks].map(escapeControls).join("\n    ") + "\n";
+}
+
+const severe = new Set(["warning", "error", "fatal"]);
+
+/** The lines of an error's stack and of its causes'; none for any other value. */
+function stackOf(value: unknown): string[] {
+  const lines: string[] = [];
+  for (let error = value, depth = 0; error instanceof Error && depth < maxDepth; depth++) {
+    const stack = textOf(error.stack || `${error.name}: ${error.message}`).split("\n");
+    lines.push(
+      ...stack.map((line, index) => index === 0 && depth > 0 ? `caused by ${line}` : line),
+    );
+    error = error.cause;
+  }
+  return lines;
+}
+
+function jsonRecord(record: LogRecord, verbose: boolean): string {
+  const ours = {
+    time: timeOf(record),
+    level: record.level,
+    category: record.category.join("."),
+    message: messageOf(record),
+  };
+  const properties = Object.entries(record.properties).map(([key, value]) => [
+    Object.hasOwn(ours, key) ? `${key}_` : key,
+    plainProperty(key, value, { verbose }),
+  ]);
+  // What JSON leaves as it is, but a terminal does not.
+  const line = JSON.stringify({ ...ours, ...Object.fromEntries(properties) });
+  return line.replace(controls, unicodeEscape) + "\n";
+}
+
+function timeOf(record: LogRecord): string {
+  return new Date(record.timestamp).toISOString();
+}
+
+function messageOf(record: LogRecord): string {
+  const secrets = Object.entries(record.properties).filter(([key]) => secretKey.test(key))
+    .map(([, value]) => value);
+  return record.message.map((part) => {
+    if (secrets.includes(part)) return mask;
+    return textOf(part instanceof Error ? part.message || part.name : part);
+  }).join("");
+}
+
+function textOf(value: unknown): string {
+  const shown = plain(value, { verbose: false });
+  return typeof shown === "string" ? shown : JSON.stringify(shown) ?? "undefined";
+}
+
+const secretKey = /^(password|passphrase|secret|privateKey)$/i;
+const mask = "***";
+const maxDepth = 6;
+const maxStringLength = 4096;
+const maxByteLength = 256;
+
+interface PlainOptions {
+  /** Show the stacks of errors. */
+  verbose: boolean;
+  /** The objects around the value; a value among them is a circle. */
+  around?: readonly object[];
+}
+
+function plainProperty(key: string, value: unknown, options: PlainOptions): unknown {
+  return secretKey.test(key) && value !== undefined ? mask : plain(value, options);
+}
+
+/** The value as JSON can hold it; never throws, whatever the value's own code does. */
+function plain(value: unknown, options: PlainOptions): unknown {
+  switch (typeof value) {
+    case "string":
+      return value.length <= maxStringLength
+        ? value
+        : `${value.slice(0, maxStringLength)}… (${value.length} characters)`;
+    case "number":
+      return Number.isFinite(value) ? value : String(value);
+    case "bigint":
+    case "symbol":
+      return String(value);
+    case "function":
+      return "[function]";
+    case "object":
+      try {
+        return value === null ? null : plainObject(value, options);
+      } catch {
+        // A getter, a toJSON or a proxy of the value threw; the record must come out all the same.
+        return "[unreadable]";
+      }
+    default:
+      return value;
+  }
+}
+
+function plainObject(value: object, { verbose, around = [] }: PlainOptions): unknown {
+  if (around.includes(value)) return "[circular]";
+  if (around.length >= maxDepth) return "[…]";
+  const options = { verbose, around: [...around, value] };
+  if (value instanceof Error) return plainError(value, options);
+  if (value instanceof Uint8Array) {
+    const hex = Array.from(
+      value.subarray(0, maxByteLength),
+      (byte) => byte.toString(16).padStart(2, "0"),
+    );
+    return value.length <= maxByteLength
+      ? hex.join("")
+      : `${hex.join("")}… (${value.length} bytes)`;
+  }
+  if ("toJSON" in value && typeof value.toJSON === "function") {
+    return plain(value.toJSON(), options);
+  }
+  if (Array.isArray(value) || value instanceof Set || value instanceof Map) {
+    return Array.from(value, (item) => plain(item, options));
+  }
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, plainProperty(key, item, options)]),
+  );
+}
+
+function plainError(error: Error, options: PlainOptions): unknown {
+  const { name, message, cause } = error;
+  const shown: Record<string, unknown> = { name, message };
+  if ("code" in error) shown.code = error.code;
+  if (cause !== undefined) shown.cause = cause;
+  if (error instanceof AggregateError) shown.errors = error.errors;
+  if (options.verbose) shown.stack = error.stack;
+  return Object.fromEntries(
+    Object.entries(shown).map(([key, item]) => [key, plain(item, options)]),
+  );
+}
+
+const encoder = new TextEncoder();
+
+/**
+ * Returns once the line is written: nothing may wait in a queue when the process ends. When nobody
+ * reads stderr any more this throws, and LogTape keeps the error from whoever logs.
+ */
+function writeToStderr(line: string): void {
+  const bytes = encoder.encode(line);
+  for (let written = 0; written < bytes.length;) {
+    written += Deno.stderr.writeSync(bytes.subarray(written));
+  }
+}

@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { type BannerFacts, bannerProperties, bannerText } from "../lib/banner.ts";
+
+const facts: BannerFacts = {
+  host: "prod.example.com",
+  port: 22,
+  username: "ubuntu",
+  localAddress: "127.0.0.1",
+  localPort: 2222,
+  fingerprint: "SHA256:0eQZpIxc8Tw4QAvZyQIdWgOTYk+JPVJUyPnBPIUIzUM",
+  hostKeyLine: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPVkqlyJWd2JNVGLvcQTPtqoNUdcVYZWzUUEiPMLJRa",
+  localAuth: "same-user",
+};
+
+/** The commands of the banner, by their first word and options. */
+function commandsOf(banner: string): string[] {
+  return banner.split("\n").map((line) => line.trim())
+    .filter((line) => /^(ssh|sftp|scp|echo|Add-Content) /.test(line));
+}
+
+Deno.test("the banner tells the local address, upstream and the fingerprint", () => {
+  const banner = bannerText({ ...facts, port: 2200 }, "linux");
+  assert.match(banner, /^sshshim: ubuntu@prod\.example\.com:2200 is at 127\.0\.0\.1:2222\n/);
+  assert(banner.includes(facts.fingerprint));
+  assert(banner.endsWith("\n"));
+});
+
+Deno.test("each example names the port in the way of its tool", () => {
+  const commands = commandsOf(bannerText(facts, "linux"));
+  assert.deepEqual(commands, [
+    `echo '[127.0.0.1]:2222 ${facts.hostKeyLine}' >> ~/.ssh/known_hosts`,
+    "ssh -p 2222 127.0.0.1",
+    "ssh -p 2222 127.0.0.1 COMMAND",
+    "sftp -P 2222 127.0.0.1",
+    "scp -P 2222 FILE 127.0.0.1:",
+    "ssh -p 2222 -N -L 8080:localhost:80 127.0.0.1",
+    "ssh -p 2222 -N -R 9090:localhost:3000 127.0.0.1",
+  ]);
+});
+
+Deno.test("an IPv6 address is in brackets where the tool wants them, and quoted for the shell", () => {
+  const banner = bannerText({ ...facts, host: "2001:db8::1", localAddress: "::1" }, "linux");
+  assert.match(banner, /^sshshim: ubuntu@\[2001:db8::1\]:22 is at \[::1\]:2222\n/);
+  const commands = commandsOf(banner);
+  assert.equal(commands[0], `echo '[::1]:2222 ${facts.hostKeyLine}' >> ~/.ssh/known_hosts`);
+  assert(commands.includes("ssh -p 2222 ::1"));
+  assert(commands.includes("sftp -P 2222 '[::1]'"));
+  assert(commands.includes("scp -P 2222 FILE '[::1]:'"));
+});
+
+Deno.test("no example wants to listen on the port of the endpoint", () => {
+  for (const localPort of [8080, 9090, 10080]) {
+    const forwards = commandsOf(bannerText({ ...facts, localPort }, "linux"))
+      .map((command) => /-([LR]) (\d+):/.exec(command)).filter((match) => match !== null);
+    assert.deepEqual(forwards.map((match) => match[1]), ["L", "R"]);
+    assert(forwards.every((match) => Number(match[2]) !== localPort));
+    assert.notEqual(forwards[0]?.[2], forwards[1]?.[2]);
+  }
+});
+
+Deno.test("on Windows the host key is remembered in a way that PowerShell understands", () => {
+  assert.equal(
+    commandsOf(bannerText(facts, "windows"))[0],
+    `Add-Content -Encoding ascii ~/.ssh/known_hosts '[127.0.0.1]:2222 ${facts.hostKeyLine}'`,
+  );
+});
+
+Deno.test("ssh-keygen finds the endpoint's key under the line for known_hosts", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const localPort of [22, 2222]) {
+      for (const localAddress of ["127.0.0.1", "::1"]) {
+        const { knownHostsLine } = bannerProperties({ ...facts, localAddress, localPort });
+        const file = join(folder, "known_hosts");
+        await Deno.writeTextFile(file, `${knownHostsLine}\n`);
+        const name = localPort === 22 ? localAddress : `[${localAddress}]:${localPort}`;
+        const { code, stdout } = await new Deno.Command("ssh-keygen", {
+          args: ["-l", "-F", name, "-f", file],
+        }).output();
+        assert.equal(code, 0, name);
+        assert.match(new TextDecoder().decode(stdout), /SHA256:\S+/);
+      }
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("ssh reads the address and the port from each of its examples", async () => {
+  for (const localAddress of ["127.0.0.1", "::1"]) {
+    const commands = commandsOf(bannerText({ ...facts, localAddress }, "linux"))
+      .filter((command) => command.startsWith("ssh "));
+    assert.equal(commands.length, 4);
+    for (const command of commands) {
+      const { code, stdout } = await new Deno.Command("ssh", {
+        args: ["-G", "-F", "none", ...command.split(" ").slice(1)],
+      }).output();
+      assert.equal(code, 0, command);
+      const settings = new TextDecoder().decode(stdout).split(/\r?\n/);
+      assert(settings.includes(`hostname ${localAddress}`), command);
+      assert(settings.includes("port 2222"), command);
+    }
+  }
+});
+
+Deno.test("only without local authentication the banner warns of the other users", () => {
+  assert.doesNotMatch(bannerText(facts, "linux"), /Warning/);
+  assert.match(
+    bannerText({ ...facts, localAuth: "none" }, "linux"),
+    /\nWarning: .*every user of this machine can use this account/,
+  );
+});
+
+Deno.test("the JSON form has every fact, the line for known_hosts, and the warning", () => {
+  const knownHostsLine = `[127.0.0.1]:2222 ${facts.hostKeyLine}`;
+  assert.deepEqual(bannerProperties(facts), { ...facts, knownHostsLine });
+  const { warning, ...open } = bannerProperties({ ...facts, localAuth: "none" });
+  assert.deepEqual(open, { ...facts, localAuth: "none", knownHostsLine });
+  assert.match(String(warning), /every user of this machine/);
+});

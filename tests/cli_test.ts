@@ -1,0 +1,319 @@
+import assert from "node:assert/strict";
+import { userInfo } from "node:os";
+import config from "../deno.json" with { type: "json" };
+import { type Options, parseArguments } from "../lib/cli.ts";
+import { UsageError } from "../lib/errors.ts";
+
+const secret = "hunter2";
+const key = ["--rsa-key", "id"];
+
+const defaults: Options = {
+  host: "prod",
+  port: 22,
+  username: userInfo().username,
+  credential: { kind: "key", type: "rsa", file: "id" },
+  localPort: 2222,
+  localHostKey: undefined,
+  knownHostsFiles: [],
+  acceptNew: false,
+  localAuth: "same-user",
+  verbosity: "normal",
+  logFormat: "text",
+};
+
+function optionsOf(args: string[]): Options {
+  const command = parseArguments(args);
+  assert.equal(command.kind, "run");
+  assert(command.kind === "run");
+  return command.options;
+}
+
+function textOf(args: string[]): string {
+  const command = parseArguments(args);
+  assert(command.kind === "print", `${args} is printed`);
+  return command.text;
+}
+
+function errorOf(args: string[]): UsageError {
+  try {
+    parseArguments(args);
+  } catch (error) {
+    assert(error instanceof UsageError, `${args} throws a usage error, not ${error}`);
+    return error;
+  }
+  throw new assert.AssertionError({ message: `${JSON.stringify(args)} is accepted` });
+}
+
+Deno.test("a host and a credential suffice, everything else has its default", () => {
+  assert.deepEqual(optionsOf(["prod", ...key]), defaults);
+});
+
+const understood: [string[], Partial<Options>][] = [
+  [["ubuntu@prod:2200"], { username: "ubuntu", port: 2200 }],
+  [["prod:65535"], { port: 65535 }],
+  [["ubuntu@prod"], { username: "ubuntu" }],
+  [["a@b@prod"], { username: "a@b" }],
+  [["10.0.0.1"], { host: "10.0.0.1" }],
+  [["bücher.example"], { host: "bücher.example" }],
+  [["::1"], { host: "::1" }],
+  [["ubuntu@::1"], { host: "::1", username: "ubuntu" }],
+  [["2001:db8::2:22"], { host: "2001:db8::2:22", port: 22 }],
+  [["[::1]"], { host: "::1" }],
+  [["[::1]:2200"], { host: "::1", port: 2200 }],
+  [["ubuntu@[fe80::1%eth0]:1"], { host: "fe80::1%eth0", port: 1, username: "ubuntu" }],
+  [["--host", "prod"], {}],
+  [["--host=::1"], { host: "::1" }],
+  [["--host", "[::1]", "--port", "2200"], { host: "::1", port: 2200 }],
+  [["--", "prod"], {}],
+  [["prod", "--port", "1"], { port: 1 }],
+  [["prod", "--port=65535"], { port: 65535 }],
+  [["prod:2200", "--port", "2200"], { port: 2200 }],
+  [["prod", "--username", "CORP\\jo doe"], { username: "CORP\\jo doe" }],
+  [["prod", "--username", "a:b"], { username: "a:b" }],
+  [["ubuntu@prod", "--username", "ubuntu"], { username: "ubuntu" }],
+  [["prod", "--local-port", "0"], { localPort: 0 }],
+  [["prod", "--local-port", "65535"], { localPort: 65535 }],
+  [["prod", "--local-rsa-key", "f"], { localHostKey: { type: "rsa", file: "f" } }],
+  [["prod", "--local-ed25519-key", "f"], { localHostKey: { type: "ed25519", file: "f" } }],
+  [["prod", "--known-hosts", "a", "--known-hosts=b"], { knownHostsFiles: ["a", "b"] }],
+  [["prod", "--accept-new"], { acceptNew: true }],
+  [["prod", "--local-auth", "none"], { localAuth: "none" }],
+  [["prod", "--local-auth", "same-user"], {}],
+  [["prod", "-v"], { verbosity: "verbose" }],
+  [["prod", "--verbose"], { verbosity: "verbose" }],
+  [["prod", "-q"], { verbosity: "quiet" }],
+  [["prod", "--quiet"], { verbosity: "quiet" }],
+  [["prod", "--log-format", "json"], { logFormat: "json" }],
+  [["prod", "--log-format", "text"], {}],
+];
+
+Deno.test("each option sets its field, whether it stands before or after the others", () => {
+  for (const [args, expected] of understood) {
+    const options = { ...defaults, ...expected };
+    assert.deepEqual(optionsOf([...key, ...args]), options, JSON.stringify(args));
+    if (!args.includes("--")) {
+      assert.deepEqual(optionsOf([...args, ...key]), options, JSON.stringify(args));
+    }
+  }
+});
+
+const credentials: [string[], Options["credential"]][] = [
+  [["--password", secret], { kind: "password", password: secret }],
+  [["--password= a b "], { kind: "password", password: " a b " }],
+  [["--password", "--help"], { kind: "password", password: "--help" }],
+  [["--rsa-key", "my id"], { kind: "key", type: "rsa", file: "my id" }],
+  [["--ed25519-key=./-id"], { kind: "key", type: "ed25519", file: "./-id" }],
+];
+
+Deno.test("the credential is a password as it was typed, or a key file with its type", () => {
+  for (const [args, expected] of credentials) {
+    assert.deepEqual(optionsOf(["prod", ...args]).credential, expected);
+  }
+});
+
+const refused: [string[], RegExp][] = [
+  [[], /host is missing/],
+  [[...key], /host is missing/],
+  [["--", ...key.slice(2)], /host is missing/],
+  [["", ...key], /host is empty/],
+  [["ubuntu@", ...key], /host is empty/],
+  [[":22", ...key], /host is empty/],
+  [["[]:22", ...key], /host is empty/],
+  [["--host", "", ...key], /host is empty/],
+  [[...key, "--", "-oProxyCommand"], /cannot start with -/],
+  [["ubuntu@-h", ...key], /cannot start with -/],
+  [["--host", "-h", ...key], /cannot start with -/],
+  [["a b", ...key], /white space/],
+  [["a\n", ...key], /white space/],
+  [["a\x1b[2J", ...key], /control characters/],
+  [["a\x9b2J", ...key], /control characters/],
+  [["a\u00a0b", ...key], /white space/],
+  [["--host", "ubuntu@prod", ...key], /neither a name nor an address/],
+  [["--host", "prod:22", ...key], /neither a name nor an address/],
+  [["a/b", ...key], /neither a name nor an address/],
+  [["[a:b]", ...key], /neither a name nor an address/],
+  [["[::1", ...key], /\[::1\]:22/],
+  [["[::1]22", ...key], /\[::1\]:22/],
+  [["1:2:3", ...key], /\[::1\]:22/],
+  [["ssh://ubuntu@prod:22", ...key], /URL/],
+  [["prod:", ...key], /PORT .* from 1 to 65535/],
+  [["prod:0", ...key], /PORT .* from 1 to 65535/],
+  [["prod:65536", ...key], /PORT .* from 1 to 65535/],
+  [["prod:ssh", ...key], /PORT .* from 1 to 65535/],
+  [["prod:22\n", ...key], /PORT .* from 1 to 65535/],
+  [["[::1]:-1", ...key], /PORT .* from 1 to 65535/],
+  [["@prod", ...key], /USER/],
+  [["-@prod", ...key], /USER/],
+  [["u\x07@prod", ...key], /USER/],
+  [[`ubuntu:${secret}@prod`, ...key], /no place for a password/],
+  [["prod", "other", ...key], /Only one HOST/],
+  [["prod", "--password", "two", secret], /Only one HOST .* quotes/],
+  [["prod", "--host", "prod", ...key], /host is given twice/],
+  [["prod", "--host", "other", ...key], /host is given twice/],
+  [["prod:22", "--port", "23", ...key], /port is given twice/],
+  [["a@prod", "--username", "b", ...key], /user name is given twice/],
+  [["--host", "a", "--host", "b", ...key], /--host is given twice/],
+  [["prod", "--port", "1", "--port", "1", ...key], /--port is given twice/],
+  [["prod", "--username", ""], /--username takes a user name/],
+  [["prod", "--username", "-x"], /--username takes a user name/],
+  [["prod", "--username", "a\nb"], /--username takes a user name/],
+  [["prod", "--port"], /--port takes a number from 1 to 65535/],
+  [["prod", "--port", "0"], /--port takes a number from 1 to 65535/],
+  [["prod", "--port", "65536"], /--port takes a number from 1 to 65535/],
+  [["prod", "--port", "22x"], /--port takes a number from 1 to 65535/],
+  [["prod", "--port", "1e3"], /--port takes a number from 1 to 65535/],
+  [["prod", ...key, "--local-port", "-1"], /--local-port takes a number from 0 to 65535/],
+  [["prod", ...key, "--local-port", "65536"], /--local-port takes a number from 0 to 65535/],
+  [["prod", ...key, "--local-port"], /--local-port takes a number from 0 to 65535/],
+  [["prod"], /One of --password, --rsa-key and --ed25519-key is needed/],
+  [["prod", ...key, "--password", secret], /Only one of --password, --rsa-key can/],
+  [["prod", ...key, "--ed25519-key", "f"], /Only one of --rsa-key, --ed25519-key can/],
+  [
+    ["prod", `--password=${secret}`, ...key, "--ed25519-key", "f"],
+    /Only one of --password, --rsa-key, --ed25519-key can/,
+  ],
+  [["prod", "--password"], /--password takes a password that is not empty/],
+  [["prod", "--password", ""], /--password takes a password that is not empty/],
+  [["prod", "--password", secret, "--password", secret], /--password is given twice/],
+  [["prod", `--password=${secret}`, `--password=${secret}`], /--password is given twice/],
+  [["prod", "--rsa-key"], /--rsa-key takes the name of a file/],
+  [["prod", "--rsa-key", ""], /--rsa-key takes the name of a file/],
+  [["prod", "--ed25519-key", "--verbose"], /--ed25519-key takes the name of a file/],
+  [["prod", "--rsa-key", "a\0b"], /--rsa-key takes the name of a file/],
+  [["prod", ...key, "--known-hosts", ""], /--known-hosts takes the name of a file/],
+  [
+    ["prod", ...key, "--local-rsa-key", "a", "--local-ed25519-key", "b"],
+    /--local-rsa-key and --local-ed25519-key exclude each other/,
+  ],
+  [["prod", ...key, "--local-rsa-key", "a", "--local-rsa-key", "b"], /is given twice/],
+  [["prod", ...key, "--local-auth", "nobody"], /--local-auth takes same-user or none/],
+  [["prod", ...key, "--log-format", "xml"], /--log-format takes text or json/],
+  [["prod", ...key, "-v", "-q"], /--verbose and --quiet exclude each other/],
+  [["prod", ...key, "-qv"], /--verbose and --quiet exclude each other/],
+  [["prod", ...key, "-v", "-v"], /--verbose is given twice/],
+  [["prod", ...key, "--accept-new", "--accept-new"], /--accept-new is given twice/],
+  [["prod", ...key, `--quiet=${secret}`], /--quiet takes no value/],
+  [["prod", ...key, "--bogus"], /There is no option --bogus\.\n/],
+  [["prod", "--passwrd", secret], /no option --passwrd\. Did you mean --password\?/],
+  [["prod", `--passwrd=${secret}`], /no option --passwrd\. Did you mean --password\?/],
+  [["prod", "--rsakey", "f"], /Did you mean --rsa-key\?/],
+  [["prod", "--ed25519-kee", "f"], /Did you mean --ed25519-key/],
+  [["prod", ...key, "--versoin"], /Did you mean --version/],
+  [["prod", ...key, "-p", "22"], /There is no option -p\.\n/],
+  [["prod", `-p${secret}`], /There is no option -p\.\n/],
+  [["prod", ...key, "--=x"], /starts with -/],
+  [["prod", ...key, `--version=${secret}`], /--version is not understood in this place/],
+  [["prod", "--", ...key], /--rsa-key is not understood in this place/],
+  [["--completion"], /shell/],
+  [["--completion", secret], /shell .*"bash", "fish", "nu", "pwsh", "zsh"/],
+];
+
+Deno.test("a wrong command line is a usage error that tells what is wrong", () => {
+  for (const [args, expected] of refused) {
+    assert.match(errorOf(args).message, expected, JSON.stringify(args));
+  }
+});
+
+Deno.test("a usage error has two lines, the second points to the help", () => {
+  for (const [args] of refused) {
+    const lines = errorOf(args).message.split("\n");
+    assert.equal(lines.length, 2, JSON.stringify(lines));
+    assert.equal(lines[1], "Try 'sshshim --help'.");
+  }
+});
+
+Deno.test("no usage error shows the password, wherever it was typed", () => {
+  const words = [
+    ...[
+      "prod",
+      "a@prod:22",
+      secret,
+      secret,
+      `u:${secret}@prod`,
+      `${secret}:${secret}`,
+      `/${secret}`,
+    ],
+    ...["--password", "--passwrd", "--port", "--username", "--rsa-key", "--local-auth", "--"],
+    ...["--log-format", "--completion", "-p", "-v", "--host", "--known-hosts", "--accept-new"],
+  ];
+  const seed = Math.floor(Math.random() * 2 ** 31);
+  const next = randomNumbers(seed);
+  for (let round = 0; round < 500; round++) {
+    const args = Array.from({ length: 1 + next() % 5 }, () => {
+      const word = words[next() % words.length] ?? "";
+      return word.startsWith("-") && next() % 3 === 0 ? `${word}=${secret}` : word;
+    });
+    try {
+      parseArguments(args);
+    } catch (error) {
+      const told = `seed ${seed}, ${JSON.stringify(args)}: ${error}`;
+      assert(error instanceof UsageError, told);
+      assert(!`${error.message}${error.stack}`.includes(secret), told);
+    }
+  }
+});
+
+/** Marsaglia's xorshift, so that a failure can be repeated from its seed. */
+function randomNumbers(seed: number): () => number {
+  let state = seed | 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return state >>> 0;
+  };
+}
+
+Deno.test("the help has every option, every exit status, and fits 80 columns", () => {
+  const help = textOf(["--help"]);
+  assert.equal(textOf(["-h"]), help);
+  assert.equal(textOf(["prod", "--bogus", "--help"]), help);
+  assert.match(
+    help,
+    /^Usage: sshshim .*--password PASSWORD \| --rsa-key FILE \| --ed25519-key FILE/,
+  );
+  const options = [
+    ...["--host", "--port", "--username", "--password", "--rsa-key", "--ed25519-key"],
+    ...["--known-hosts", "--accept-new", "--local-port", "--local-rsa-key", "--local-ed25519-key"],
+    ...["--local-auth", "-v, --verbose", "-q, --quiet", "--log-format", "-h, --help", "--version"],
+    ...["--completion", "[USER@]HOST[:PORT]"],
+  ];
+  for (const option of options) assert(help.includes(`\n  ${option} `), option);
+  assert.doesNotMatch(help, /^ *ARG/m);
+  const statuses = help.slice(help.indexOf("\nExit status:\n"));
+  for (let status = 0; status <= 6; status++) assert(statuses.includes(`\n  ${status}  `));
+  for (const line of help.split("\n")) {
+    assert(line.length <= 80, line);
+    assert.equal(line, line.trimEnd());
+  }
+  assert(help.endsWith("\n") && !help.endsWith("\n\n"));
+});
+
+Deno.test("the examples of the help are command lines that work", () => {
+  const examples = [...textOf(["--help"]).matchAll(/^ {2}sshshim (.*)$/gm)];
+  assert.equal(examples.length, 2);
+  for (const [, example] of examples) assert(optionsOf(example?.split(" ") ?? []));
+});
+
+Deno.test("the version is the one of deno.json", () => {
+  assert.equal(textOf(["--version"]), `sshshim ${config.version}\n`);
+});
+
+Deno.test("there is a completion script for each of five shells", () => {
+  const scripts = ["bash", "fish", "nu", "pwsh", "zsh"].map((shell) => {
+    const script = textOf(["--completion", shell]);
+    assert.match(script, /sshshim/, shell);
+    assert(script.length > 500, shell);
+    return script;
+  });
+  assert.equal(new Set(scripts).size, 5);
+});
+
+Deno.test("completion knows options, their choices, and where a file name belongs", () => {
+  const suggestions = (...args: string[]) =>
+    textOf(["--completion", "bash", ...args]).split("\n").filter((line) => line !== "");
+  assert.deepEqual(suggestions("prod", "--ed"), ["--ed25519-key"]);
+  assert.deepEqual(suggestions("prod", "--local-auth", ""), ["same-user", "none"]);
+  assert.match(suggestions("prod", "--rsa-key", "id").join(), /^__FILE__:file:/);
+  assert.deepEqual(suggestions("prod", "--password", ""), []);
+});
