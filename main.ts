@@ -12,10 +12,13 @@ import { admitSameUser, sameUserSupported } from "./lib/access.ts";
 import { loadCredential } from "./lib/authentication.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
 import { type Options, parseArguments } from "./lib/cli.ts";
+import { Connector } from "./lib/connector.ts";
 import {
   AuthenticationError,
   EndpointError,
   HostKeyError,
+  NegotiationError,
+  NobodyToAskError,
   UpstreamLostError,
   UsageError,
 } from "./lib/errors.ts";
@@ -37,7 +40,9 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
   [UsageError, 2],
   [AuthenticationError, 3],
   [HostKeyError, 4],
+  [NobodyToAskError, 3],
   [UpstreamLostError, 5],
+  [NegotiationError, 5],
   [EndpointError, 6],
 ];
 
@@ -60,18 +65,32 @@ async function run(options: Options): Promise<void> {
     acceptNew: options.acceptNew,
   });
 
-  const relay = new Relay();
+  const relay = new Relay({
+    limits: {
+      openTimeoutMs: options.openTimeoutMs,
+      sessions: options.maxSessions ?? Infinity,
+    },
+    schedule,
+    onWanted: () => upstream.hurry(),
+    report: (text) => log.info("{text}", { text }),
+  });
   const admit: Admit = localAuth === "none"
     ? () => Promise.resolve({ admitted: true })
     : (connection) => admitSameUser(connection);
   const endpoint = new Endpoint({ port: options.localPort, hostKey, relay, admit });
-  const upstream = new Upstream({ host, port, username, credential, trust, relay });
+  const upstream = new Upstream({
+    connector: new Connector({ host, port, username, credential, trust }),
+    relay,
+    reconnects: options.reconnects,
+    maximumDelayMs: options.reconnectMaxDelayMs,
+    keepaliveIntervalMs: options.keepaliveIntervalMs,
+    keepaliveCount: options.keepaliveCount,
+  });
   const stopSignal = onStopSignal();
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGUSR1", () => upstream.retry());
 
-  let end: Deno.Signal | Error | undefined = await Promise.race([stopSignal, upstream.connect()])
-    .then((signal) => signal ?? undefined);
+  let end: Deno.Signal | Error | void = await Promise.race([stopSignal, upstream.start()]);
   if (end === undefined) {
-    log.info("connected to {name}", { name: upstream.name });
     void endpoint.serve();
     announce(options, { endpoint, hostKey });
     end = await Promise.race([stopSignal, upstream.whenLost]);
@@ -83,6 +102,12 @@ async function run(options: Options): Promise<void> {
   await endpoint.close("sshshim has been stopped");
   if (end instanceof Error) throw end;
   log.info("stopped by {signal}", { signal: end });
+}
+
+/** Calls `action` after `delayMs`, unless the returned function is called before. */
+function schedule(delayMs: number, action: () => void): () => void {
+  const timer = setTimeout(action, delayMs);
+  return () => clearTimeout(timer);
 }
 
 /** Tells on stdout how to use the endpoint. */

@@ -28,12 +28,13 @@ const maximumPacketSize = 32768;
 
 /**
  * Where one end of a channel stands:
+ * - `unasked`: it will be sent CHANNEL_OPEN when it can take it;
  * - `asking`: it sent CHANNEL_OPEN and waits for the answer;
  * - `awaiting`: it was sent CHANNEL_OPEN and owes the answer;
  * - `live`: opened, and not closed in both directions;
  * - `done`: closed in both directions, refused, gone, or never told of the channel.
  */
-export type EndState = "asking" | "awaiting" | "live" | "done";
+export type EndState = "unasked" | "asking" | "awaiting" | "live" | "done";
 
 /** One end of a channel. */
 export class End {
@@ -81,6 +82,8 @@ export class Channel {
   owner: Peer | undefined;
   readonly downstream: End;
   readonly upstream: End;
+  /** Of a channel that waits for upstream: its CHANNEL_OPEN, and what ends the wait. */
+  waiting: { opening: Uint8Array; cancelTimeout(): void } | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
   /** Of a session: agent forwarding was requested. */

@@ -43,11 +43,36 @@ export interface ForwardOwners {
   ownerOf(channelType: string, data: Uint8Array): Peer | undefined;
 }
 
+/** Calls `action` after `delayMs`, unless the returned function is called before. */
+export type Schedule = (delayMs: number, action: () => void) => () => void;
+
 /** How many channels one client may have, and how many of them unanswered. */
 export interface ChannelLimits {
   channels: number;
   pendingOpens: number;
+  /** How long a CHANNEL_OPEN waits for upstream, or for a free session there, in milliseconds. */
+  openTimeoutMs: number;
+  /** How many sessions upstream allows at a time, where it is known beforehand. */
+  sessions: number;
 }
+
+/** What the table of channels is given. */
+export interface ChannelsOptions {
+  owners: ForwardOwners;
+  limits: ChannelLimits;
+  schedule: Schedule;
+  /** A client wants a channel and upstream is away. */
+  onWanted(): void;
+}
+
+/**
+ * Whether channels can be opened: `open`; `away`, upstream will come back; `refused`, it will not,
+ * or not by itself.
+ */
+type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
+  kind: "refused";
+  reason: string;
+};
 
 /** Withheld window is not refilled while a client has this much waiting, in bytes. */
 const backlogLimitBytes = 1024 * 1024;
@@ -69,16 +94,16 @@ export class Channels {
   readonly #channels = new Map<number, Channel>();
   readonly #freeSlots: number[] = [];
   readonly #clients = new Map<Peer, ClientRecord>();
-  readonly #owners: ForwardOwners;
-  readonly #limits: ChannelLimits;
+  readonly #options: ChannelsOptions;
   #upstream: Peer | undefined;
-  /** Why a channel cannot be opened now; `undefined` while it can. */
-  #refusal: string | undefined = "not connected to the remote host yet";
+  #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
+  /** How many sessions upstream has shown to allow at a time. */
+  #sessionLimit: number;
   #onEmpty: (() => void) | undefined;
 
-  constructor(owners: ForwardOwners, limits: ChannelLimits) {
-    this.#owners = owners;
-    this.#limits = limits;
+  constructor(options: ChannelsOptions) {
+    this.#options = options;
+    this.#sessionLimit = options.limits.sessions;
   }
 
   /** How many slots are taken. */
@@ -92,25 +117,48 @@ export class Channels {
     await new Promise<void>((resolve) => this.#onEmpty = resolve);
   }
 
-  /** Channels can be opened from now on. */
+  /** Upstream is there: what waits for it goes on. */
   attachUpstream(upstream: Peer): void {
     this.#upstream = upstream;
-    this.#refusal = undefined;
+    this.#availability = { kind: "open" };
+    this.#sessionLimit = this.#options.limits.sessions;
+    this.#offerWaiting();
   }
 
-  /** Upstream is gone: every channel ends, and `reason`, one line for people, tells why. */
+  /**
+   * Upstream is gone, but will come back: open channels end, and `reason`, one line for people,
+   * tells why. A channel that upstream has not confirmed waits.
+   */
   detachUpstream(reason: string): void {
-    this.#refusal = reason;
+    this.#availability = { kind: "away", reason };
     for (const channel of [...this.#channels.values()]) {
-      this.#sendNotice(channel, reason);
-      this.#leave(channel, "upstream", reason);
+      if (channel.waiting) {
+        channel.upstream.state = "unasked";
+      } else {
+        this.#sendNotice(channel, reason);
+        this.#leave(channel, "upstream", reason);
+      }
     }
     this.#upstream = undefined;
   }
 
+  /** Upstream will not come back by itself: what waits for it is refused, and so is what comes. */
+  refuseOpens(reason: string): void {
+    this.#availability = { kind: "refused", reason };
+    for (const channel of [...this.#channels.values()]) {
+      if (channel.upstream.state === "unasked") this.#leave(channel, "upstream", reason);
+    }
+  }
+
+  /** Opens wait again for an upstream that was thought lost for good. */
+  awaitUpstream(): void {
+    if (this.#availability.kind !== "refused") return;
+    this.#availability = { kind: "away", reason: this.#availability.reason };
+  }
+
   /** Ends every channel in both directions and refuses new ones. */
   closeAll(reason: string): void {
-    this.#refusal = reason;
+    this.refuseOpens(reason);
     for (const channel of [...this.#channels.values()]) {
       this.#sendNotice(channel, reason);
       this.#finish(channel, "downstream", reason);
@@ -183,24 +231,65 @@ export class Channels {
     if (record === undefined) throw new ProtocolError("the client has left");
     const refuse = (reasonCode: number, description: string) =>
       client.send(openFailure(message.senderChannel, reasonCode, description));
+    const { limits, schedule } = this.#options;
     const { administrativelyProhibited, connectFailed, resourceShortage } =
       ChannelOpenFailureReason;
 
-    if (this.#refusal !== undefined) return refuse(connectFailed, this.#refusal);
+    if (this.#availability.kind === "refused") {
+      return refuse(connectFailed, this.#availability.reason);
+    }
     if (message.channelType === "session" && record.refusesSessions) {
       return refuse(administrativelyProhibited, "no more sessions were announced");
     }
     const pendingOpens = [...record.channels].filter((it) => it.downstream.state === "asking");
     if (
-      record.channels.size >= this.#limits.channels ||
-      pendingOpens.length >= this.#limits.pendingOpens
+      record.channels.size >= limits.channels ||
+      pendingOpens.length >= limits.pendingOpens
     ) return refuse(resourceShortage, "too many channels of this client");
 
     const channel = this.#add(message.channelType, client, {
       downstream: "asking",
-      upstream: "awaiting",
+      upstream: "unasked",
     });
-    this.#offer(channel, "downstream", message, payload);
+    channel.waiting = {
+      opening: this.#takeOpening(channel, "downstream", message, payload),
+      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),
+    };
+    this.#offerWaiting();
+    if (this.#availability.kind === "away") this.#options.onWanted();
+  }
+
+  /** Sends upstream what waits for it, in order, as far as it can take it. */
+  #offerWaiting(): void {
+    if (this.#upstream === undefined || this.#availability.kind !== "open") return;
+    let sessions = this.#countSessions("awaiting", "live");
+    for (const channel of this.#channels.values()) {
+      if (channel.upstream.state !== "unasked") continue;
+      if (channel.type === "session" && sessions++ >= this.#sessionLimit) continue;
+      channel.upstream.state = "awaiting";
+      this.#send(channel, "upstream", channel.waiting!.opening);
+    }
+  }
+
+  /** Servers count a session until its CLOSE has been answered. */
+  #countSessions(...states: EndState[]): number {
+    let count = 0;
+    for (const { type, upstream } of this.#channels.values()) {
+      if (type === "session" && states.includes(upstream.state)) count++;
+    }
+    return count;
+  }
+
+  #onWaitedTooLong(channel: Channel): void {
+    if (channel.upstream.state !== "unasked") {
+      channel.waiting = undefined; // Upstream has been asked: its answer counts, whatever it is.
+      return;
+    }
+    const seconds = this.#options.limits.openTimeoutMs / 1000;
+    const reason = this.#availability.kind === "open"
+      ? `no session became free within ${seconds} s; the remote host allows ${this.#sessionLimit}`
+      : `waited ${seconds} s: ${this.#availability.reason}`;
+    this.#leave(channel, "upstream", reason);
   }
 
   #onUpstreamOpen(message: ChannelOpen, payload: Uint8Array): void {
@@ -217,7 +306,8 @@ export class Channels {
         downstream: "awaiting",
         upstream: "asking",
       });
-      this.#offer(channel, "upstream", message, payload);
+      const opening = this.#takeOpening(channel, "upstream", message, payload);
+      this.#send(channel, "downstream", opening);
     } else {
       this.#holdX11(message);
     }
@@ -234,7 +324,7 @@ export class Channels {
       const asked = [...this.#liveSessions()].filter((session) => session.forwardsAgent);
       if (asked.length > 0) owners.add(asked[asked.length - 1]!.owner);
     } else {
-      const owner = this.#owners.ownerOf(message.channelType, message.data);
+      const owner = this.#options.owners.ownerOf(message.channelType, message.data);
       if (owner && this.#clients.has(owner)) owners.add(owner);
     }
     return owners;
@@ -246,8 +336,13 @@ export class Channels {
     }
   }
 
-  /** Passes an opening from the end that asks to the one that has to answer. */
-  #offer(channel: Channel, from: Side, message: ChannelOpen, payload: Uint8Array): void {
+  /** Notes what the asking end announces, and makes of its CHANNEL_OPEN the one for the other. */
+  #takeOpening(
+    channel: Channel,
+    from: Side,
+    message: ChannelOpen,
+    payload: Uint8Array,
+  ): Uint8Array {
     const asking = channel[from];
     asking.announce(message);
     rewriteOpen(payload, {
@@ -255,7 +350,7 @@ export class Channels {
       initialWindowSize: asking.flow.takeGrant(),
       maximumPacketSize: asking.maximumPacketSize,
     });
-    this.#send(channel, opposite(from), payload);
+    return payload;
   }
 
   #onConfirmation(
@@ -268,6 +363,8 @@ export class Channels {
     const other = channel[opposite(from)];
     end.announce(message);
     end.state = "live";
+    channel.waiting?.cancelTimeout();
+    channel.waiting = undefined;
     switch (other.state) {
       case "asking":
         other.state = "live";
@@ -285,6 +382,7 @@ export class Channels {
       case "done":
         this.#finish(channel, from, "");
         break;
+      case "unasked":
       case "awaiting":
         throw new Error("both ends of a channel were asked to open it");
     }
@@ -292,6 +390,13 @@ export class Channels {
 
   #onFailure(channel: Channel, from: Side, payload: Uint8Array): void {
     const to = opposite(from);
+    const sessions = this.#countSessions("live");
+    if (channel.waiting && channel.type === "session" && sessions > 0) {
+      // Upstream allows no more at a time; the client waits for its turn.
+      this.#sessionLimit = sessions;
+      channel.upstream.state = "unasked";
+      return;
+    }
     channel[from].state = "done";
     if (channel[to].state === "asking") {
       rewriteRecipient(payload, channel[to].channel);
@@ -421,7 +526,9 @@ export class Channels {
   /** Sends an end what ends the channel there; one that owes an answer is closed once it answers. */
   #finish(channel: Channel, side: Side, reason: string): void {
     const end = channel[side];
-    if (end.state === "asking") {
+    if (end.state === "unasked") {
+      end.state = "done";
+    } else if (end.state === "asking") {
       const { connectFailed } = ChannelOpenFailureReason;
       this.#send(channel, side, openFailure(end.channel, connectFailed, reason));
       end.state = "done";
@@ -438,8 +545,10 @@ export class Channels {
     }
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
     if (!this.#channels.delete(channel.slot)) return;
+    channel.waiting?.cancelTimeout();
     this.#freeSlots.push(channel.slot);
     if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
+    if (channel.type === "session") this.#offerWaiting();
     if (this.#channels.size === 0) {
       this.#onEmpty?.();
       this.#onEmpty = undefined;

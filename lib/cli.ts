@@ -40,6 +40,16 @@ export interface Options {
   knownHostsFiles: string[];
   acceptNew: boolean;
   localAuth: "same-user" | "none";
+  /** Whether a connection that is lost comes back, and the longest wait before an attempt. */
+  reconnects: boolean;
+  reconnectMaxDelayMs: number;
+  /** A silence so long is broken while something is open; so many in a row mean death. */
+  keepaliveIntervalMs: number;
+  keepaliveCount: number;
+  /** How long what a client asks for waits for upstream. */
+  openTimeoutMs: number;
+  /** Sessions that upstream allows at a time; absent: found out. */
+  maxSessions: number | undefined;
   verbosity: "quiet" | "normal" | "verbose";
   logFormat: "text" | "json";
 }
@@ -194,6 +204,47 @@ const endpoint = object({
   ),
 });
 
+function seconds(name: OptionName, secondsByDefault: number, description: string) {
+  const value = integer({ metavar: "SECONDS", min: 1, max: 86_400 });
+  const takes = "a number of seconds, 1 to 86400";
+  return withDefault(
+    valued(name, value, { takes, description: `${description} Default: ${secondsByDefault}.` }),
+    secondsByDefault,
+  );
+}
+
+function count(name: OptionName, description: string) {
+  const value = integer({ metavar: "N", min: 1, max: 1000 });
+  return valued(name, value, { takes: "a number from 1 to 1000", description });
+}
+
+const survival = object({
+  noReconnect: toggle(["--no-reconnect"], "End when the connection is lost."),
+  reconnectMaxDelay: seconds(
+    "--reconnect-max-delay",
+    30,
+    "The longest wait between attempts to reconnect.",
+  ),
+  keepaliveInterval: seconds(
+    "--keepalive-interval",
+    5,
+    "Ask a silent server for a sign of life after so long; with nothing open, after three times that.",
+  ),
+  keepaliveCount: withDefault(
+    count("--keepalive-count", "Give a silent server up after so many intervals. Default: 3."),
+    3,
+  ),
+  openTimeout: seconds(
+    "--open-timeout",
+    30,
+    "How long a client's session or forward waits for the connection, or for a free session.",
+  ),
+  maxSessions: optional(count(
+    "--max-sessions",
+    "How many sessions the server allows at a time; more wait. Default: found out.",
+  )),
+});
+
 const output = object({
   verbose: toggle(["-v", "--verbose"], "Log details, with times and stack traces."),
   quiet: toggle(["-q", "--quiet"], "Log warnings and errors only."),
@@ -211,6 +262,7 @@ const grammar = object({
   credential: group("Log in with one of", credential),
   trust: group("Trust", trust),
   endpoint: group("Local port", endpoint),
+  survival: group("Reconnecting", survival),
   output: group("Messages", output),
 }, { errors: { unexpectedInput } });
 
@@ -250,6 +302,12 @@ function optionsFrom(parsed: Parsed): Options {
     knownHostsFiles: [...parsed.trust.knownHostsFiles],
     acceptNew: parsed.trust.acceptNew,
     localAuth: parsed.endpoint.localAuth,
+    reconnects: !parsed.survival.noReconnect,
+    reconnectMaxDelayMs: parsed.survival.reconnectMaxDelay * 1000,
+    keepaliveIntervalMs: parsed.survival.keepaliveInterval * 1000,
+    keepaliveCount: parsed.survival.keepaliveCount,
+    openTimeoutMs: parsed.survival.openTimeout * 1000,
+    maxSessions: parsed.survival.maxSessions,
     verbosity: verbose ? "verbose" : quiet ? "quiet" : "normal",
     logFormat,
   };

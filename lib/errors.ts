@@ -37,9 +37,19 @@ export class AuthenticationError extends Error {
   override name = "AuthenticationError";
 }
 
-/** Upstream cannot be reached, or the connection to it ended; exit status 5. */
+/** Upstream cannot be reached, or the connection to it ended; exit status 5. Worth another try. */
 export class UpstreamLostError extends Error {
   override name = "UpstreamLostError";
+}
+
+/** Upstream and we cannot agree, and will not at the next attempt either; exit status 5. */
+export class NegotiationError extends Error {
+  override name = "NegotiationError";
+}
+
+/** Authentication needs a person, and nobody may be asked now; exit status 3. */
+export class NobodyToAskError extends Error {
+  override name = "NobodyToAskError";
 }
 
 /** The local port or the local host key cannot be used; exit status 6. */

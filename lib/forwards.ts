@@ -7,7 +7,14 @@
  * cancel it, and it is cancelled when its owner leaves.
  */
 
-import { encodeFields, type GlobalReply, type GlobalRequest, MessageType, Reader } from "./wire.ts";
+import {
+  displayText,
+  encodeFields,
+  type GlobalReply,
+  type GlobalRequest,
+  MessageType,
+  Reader,
+} from "./wire.ts";
 
 /** Sends global requests upstream; each gets one reply, in order. */
 export interface Requests {
@@ -20,11 +27,16 @@ type Place =
   | { kind: "streamlocal"; socketPath: string };
 
 /**
- * - `requested`: upstream has not answered yet;
+ * - `requested`: the client's request waits for upstream, or for its answer;
  * - `listening`: upstream granted it;
- * - `cancelling`: upstream was asked to end it.
+ * - `cancelling`: upstream was asked to end it;
+ * - `lost`: it went with a connection, and is to be brought back on the next one.
  */
-type ListenerState = "requested" | "listening" | "cancelling";
+type ListenerState =
+  | { kind: "requested"; request: GlobalRequest; onReply: (reply: GlobalReply) => void }
+  | { kind: "listening" }
+  | { kind: "cancelling"; onReply: (reply: GlobalReply) => void }
+  | { kind: "lost"; failures: number; isAsked: boolean; cancelRetry: () => void };
 
 interface Listener<Owner> {
   place: Place;
@@ -33,7 +45,23 @@ interface Listener<Owner> {
   state: ListenerState;
 }
 
+/** Calls `action` after `delayMs`, unless the returned function is called before. */
+type Schedule = (delayMs: number, action: () => void) => () => void;
+
+/** What the table of forwards is given. */
+export interface ForwardsOptions {
+  requests: Requests;
+  schedule: Schedule;
+  /** Words for the log about a listener that could not be brought back yet, or was. */
+  report(text: string): void;
+}
+
+/** A listener that the dead connection still holds is asked for again after these delays. */
+const firstRetryMs = 500;
+const longestRetryMs = 10_000;
+
 const refused: GlobalReply = { type: MessageType.requestFailure, data: new Uint8Array() };
+const granted: GlobalReply = { type: MessageType.requestSuccess, data: new Uint8Array() };
 
 /** The names of the four requests that this file handles. */
 const requestNames = {
@@ -53,10 +81,12 @@ export function isForwardRequest(name: string): name is RequestName {
 /** The table of remote forwards; `Owner` is whatever stands for a client. */
 export class Forwards<Owner> {
   readonly #listeners = new Set<Listener<Owner>>();
-  readonly #requests: Requests;
+  readonly #options: ForwardsOptions;
+  #hasUpstream = false;
+  #refusesRequests = false;
 
-  constructor(requests: Requests) {
-    this.#requests = requests;
+  constructor(options: ForwardsOptions) {
+    this.#options = options;
   }
 
   /** How many listeners there are or may come to be. */
@@ -78,12 +108,63 @@ export class Forwards<Owner> {
     for (const listener of this.#listeners) {
       if (listener.owner !== owner) continue;
       listener.owner = undefined;
-      if (listener.state === "listening") this.#sendCancel(listener, () => {});
+      const { state } = listener;
+      if (state.kind === "listening") this.#sendCancel(listener, () => {});
+      else if (state.kind === "lost") this.#forget(listener, state);
+      else if (state.kind === "requested" && !this.#hasUpstream) this.#listeners.delete(listener);
     }
   }
 
-  /** Upstream is gone, and every listener with it. */
+  /** Upstream is there: asks for everything that is wanted, in the order in which it was first. */
+  onUpstreamReady(): void {
+    this.#hasUpstream = true;
+    this.#refusesRequests = false;
+    for (const listener of this.#listeners) {
+      if (listener.state.kind === "requested") this.#sendRequest(listener, listener.state);
+      else if (listener.state.kind === "lost") this.#sendAgain(listener, listener.state);
+    }
+  }
+
+  /** Until upstream is there, or is awaited again, new requests are refused at once. */
+  refuseRequests(isRefusing: boolean): void {
+    this.#refusesRequests = isRefusing;
+    if (!isRefusing || this.#hasUpstream) return;
+    for (const listener of this.#listeners) {
+      if (listener.state.kind !== "requested") continue;
+      this.#listeners.delete(listener);
+      listener.state.onReply(refused);
+    }
+  }
+
+  /** Upstream is gone, and every listener with it; they stay wanted. */
   onUpstreamLost(): void {
+    this.#hasUpstream = false;
+    for (const listener of this.#listeners) {
+      const { state } = listener;
+      if (state.kind === "listening") {
+        listener.state = {
+          kind: "lost",
+          failures: 0,
+          isAsked: false,
+          cancelRetry: () => {},
+        };
+      } else if (state.kind === "lost" && listener.owner !== undefined) {
+        state.cancelRetry();
+        state.isAsked = false;
+      } else if (state.kind === "cancelling") {
+        this.#listeners.delete(listener);
+        state.onReply(granted);
+      } else if (listener.owner === undefined) {
+        this.#listeners.delete(listener);
+      }
+    }
+  }
+
+  /** Nothing is asked for again: no timer is left. */
+  close(): void {
+    for (const { state } of this.#listeners) {
+      if (state.kind === "lost") state.cancelRetry();
+    }
     this.#listeners.clear();
   }
 
@@ -116,44 +197,84 @@ export class Forwards<Owner> {
     const isTaken = [...this.#listeners].some((it) =>
       it.owner !== undefined && it.owner !== owner && isSamePlace(it.place, place)
     );
-    if (isTaken && !asksForPort) return onReply(refused);
+    if ((isTaken && !asksForPort) || this.#refusesRequests) return onReply(refused);
 
-    const listener: Listener<Owner> = { place, owner, state: "requested" };
+    const state: ListenerState = { kind: "requested", request, onReply };
+    const listener: Listener<Owner> = { place, owner, state };
     this.#listeners.add(listener);
-    this.#requests.send(request.name, request.data, (reply) => {
+    if (this.#hasUpstream) this.#sendRequest(listener, state);
+  }
+
+  #sendRequest(
+    listener: Listener<Owner>,
+    { request, onReply }: ListenerState & { kind: "requested" },
+  ): void {
+    const { place } = listener;
+    this.#options.requests.send(request.name, request.data, (reply) => {
       if (reply.type === MessageType.requestFailure) {
         this.#listeners.delete(listener);
       } else {
-        if (asksForPort) {
+        if (place.kind === "tcpip" && place.bindPort === 0) {
           listener.place = { ...place, bindPort: new Reader(reply.data).uint32() };
         }
-        listener.state = "listening";
+        listener.state = { kind: "listening" };
         if (listener.owner === undefined) this.#sendCancel(listener, () => {});
       }
       onReply(reply);
     });
   }
 
+  /** Asks for a lost listener again, at the port that was allocated before. */
+  #sendAgain(listener: Listener<Owner>, state: ListenerState & { kind: "lost" }): void {
+    const { requests, schedule, report } = this.#options;
+    const where = describePlace(listener.place);
+    const { name, data } = listenRequest(listener.place);
+    state.isAsked = true;
+    requests.send(name, data, (reply) => {
+      state.isAsked = false;
+      if (reply.type === MessageType.requestSuccess) {
+        listener.state = { kind: "listening" };
+        if (listener.owner === undefined) this.#sendCancel(listener, () => {});
+        else report(`remote forward ${where} is back`);
+      } else if (listener.owner === undefined) {
+        this.#listeners.delete(listener);
+      } else {
+        if (state.failures === 0) report(`remote forward ${where} is still taken, trying again`);
+        const delayMs = Math.min(longestRetryMs, firstRetryMs * 2 ** state.failures++);
+        state.cancelRetry = schedule(delayMs, () => this.#sendAgain(listener, state));
+      }
+    });
+  }
+
   #cancel(owner: Owner, place: Place, onReply: (reply: GlobalReply) => void): void {
     const listener = [...this.#listeners].find((it) =>
-      it.owner === owner && it.state === "listening" && isEqualPlace(it.place, place)
+      it.owner === owner && isEqualPlace(it.place, place) &&
+      (it.state.kind === "listening" || it.state.kind === "lost")
     );
     if (listener === undefined) return onReply(refused);
+    if (listener.state.kind === "lost") {
+      this.#forget(listener, listener.state);
+      return onReply(granted);
+    }
     this.#sendCancel(listener, onReply);
   }
 
   #sendCancel(listener: Listener<Owner>, onReply: (reply: GlobalReply) => void): void {
-    listener.state = "cancelling";
-    const { place } = listener;
-    const [name, data]: [RequestName, Uint8Array] = place.kind === "tcpip"
-      ? ["cancel-tcpip-forward", encodeFields(place.bindAddress, place.bindPort)]
-      : ["cancel-streamlocal-forward@openssh.com", encodeFields(place.socketPath)];
-    this.#requests.send(name, data, (reply) => {
+    listener.state = { kind: "cancelling", onReply };
+    const { name, data } = listenRequest(listener.place);
+    this.#options.requests.send(`cancel-${name}`, data, (reply) => {
       const isGone = reply.type === MessageType.requestSuccess || listener.owner === undefined;
       if (isGone) this.#listeners.delete(listener);
-      else listener.state = "listening";
+      else listener.state = { kind: "listening" };
       onReply(reply);
     });
+  }
+
+  /** A lost listener is wanted no more; if it comes back all the same, it is cancelled then. */
+  #forget(listener: Listener<Owner>, state: ListenerState & { kind: "lost" }): void {
+    listener.owner = undefined;
+    state.cancelRetry();
+    if (!state.isAsked) this.#listeners.delete(listener);
   }
 
   /** The listener at a place: as it was asked for, else any spelling of it, else the port's only one. */
@@ -166,6 +287,18 @@ export class Forwards<Owner> {
       listeners.find((it) => isSamePlace(it.place, place)) ??
       (onPort.length === 1 ? onPort[0] : undefined);
   }
+}
+
+/** The request for a listener; with `cancel-` before its name it is the one that ends it. */
+function listenRequest(place: Place): { name: string; data: Uint8Array } {
+  return place.kind === "tcpip"
+    ? { name: "tcpip-forward", data: encodeFields(place.bindAddress, place.bindPort) }
+    : { name: "streamlocal-forward@openssh.com", data: encodeFields(place.socketPath) };
+}
+
+function describePlace(place: Place): string {
+  if (place.kind === "streamlocal") return displayText(place.socketPath);
+  return `${displayText(place.bindAddress) || "*"}:${place.bindPort}`;
 }
 
 function readPlace(kind: Place["kind"], data: Uint8Array): Place {

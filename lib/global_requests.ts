@@ -54,25 +54,25 @@ export class ReplyQueue {
   }
 }
 
-/** The one queue of requests to upstream: the clients' and our own keepalives. */
+/** The one queue of requests to upstream: those about forwards and our own keepalives. */
 export class RequestQueue {
   #peer: Peer | undefined;
-  readonly #waiting: ((reply: GlobalReply) => void)[] = [];
+  #waiting: ((reply: GlobalReply) => void)[] = [];
 
   /** Requests go to `peer` from now on. */
   attach(peer: Peer): void {
     this.#peer = peer;
   }
 
-  /** Upstream is gone: every request that waits is answered with a failure. */
+  /** Upstream is gone, and with it every reply that was to come. */
   detach(): void {
     this.#peer = undefined;
-    for (const onReply of this.#waiting.splice(0)) onReply(requestFailure);
+    this.#waiting = [];
   }
 
-  /** Sends a request that wants a reply; without upstream the reply is a failure at once. */
+  /** Sends a request that wants a reply; whoever asks sees to it that upstream is there. */
   send(name: string, data: Uint8Array, onReply: (reply: GlobalReply) => void): void {
-    if (this.#peer === undefined) return onReply(requestFailure);
+    if (this.#peer === undefined) return;
     this.#waiting.push(onReply);
     this.#peer.send(buildMessage(MessageType.globalRequest, name, true, { raw: data }));
   }

@@ -6,7 +6,7 @@
 // @ts-types="@types/ssh2"
 import ssh2 from "ssh2";
 import type { Authentication } from "./authentication.ts";
-import { AuthenticationError, UpstreamLostError } from "./errors.ts";
+import { AuthenticationError, NegotiationError, UpstreamLostError } from "./errors.ts";
 import { logger } from "./log.ts";
 import type { ByteSocket } from "./socket.ts";
 import { describeExchange, identification, offeredAlgorithms, Ssh2Transport } from "./transport.ts";
@@ -39,7 +39,7 @@ export interface HandshakeOptions {
   /** Called in the turn in which the server lets us in: its next message may be there already. */
   onReady(transport: Ssh2Transport): void;
   /** Called once after `onReady`, when the connection is gone. */
-  onLost(reason: UpstreamLostError): void;
+  onLost(reason: Error): void;
 }
 
 /** ssh2's errors: what failed is in `level`, or in the reason code of a DISCONNECT. */
@@ -140,13 +140,27 @@ class Deadline {
   }
 }
 
+/**
+ * The reason codes of a DISCONNECT that the next attempt would meet again: key exchange failed, no
+ * such service, protocol version, host key not verifiable, no more methods, illegal user name.
+ */
+const lastingReasons: unknown[] = [3, 7, 8, 9, 14, 15];
+
 /** The one place that reads ssh2's errors. */
 function classify(error: Ssh2Error | undefined, { name, authentication }: HandshakeOptions): Error {
-  if (error?.level === "client-authentication") {
-    return new AuthenticationError(authentication.refusal(name), { cause: error });
+  const cause = error;
+  if (error === undefined) return new UpstreamLostError(`${name} closed the connection`);
+  if (error.level === "client-authentication" || error.code === 14) {
+    return new AuthenticationError(authentication.refusal(name), { cause });
   }
-  const reason = error?.message ?? "the connection was closed";
-  return new UpstreamLostError(`${name}: ${reason}`, { cause: error });
+  if (/no matching/.test(error.message) || lastingReasons.includes(error.code)) {
+    return new NegotiationError(
+      `${name} and sshshim have no common way to talk: ${error.message}. ` +
+        `See which algorithms the server has with "ssh -vv".`,
+      { cause },
+    );
+  }
+  return new UpstreamLostError(`${name}: ${error.message}`, { cause });
 }
 
 const defaultHostKeyAlgorithms = [

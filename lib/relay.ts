@@ -6,7 +6,7 @@
  */
 
 import type { Peer } from "./channel.ts";
-import { type ChannelLimits, Channels } from "./channels.ts";
+import { type ChannelLimits, Channels, type Schedule } from "./channels.ts";
 import { DisconnectReason, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
@@ -40,7 +40,12 @@ export interface Receiver {
   leave(): void;
 }
 
-const defaultLimits: ChannelLimits = { channels: 1000, pendingOpens: 256 };
+const defaultLimits: ChannelLimits = {
+  channels: 1000,
+  pendingOpens: 256,
+  openTimeoutMs: 30_000,
+  sessions: Infinity,
+};
 
 /**
  * Windows bound the data that can be under way, but nothing bounds requests: while this much waits
@@ -49,16 +54,34 @@ const defaultLimits: ChannelLimits = { channels: 1000, pendingOpens: 256 };
 const clientBacklogBytes = 8 * 1024 * 1024;
 const upstreamBacklogBytes = 32 * 1024 * 1024;
 
+/** What the relay is given. */
+export interface RelayOptions {
+  limits?: Partial<ChannelLimits>;
+  schedule: Schedule;
+  /** A client wants something of upstream while it is away. */
+  onWanted(): void;
+  /** Words for the log. */
+  report(text: string): void;
+}
+
 /** Everything between the local clients and the one connection upstream. */
 export class Relay {
   readonly #requests = new RequestQueue();
-  readonly #forwards = new Forwards<Peer>(this.#requests);
+  readonly #forwards: Forwards<Peer>;
   readonly #channels: Channels;
+  readonly #onWanted: () => void;
   readonly #paused = new Set<Transport>();
   #upstream: Transport | undefined;
 
-  constructor(limits: Partial<ChannelLimits> = {}) {
-    this.#channels = new Channels(this.#forwards, { ...defaultLimits, ...limits });
+  constructor({ limits, schedule, onWanted, report }: RelayOptions) {
+    this.#onWanted = onWanted;
+    this.#forwards = new Forwards<Peer>({ requests: this.#requests, schedule, report });
+    this.#channels = new Channels({
+      owners: this.#forwards,
+      limits: { ...defaultLimits, ...limits },
+      schedule,
+      onWanted,
+    });
   }
 
   /** How many channels are not closed in both directions. */
@@ -75,6 +98,7 @@ export class Relay {
   attachUpstream(upstream: Transport): Pick<Receiver, "receive" | "drained"> {
     this.#upstream = upstream;
     this.#requests.attach(upstream);
+    this.#forwards.onUpstreamReady();
     this.#channels.attachUpstream(upstream);
     return {
       receive: (payload) => guard(upstream, () => this.#onUpstreamMessage(upstream, payload)),
@@ -82,7 +106,11 @@ export class Relay {
     };
   }
 
-  /** Upstream is gone; `reason` is one line for the people at the sessions. */
+  /**
+   * Upstream is gone, but will come back: open channels end, what clients ask for waits.
+   *
+   * @param reason one line for the people at the sessions.
+   */
   detachUpstream(reason: string): void {
     this.#upstream = undefined;
     this.#resumePaused();
@@ -91,7 +119,19 @@ export class Relay {
     this.#channels.detachUpstream(reason);
   }
 
-  /** Asks upstream for a sign of life; `onReply` is called when it comes, or upstream is lost. */
+  /** Upstream will not come back by itself: opens are refused with `reason`. */
+  refuseOpens(reason: string): void {
+    this.#forwards.refuseRequests(true);
+    this.#channels.refuseOpens(reason);
+  }
+
+  /** Upstream is tried again after `refuseOpens`: opens wait for it. */
+  awaitUpstream(): void {
+    this.#forwards.refuseRequests(false);
+    this.#channels.awaitUpstream();
+  }
+
+  /** Asks upstream for a sign of life; `onReply` is called when it comes, if it does. */
   sendKeepalive(onReply: () => void): void {
     this.#requests.send("keepalive@openssh.com", new Uint8Array(), onReply);
   }
@@ -121,6 +161,7 @@ export class Relay {
 
   /** Ends every channel with a line to the person at each session; resolves when all are closed. */
   async closeAll(reason: string): Promise<void> {
+    this.#forwards.close();
     this.#channels.closeAll(reason);
     await this.#channels.whenEmpty();
   }
@@ -162,6 +203,7 @@ export class Relay {
     const onReply: (reply: GlobalReply) => void = request.wantReply ? replies.reserve() : () => {};
     if (isForwardRequest(request.name)) {
       this.#forwards.onRequest(client, request, onReply);
+      if (this.#upstream === undefined) this.#onWanted();
     } else if (request.name === "no-more-sessions@openssh.com") {
       this.#channels.refuseSessions(client);
       onReply(requestSuccess);

@@ -40,6 +40,9 @@ export class ByteSocket extends EventEmitter {
   writable = true;
   readonly _readableState = { ended: false };
 
+  /** When the last bytes came, by `performance.now()`. */
+  lastByteAt = performance.now();
+
   readonly #connection: ByteConnection;
   readonly #identification: IdentificationCollector;
   #isPaused = true;
@@ -135,6 +138,7 @@ export class ByteSocket extends EventEmitter {
           used = 0;
         }
         const count = await this.#connection.read(buffer.subarray(used));
+        this.lastByteAt = performance.now();
         while (this.#isPaused && !this.#isClosed) {
           await new Promise<void>((resolve) => this.#resume = resolve);
         }

@@ -111,6 +111,17 @@ export class Ssh2Transport implements Transport {
     return this.socket.backlogBytes;
   }
 
+  /** When the peer was last heard, by `performance.now()`. */
+  get lastByteAt(): number {
+    return this.socket.lastByteAt;
+  }
+
+  /** Ends the connection without a word: the peer is dead. */
+  abort(): void {
+    this.#end();
+    this.socket.destroy();
+  }
+
   send(payload: Uint8Array): void {
     if (this.#isEnded) return;
     // ssh2 swaps these objects at each key exchange, and queues packets during one.

@@ -1,175 +1,246 @@
 /**
  * The life of the one connection to the remote host:
  *
- *     idle → connecting → ready → closed
+ *     connecting → ready → waiting → connecting → …
  *
- * Each state owns its data; `#transition` is the only place where one follows another.
+ * and `asleep` or `stopped` where it is not sought by itself, `closed` at the end. Each state owns
+ * its data and its timer; `#transition` is the only place where one follows another. Every
+ * attempt is a new generation: its callbacks are bound to the state that it made, and do nothing in
+ * any other.
  */
 
-import { lookup } from "node:dns/promises";
-import { Authentication, type LoadedCredential } from "./authentication.ts";
-import { DisconnectReason, UpstreamLostError } from "./errors.ts";
-import { handshake, type HostTrust } from "./handshake.ts";
+import { Backoff } from "./backoff.ts";
+import type { ConnectionHandlers } from "./connector.ts";
+import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
+import { Liveness } from "./liveness.ts";
 import { logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
-import { ByteSocket } from "./socket.ts";
+import { SleepWatch } from "./sleep_watch.ts";
 import type { Ssh2Transport } from "./transport.ts";
 
 const log = logger("upstream");
 
-/** How long each address of the host may take to answer, in milliseconds. */
-const connectTimeoutMs = 30_000;
+/** A connection that has lived so long ends the series of failures, in milliseconds. */
+const provenMs = 60_000;
 
-/** Where upstream is, and how it is entered. */
+/** A client hurries a wait that is longer than this, in milliseconds. */
+const hurryMs = 1000;
+
+/** Makes connections. */
+export interface Connects {
+  readonly name: string;
+  connect(handlers: ConnectionHandlers): Promise<void>;
+}
+
+/** How upstream is kept. */
 export interface UpstreamOptions {
-  host: string;
-  port: number;
-  username: string;
-  credential: LoadedCredential;
-  trust: HostTrust;
+  connector: Connects;
   relay: Relay;
+  reconnects: boolean;
+  maximumDelayMs: number;
+  keepaliveIntervalMs: number;
+  keepaliveCount: number;
 }
 
 type State =
   | { kind: "idle" }
-  | { kind: "connecting"; socket: ByteSocket | undefined }
-  | { kind: "ready"; transport: Ssh2Transport }
+  | { kind: "connecting"; attempt: AbortController }
+  | { kind: "ready"; transport: Ssh2Transport; liveness: Liveness; provenTimer: Timer }
+  | { kind: "waiting"; retryAt: number; timer: Timer }
+  /** Nothing to do until a client comes. */
+  | { kind: "asleep"; reason: Error }
+  /** Another attempt would fail alike: only a person's word starts one. */
+  | { kind: "stopped"; reason: Error }
   | { kind: "closed" };
+
+type Timer = ReturnType<typeof setTimeout>;
 
 const followers: Record<State["kind"], readonly State["kind"][]> = {
   idle: ["connecting", "closed"],
-  connecting: ["connecting", "ready", "closed"],
-  ready: ["closed"],
+  connecting: ["ready", "waiting", "asleep", "stopped", "closed"],
+  ready: ["waiting", "asleep", "stopped", "closed"],
+  waiting: ["connecting", "closed"],
+  asleep: ["connecting", "closed"],
+  stopped: ["connecting", "closed"],
   closed: [],
 };
 
-/** The connection to the remote host, from `connect` to its end. */
+/** The connection to the remote host. */
 export class Upstream {
   readonly #options: UpstreamOptions;
-  readonly #lost = Promise.withResolvers<UpstreamLostError>();
+  readonly #backoff: Backoff;
+  readonly #sleepWatch = new SleepWatch(() => this.#onWake());
+  readonly #lost = Promise.withResolvers<Error>();
   #state: State = { kind: "idle" };
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
+    this.#backoff = new Backoff(options.maximumDelayMs);
   }
 
   /** `user@host:port`, for people. */
   get name(): string {
-    const { username, host, port } = this.#options;
-    return `${username}@${host.includes(":") ? `[${host}]` : host}:${port}`;
+    return this.#options.connector.name;
   }
 
-  /** Resolves with the reason when a connection that was ready is gone. */
-  get whenLost(): Promise<UpstreamLostError> {
+  /** Resolves with the reason when the connection is gone and is not to come back. */
+  get whenLost(): Promise<Error> {
     return this.#lost.promise;
   }
 
   /**
-   * Connects, verifies the host and authenticates.
+   * The first attempt.
    *
-   * @throws {UpstreamLostError} where the host cannot be reached.
-   * @throws {HostKeyError} where its key is not trusted; no credential was sent.
-   * @throws {AuthenticationError} where it refuses the credential.
+   * @throws what the connector throws: nothing is tried again before it has worked once.
    */
-  async connect(): Promise<void> {
-    this.#transition({ kind: "connecting", socket: undefined });
-    const connection = await openConnection(this.#options);
-    const socket = new ByteSocket(connection, { role: "client" });
-    if (this.#state.kind !== "connecting") {
-      socket.destroy();
-      throw new UpstreamLostError(`${this.name}: stopped while connecting`);
-    }
-    this.#transition({ kind: "connecting", socket });
-    const { username, credential, trust } = this.#options;
-    await handshake(socket, {
-      name: this.name,
-      username,
-      authentication: new Authentication(username, credential),
-      trust,
-      onReady: (transport) => this.#onReady(transport),
-      onLost: (reason) => this.#onLost(reason),
-    });
+  async start(): Promise<void> {
+    await this.#connect();
   }
 
-  /** Ends the connection. May be called twice. */
+  /** A client wants something: a long wait is cut short. */
+  hurry(): void {
+    const state = this.#state;
+    if (state.kind === "asleep") void this.#reconnect();
+    if (state.kind === "waiting" && state.retryAt - performance.now() > hurryMs) {
+      void this.#reconnect();
+    }
+  }
+
+  /** A person wants the connection tried now. */
+  retry(): void {
+    const state = this.#state;
+    if (state.kind === "ready") state.liveness.probe();
+    else if (state.kind === "waiting" || state.kind === "asleep" || state.kind === "stopped") {
+      this.#backoff.reset();
+      void this.#reconnect();
+    }
+  }
+
+  /** Ends the connection for good. May be called twice. */
   close(): void {
     const state = this.#state;
     if (state.kind === "closed") return;
+    this.#sleepWatch.stop();
     this.#transition({ kind: "closed" });
+    if (state.kind === "connecting") state.attempt.abort();
     if (state.kind === "ready") {
       state.transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
-    } else if (state.kind === "connecting") {
-      state.socket?.destroy();
     }
   }
 
-  #onReady(transport: Ssh2Transport): void {
-    this.#transition({ kind: "ready", transport });
-    const receiver = this.#options.relay.attachUpstream(transport);
-    transport.start({
-      onPayload: receiver.receive,
-      onDrain: receiver.drained,
-      onDisconnect: (description) => {
-        if (this.#state.kind === "closed") return;
-        this.#onLost(new UpstreamLostError(`${this.name} broke the protocol: ${description}`));
+  async #connect(): Promise<void> {
+    const attempt = new AbortController();
+    const connecting: State = { kind: "connecting", attempt };
+    this.#transition(connecting);
+    let ready: State | undefined;
+    await this.#options.connector.connect({
+      signal: attempt.signal,
+      onReady: (transport) => {
+        if (this.#state === connecting) ready = this.#onReady(transport);
+        else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
+      },
+      onLost: (reason) => {
+        if (this.#state === ready) this.#onLost(reason);
       },
     });
   }
 
-  #onLost(reason: UpstreamLostError): void {
-    if (this.#state.kind !== "ready") return;
-    this.#transition({ kind: "closed" });
-    this.#options.relay.detachUpstream(`connection lost: ${reason.message}`);
-    this.#lost.resolve(reason);
+  #onWake(): void {
+    log.info("the machine has slept");
+    if (this.#state.kind === "ready" || this.#state.kind === "waiting") this.retry();
+  }
+
+  /** One more attempt; its failure decides what is done next. */
+  async #reconnect(): Promise<void> {
+    this.#options.relay.awaitUpstream();
+    try {
+      await this.#connect();
+    } catch (error) {
+      if (this.#state.kind === "connecting") this.#onFailure(error as Error);
+    }
+  }
+
+  #onReady(transport: Ssh2Transport): State {
+    const { relay, keepaliveIntervalMs, keepaliveCount } = this.#options;
+    const liveness = new Liveness({
+      intervalMs: keepaliveIntervalMs,
+      count: keepaliveCount,
+      lastByteAt: () => transport.lastByteAt,
+      isBusy: () => relay.channelCount > 0,
+      sendKeepalive: (onReply) => relay.sendKeepalive(onReply),
+      onDead: (reason) => {
+        transport.abort();
+        if (this.#state === ready) this.#onLost(new UpstreamLostError(`${this.name}: ${reason}`));
+      },
+    });
+    const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
+    const ready: State = { kind: "ready", transport, liveness, provenTimer };
+    this.#transition(ready);
+    const receiver = relay.attachUpstream(transport);
+    transport.start({
+      onPayload: receiver.receive,
+      onDrain: receiver.drained,
+      onDisconnect: (description) => {
+        if (this.#state !== ready) return;
+        this.#onLost(new UpstreamLostError(`${this.name} broke the protocol: ${description}`));
+      },
+    });
+    log.info("connected to {name}", { name: this.name });
+    return ready;
+  }
+
+  #onLost(reason: Error): void {
+    const { relay, reconnects } = this.#options;
+    const wasUnused = relay.channelCount === 0 && relay.forwardCount === 0;
+    log.warn("connection lost: {reason}", { reason });
+    relay.detachUpstream(`connection lost: ${reason.message}`);
+    if (!reconnects) {
+      this.#transition({ kind: "stopped", reason });
+      this.#lost.resolve(reason);
+    } else if (wasUnused && reason.cause === undefined) {
+      // The server has closed a connection that nobody used: it would do so again.
+      this.#sleep(reason);
+    } else {
+      this.#onFailure(reason);
+    }
+  }
+
+  #onFailure(reason: Error): void {
+    if (reason instanceof NobodyToAskError) {
+      this.#sleep(reason);
+    } else if (reason instanceof UpstreamLostError) {
+      const delayMs = this.#backoff.next();
+      const timer = setTimeout(() => void this.#reconnect(), delayMs);
+      this.#transition({ kind: "waiting", retryAt: performance.now() + delayMs, timer });
+      log.info("{reason}; trying again in {seconds} s", {
+        reason: reason.message,
+        seconds: (delayMs / 1000).toFixed(1),
+      });
+    } else {
+      this.#transition({ kind: "stopped", reason });
+      log.error("{reason} Not tried again; send SIGUSR1 to try once more.", {
+        reason: reason.message,
+      });
+      this.#options.relay.refuseOpens(reason.message);
+    }
+  }
+
+  #sleep(reason: Error): void {
+    this.#transition({ kind: "asleep", reason });
+    log.info("{reason}; the next client wakes the connection", { reason: reason.message });
   }
 
   #transition(next: State): void {
-    const from = this.#state.kind;
-    if (!followers[from].includes(next.kind)) {
-      throw new Error(`no way from ${from} to ${next.kind}`);
+    const previous = this.#state;
+    if (!followers[previous.kind].includes(next.kind)) {
+      throw new Error(`no way from ${previous.kind} to ${next.kind}`);
+    }
+    if (previous.kind === "waiting") clearTimeout(previous.timer);
+    if (previous.kind === "ready") {
+      previous.liveness.stop();
+      clearTimeout(previous.provenTimer);
     }
     this.#state = next;
-    if (next.kind === from) return;
-    log.debug("{name}: {from} → {to}", { name: this.name, from, to: next.kind });
+    log.debug("{name}: {from} → {to}", { name: this.name, from: previous.kind, to: next.kind });
   }
-}
-
-/** Opens a TCP connection to the first address of the host that answers. */
-async function openConnection({ host, port }: UpstreamOptions): Promise<Deno.TcpConn> {
-  const where = `${host}:${port}`;
-  let addresses: string[];
-  try {
-    addresses = (await lookup(host, { all: true })).map(({ address }) => address);
-  } catch (cause) {
-    throw new UpstreamLostError(
-      `Cannot find the address of ${host}. Check the name, and that this machine is online.`,
-      { cause },
-    );
-  }
-  let lastError: unknown;
-  for (const hostname of addresses) {
-    try {
-      const signal = AbortSignal.timeout(connectTimeoutMs);
-      const connection = await Deno.connect({ hostname, port, signal });
-      connection.setNoDelay(true);
-      return connection;
-    } catch (error) {
-      log.debug("{hostname}:{port} cannot be reached: {error}", { hostname, port, error });
-      lastError = error;
-    }
-  }
-  throw new UpstreamLostError(`Cannot connect to ${where}: ${reasonOf(lastError)}`, {
-    cause: lastError,
-  });
-}
-
-/** What went wrong and what may help. */
-function reasonOf(error: unknown): string {
-  if (error instanceof Deno.errors.ConnectionRefused) {
-    return "the connection was refused. Check the port, and that an SSH server runs there.";
-  }
-  if (error instanceof DOMException && error.name === "TimeoutError") {
-    return `no answer within ${connectTimeoutMs / 1000} s. Check the address and any firewall.`;
-  }
-  return `${(error as Error)?.message ?? "it has no address"}. Check the network.`;
 }
