@@ -9,7 +9,6 @@
 
 import { Buffer } from "node:buffer";
 import { admitSameUser, sameUserSupported } from "./lib/access.ts";
-import { loadCredential } from "./lib/authentication.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
 import { type Options, parseArguments } from "./lib/cli.ts";
 import { Connector } from "./lib/connector.ts";
@@ -22,16 +21,21 @@ import {
   UpstreamLostError,
   UsageError,
 } from "./lib/errors.ts";
+import { type HostConfig, printHostConfig } from "./lib/host_config.ts";
 import { loadLocalHostKey, type LocalHostKey } from "./lib/host_key.ts";
+import { findHosts, readUpstreamConfig } from "./lib/hosts.ts";
 import { fingerprint, keyType } from "./lib/known_hosts.ts";
 import { configureLogging, logger } from "./lib/log.ts";
 import type { Admit } from "./lib/local_client.ts";
+import { UserPrompter } from "./lib/prompter.ts";
 import { Relay } from "./lib/relay.ts";
 import { Endpoint } from "./lib/server.ts";
-import { KnownHostsTrust } from "./lib/trust.ts";
 import { Upstream } from "./lib/upstream.ts";
 
 const log = logger();
+
+/** Where neither the command line nor ssh's configuration says it, in milliseconds. */
+const defaultKeepaliveIntervalMs = 5000;
 
 /** How long open channels may take to close at the end, in milliseconds. */
 const closingTimeoutMs = 3000;
@@ -48,22 +52,18 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
 
 /** Serves the endpoint until a stop signal, or until upstream is lost, which is thrown. */
 async function run(options: Options): Promise<void> {
-  const { host, port, username, localAuth } = options;
+  const { localAuth } = options;
+  const config = await readUpstreamConfig(options);
+  if (options.printsConfig) return print(printHostConfig(config));
   if (localAuth === "same-user" && !sameUserSupported()) {
     throw new EndpointError(
       "This system does not tell which user opens a connection, so the endpoint cannot admit " +
         "only you. On a machine without other users, pass --local-auth none.",
     );
   }
-  const credential = await loadCredential(options.credential);
+  const hosts = await findHosts(options, { config, prompter: new UserPrompter() });
   const hostKey = await loadLocalHostKey(options.localHostKey);
   if (hostKey.note) log.warn("{note}", { note: hostKey.note });
-  const trust = await KnownHostsTrust.load({
-    host,
-    port,
-    files: options.knownHostsFiles,
-    acceptNew: options.acceptNew,
-  });
 
   const relay = new Relay({
     limits: {
@@ -79,12 +79,13 @@ async function run(options: Options): Promise<void> {
     : (connection) => admitSameUser(connection);
   const endpoint = new Endpoint({ port: options.localPort, hostKey, relay, admit });
   const upstream = new Upstream({
-    connector: new Connector({ host, port, username, credential, trust }),
+    connector: new Connector(hosts, (text) => log.warn("{text}", { text })),
     relay,
     reconnects: options.reconnects,
     maximumDelayMs: options.reconnectMaxDelayMs,
-    keepaliveIntervalMs: options.keepaliveIntervalMs,
-    keepaliveCount: options.keepaliveCount,
+    keepaliveIntervalMs: options.keepaliveIntervalMs ??
+      (config.serverAliveIntervalSeconds * 1000 || defaultKeepaliveIntervalMs),
+    keepaliveCount: options.keepaliveCount ?? config.serverAliveCountMax,
   });
   const stopSignal = onStopSignal();
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGUSR1", () => upstream.retry());
@@ -92,7 +93,7 @@ async function run(options: Options): Promise<void> {
   let end: Deno.Signal | Error | void = await Promise.race([stopSignal, upstream.start()]);
   if (end === undefined) {
     void endpoint.serve();
-    announce(options, { endpoint, hostKey });
+    announce(options, { config, endpoint, hostKey });
     end = await Promise.race([stopSignal, upstream.whenLost]);
   }
 
@@ -112,14 +113,18 @@ function schedule(delayMs: number, action: () => void): () => void {
 
 /** Tells on stdout how to use the endpoint. */
 function announce(
-  { host, port, username, localAuth, logFormat }: Options,
-  { endpoint, hostKey }: { endpoint: Endpoint; hostKey: LocalHostKey },
+  { localAuth, logFormat }: Options,
+  { config, endpoint, hostKey }: {
+    config: HostConfig;
+    endpoint: Endpoint;
+    hostKey: LocalHostKey;
+  },
 ): void {
   const { publicKey } = hostKey;
   const facts: BannerFacts = {
-    host,
-    port,
-    username,
+    host: config.hostName,
+    port: config.port,
+    username: config.user,
     localAddress: endpoint.address.hostname,
     localPort: endpoint.address.port,
     fingerprint: fingerprint(publicKey),

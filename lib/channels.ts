@@ -96,6 +96,8 @@ export class Channels {
   readonly #clients = new Map<Peer, ClientRecord>();
   readonly #options: ChannelsOptions;
   #upstream: Peer | undefined;
+  /** Whether upstream's host key was trusted, so that anything but sessions may pass. */
+  #allowsForwards = true;
   #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
   /** How many sessions upstream has shown to allow at a time. */
   #sessionLimit: number;
@@ -118,8 +120,9 @@ export class Channels {
   }
 
   /** Upstream is there: what waits for it goes on. */
-  attachUpstream(upstream: Peer): void {
+  attachUpstream(upstream: Peer, { allowsForwards }: { allowsForwards: boolean }): void {
     this.#upstream = upstream;
+    this.#allowsForwards = allowsForwards;
     this.#availability = { kind: "open" };
     this.#sessionLimit = this.#options.limits.sessions;
     this.#offerWaiting();
@@ -241,6 +244,9 @@ export class Channels {
     if (message.channelType === "session" && record.refusesSessions) {
       return refuse(administrativelyProhibited, "no more sessions were announced");
     }
+    if (message.channelType !== "session" && !this.#allowsForwards) {
+      return refuse(administrativelyProhibited, "the remote host's key is not trusted");
+    }
     const pendingOpens = [...record.channels].filter((it) => it.downstream.state === "asking");
     if (
       record.channels.size >= limits.channels ||
@@ -316,6 +322,7 @@ export class Channels {
   /** The clients for whom upstream may have opened this channel; several only for x11. */
   #ownersOf(message: ChannelOpen): Set<Peer> {
     const owners = new Set<Peer>();
+    if (!this.#allowsForwards) return owners;
     if (message.channelType === "x11") {
       for (const session of this.#liveSessions()) {
         if (session.x11Cookie) owners.add(session.owner);

@@ -5,7 +5,6 @@
  * value from the command line: whatever stands in the wrong place may be the password.
  */
 
-import { userInfo } from "node:os";
 import { group, object } from "@optique/core/constructs";
 import { runParserSync } from "@optique/core/facade";
 import { formatMessage, type Message, message, text } from "@optique/core/message";
@@ -19,19 +18,35 @@ import { checkHost, parseDestination, userPattern } from "./destination.ts";
 import { UsageError } from "./errors.ts";
 import { helpText, programName, usageLine } from "./help.ts";
 
-/** What proves to upstream who we are: a password, or the private key in `file`. */
+/**
+ * What proves to upstream who we are: a password, one in a file (`-` is standard input), or the
+ * private key in `file`.
+ */
 export type Credential =
   | { kind: "password"; password: string }
+  | { kind: "password-file"; file: string }
   | { kind: "key"; type: "rsa" | "ed25519"; file: string };
 
 /** A command line that was understood, every default filled in. */
 export interface Options {
   /** Name or address of upstream as it was typed; an IPv6 address without its brackets. */
   host: string;
-  /** 1 to 65535. */
-  port: number;
-  username: string;
-  credential: Credential;
+  /** 1 to 65535; absent: as configured, or 22. */
+  port: number | undefined;
+  /** Absent: as configured, or the login name. */
+  username: string | undefined;
+  /** Absent: what the configuration and the agent have. */
+  credential: Credential | undefined;
+  /** More keys, before those of the configuration. */
+  identityFiles: string[];
+  /** Jump hosts as in ProxyJump. */
+  jumpHosts: string | undefined;
+  /** The one file of ssh's configuration to read, or `none`; absent: the user's and the system's. */
+  configFile: string | undefined;
+  /** `KEYWORD=VALUE` of ssh_config(5). */
+  configOverrides: string[];
+  /** Whether the configuration is shown and nothing else is done. */
+  printsConfig: boolean;
   /** 0 to 65535; 0 takes a free port. */
   localPort: number;
   /** Absent: the key in the state folder. */
@@ -39,13 +54,15 @@ export interface Options {
   /** Empty: the user's and the system's. */
   knownHostsFiles: string[];
   acceptNew: boolean;
+  /** The only host key that is taken, `SHA256:…`. */
+  fingerprint: string | undefined;
   localAuth: "same-user" | "none";
   /** Whether a connection that is lost comes back, and the longest wait before an attempt. */
   reconnects: boolean;
   reconnectMaxDelayMs: number;
   /** A silence so long is broken while something is open; so many in a row mean death. */
-  keepaliveIntervalMs: number;
-  keepaliveCount: number;
+  keepaliveIntervalMs: number | undefined;
+  keepaliveCount: number | undefined;
   /** How long what a client asks for waits for upstream. */
   openTimeoutMs: number;
   /** Sessions that upstream allows at a time; absent: found out. */
@@ -147,12 +164,28 @@ const upstream = object({
   })),
   port: optional(valued("--port", portValue, {
     takes: portRange,
-    description: "Its port. Default: 22.",
+    description: "Its port. Default: ssh's configuration, or 22.",
   })),
   username: optional(valued("--username", string({ metavar: "USER", pattern: userPattern }), {
     takes: "a user name",
-    description: "The user to log in as. Default: your login name on this machine.",
+    description: "The user to log in as. Default: ssh's configuration, or your login name.",
   })),
+  jump: optional(
+    option("-J", "--jump", string({ metavar: "HOSTS" }), {
+      description: message`Go through these hosts, as ProxyJump; none for no host.`,
+      errors: { duplicate: givenTwice("--jump") },
+    }),
+  ),
+  configFile: optional(
+    option("-F", "--config", fileValue, {
+      description: message`Read this file of ssh's configuration, or none.`,
+      errors: { duplicate: givenTwice("--config") },
+    }),
+  ),
+  configOverrides: multiple(option("-o", string({ metavar: "KEY=VALUE" }), {
+    description: message`A setting of ssh_config; may be repeated.`,
+  })),
+  printConfig: toggle(["--print-config"], "Show the configuration for the server, and end."),
 });
 
 const credential = object({
@@ -163,6 +196,15 @@ const credential = object({
   })),
   rsaKey: optional(fileNamed("--rsa-key", "Log in with this RSA private key.")),
   ed25519Key: optional(fileNamed("--ed25519-key", "Log in with this Ed25519 private key.")),
+  passwordFile: optional(
+    valued("--password-file", string({ metavar: "FILE", pattern: /^(?!-.)[^\0]+$/ }), {
+      takes: "the name of a file, or -",
+      description: "Log in with the password in the first line of a file; - is standard input.",
+    }),
+  ),
+  identityFiles: multiple(option("-i", "--identity", fileValue, {
+    description: message`Offer this private key, of any type; may be repeated.`,
+  })),
 });
 
 const trust = object({
@@ -174,6 +216,16 @@ const trust = object({
   acceptNew: toggle(
     ["--accept-new"],
     "Trust and remember the key of an unknown server. A changed key is always refused.",
+  ),
+  fingerprint: optional(
+    valued(
+      "--fingerprint",
+      string({ metavar: "SHA256:…", pattern: /^SHA256:[A-Za-z0-9+/]{43}=?$/ }),
+      {
+        takes: "a fingerprint as ssh shows it, SHA256:…",
+        description: "Take this host key and no other, whatever known_hosts has.",
+      },
+    ),
   ),
 });
 
@@ -225,15 +277,19 @@ const survival = object({
     30,
     "The longest wait between attempts to reconnect.",
   ),
-  keepaliveInterval: seconds(
+  keepaliveInterval: optional(valued(
     "--keepalive-interval",
-    5,
-    "Ask a silent server for a sign of life after so long; with nothing open, after three times that.",
-  ),
-  keepaliveCount: withDefault(
-    count("--keepalive-count", "Give a silent server up after so many intervals. Default: 3."),
-    3,
-  ),
+    integer({ metavar: "SECONDS", min: 1, max: 86_400 }),
+    {
+      takes: "a number of seconds, 1 to 86400",
+      description: "Ask a silent server for a sign of life after so long; with nothing open, " +
+        "after three times that. Default: ServerAliveInterval, or 5.",
+    },
+  )),
+  keepaliveCount: optional(count(
+    "--keepalive-count",
+    "Give a silent server up after so many intervals. Default: ServerAliveCountMax, or 3.",
+  )),
   openTimeout: seconds(
     "--open-timeout",
     30,
@@ -259,7 +315,7 @@ const output = object({
 
 const grammar = object({
   upstream: group("Server", upstream),
-  credential: group("Log in with one of", credential),
+  credential: group("Log in with", credential),
   trust: group("Trust", trust),
   endpoint: group("Local port", endpoint),
   survival: group("Reconnecting", survival),
@@ -297,14 +353,22 @@ function optionsFrom(parsed: Parsed): Options {
   return {
     ...destinationFrom(parsed.upstream),
     credential: credentialFrom(parsed.credential),
+    identityFiles: [...parsed.credential.identityFiles],
+    jumpHosts: parsed.upstream.jump,
+    configFile: parsed.upstream.configFile,
+    configOverrides: [...parsed.upstream.configOverrides],
+    printsConfig: parsed.upstream.printConfig,
     localPort: parsed.endpoint.localPort,
     localHostKey: localHostKeyFrom(parsed.endpoint),
     knownHostsFiles: [...parsed.trust.knownHostsFiles],
     acceptNew: parsed.trust.acceptNew,
+    fingerprint: parsed.trust.fingerprint,
     localAuth: parsed.endpoint.localAuth,
     reconnects: !parsed.survival.noReconnect,
     reconnectMaxDelayMs: parsed.survival.reconnectMaxDelay * 1000,
-    keepaliveIntervalMs: parsed.survival.keepaliveInterval * 1000,
+    keepaliveIntervalMs: parsed.survival.keepaliveInterval === undefined
+      ? undefined
+      : parsed.survival.keepaliveInterval * 1000,
     keepaliveCount: parsed.survival.keepaliveCount,
     openTimeoutMs: parsed.survival.openTimeout * 1000,
     maxSessions: parsed.survival.maxSessions,
@@ -313,17 +377,21 @@ function optionsFrom(parsed: Parsed): Options {
   };
 }
 
-function credentialFrom({ password, rsaKey, ed25519Key }: Parsed["credential"]): Credential {
+function credentialFrom(
+  { password, passwordFile, rsaKey, ed25519Key }: Parsed["credential"],
+): Credential | undefined {
   const given = [
     password !== undefined && "--password",
+    passwordFile !== undefined && "--password-file",
     rsaKey !== undefined && "--rsa-key",
     ed25519Key !== undefined && "--ed25519-key",
   ].filter((name) => name !== false);
   if (given.length > 1) throw new UsageError(`Only one of ${given.join(", ")} can be given.`);
   if (password !== undefined) return { kind: "password", password };
+  if (passwordFile !== undefined) return { kind: "password-file", file: passwordFile };
   if (rsaKey !== undefined) return { kind: "key", type: "rsa", file: rsaKey };
   if (ed25519Key !== undefined) return { kind: "key", type: "ed25519", file: ed25519Key };
-  throw new UsageError("One of --password, --rsa-key and --ed25519-key is needed.");
+  return undefined;
 }
 
 function localHostKeyFrom(
@@ -352,8 +420,8 @@ function destinationFrom(
   checkHost(typed.host);
   return {
     host: typed.host,
-    port: theSame("port", typed.port, port) ?? 22,
-    username: theSame("user name", typed.username, username) ?? loginName(),
+    port: theSame("port", typed.port, port),
+    username: theSame("user name", typed.username, username),
   };
 }
 
@@ -362,13 +430,4 @@ function theSame<T>(what: string, withHost: T | undefined, byOption: T | undefin
     throw new UsageError(`The ${what} is given twice and differs: with the host and by an option.`);
   }
   return withHost ?? byOption;
-}
-
-function loginName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    // An account may be missing in the user database, as in some containers.
-    throw new UsageError("Your login name on this machine is unknown: name the user as USER@HOST.");
-  }
 }

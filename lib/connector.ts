@@ -1,122 +1,183 @@
-/** One attempt to reach upstream: address, connection, handshake. */
+/**
+ * One attempt to reach upstream: the way there, directly, through a command or through jump hosts,
+ * and the handshake at its end.
+ */
 
-import { lookup } from "node:dns/promises";
-import { Authentication, type LoadedCredential } from "./authentication.ts";
+import type ssh2 from "ssh2";
+import { Readable, Writable } from "node:stream";
+import { clientAlgorithms } from "./algorithms.ts";
+import type { Credentials } from "./credentials.ts";
 import { UpstreamLostError } from "./errors.ts";
-import { handshake, type HostTrust } from "./handshake.ts";
+import { handshake, type HostTrust, type Session } from "./handshake.ts";
+import type { HostConfig } from "./host_config.ts";
 import { logger } from "./log.ts";
-import { ByteSocket } from "./socket.ts";
+import { startProxyCommand } from "./proxy_command.ts";
+import { type ByteConnection, ByteSocket } from "./socket.ts";
+import { expandProxyCommand } from "./ssh_config_proxy.ts";
+import { StreamConnection } from "./stream_connection.ts";
+import { connectTcp } from "./tcp.ts";
 import type { Ssh2Transport } from "./transport.ts";
+import { defaultMethods, type Method } from "./userauth.ts";
 
 const log = logger("upstream");
 
-/** Where upstream is, and how it is entered. */
-export interface Destination {
-  host: string;
-  port: number;
-  username: string;
-  credential: LoadedCredential;
-  trust: HostTrust;
+/** A host that is logged in to: upstream, or a jump host on the way. */
+export interface Host {
+  config: HostConfig;
+  credentials: Credentials;
+  /** The methods for a first try; `undefined` for those of the configuration. */
+  firstMethods?: readonly Method[];
+  /** Reads known_hosts anew: it may have changed since the last attempt. */
+  loadTrust(attempt: { mayAsk: boolean; signal: AbortSignal }): Promise<HostTrust>;
 }
 
-/** Whom an attempt tells of its success, and of the end after it. */
+/** What an attempt may do, and whom it tells of its success and of the end after it. */
 export interface ConnectionHandlers {
   signal: AbortSignal;
-  onReady(transport: Ssh2Transport): void;
+  /** Whether a person may be asked. */
+  mayAsk: boolean;
+  onReady(transport: Ssh2Transport, session: Session): void;
   onLost(reason: Error): void;
 }
 
-/** How long each address of the host may take to answer, in milliseconds. */
-const connectTimeoutMs = 30_000;
-
-/** Makes connections to one destination; the name is looked up anew for each. */
+/** Makes connections to one host. */
 export class Connector {
-  readonly #destination: Destination;
+  readonly #hosts: readonly Host[];
+  readonly #notify: (text: string) => void;
 
-  constructor(destination: Destination) {
-    this.#destination = destination;
+  /** @param hosts upstream is the last one; those before it are gone through, in order. */
+  constructor(hosts: readonly Host[], notify: (text: string) => void) {
+    this.#hosts = hosts;
+    this.#notify = notify;
   }
 
-  /** `user@host:port`, for people. */
+  /** `user@host:port` of upstream, for people. */
   get name(): string {
-    const { username, host, port } = this.#destination;
-    return `${username}@${host.includes(":") ? `[${host}]` : host}:${port}`;
+    return nameOf(this.#hosts.at(-1)!.config);
   }
 
   /**
-   * Connects, verifies the host and authenticates.
+   * Connects, verifies each host and authenticates to it.
    *
-   * @throws {UpstreamLostError} where the host cannot be reached.
+   * @throws {UpstreamLostError} where a host cannot be reached.
    * @throws {NegotiationError} where no algorithm is common.
-   * @throws {HostKeyError} where its key is not trusted; no credential was sent.
-   * @throws {AuthenticationError} where it refuses the credential.
+   * @throws {HostKeyError} where a host's key is not trusted; no credential was sent to it.
+   * @throws {AuthenticationError} where a host refuses the credentials.
+   * @throws {NobodyToAskError} where a person would have to be asked.
    */
-  async connect({ signal, onReady, onLost }: ConnectionHandlers): Promise<void> {
-    const { username, credential, trust } = this.#destination;
-    const socket = new ByteSocket(await openConnection(this.#destination, signal), {
-      role: "client",
+  async connect(handlers: ConnectionHandlers): Promise<void> {
+    const [first] = this.#hosts;
+    let connection = await openFirst(first!.config, handlers.signal);
+    for (const [index, host] of this.#hosts.entries()) {
+      const next = this.#hosts[index + 1];
+      if (next === undefined) {
+        await this.#logIn(host, connection, handlers);
+      } else {
+        connection = await this.#jump(host, connection, { next: next.config, handlers });
+      }
+    }
+  }
+
+  /** Logs in to a jump host and opens a channel from there to the next one. */
+  async #jump(
+    host: Host,
+    connection: ByteConnection,
+    { next, handlers }: { next: HostConfig; handlers: ConnectionHandlers },
+  ): Promise<ByteConnection> {
+    const ready = Promise.withResolvers<ssh2.Client>();
+    await this.#logIn(host, connection, {
+      ...handlers,
+      onReady: (transport, { client }) => {
+        transport.leaveToSsh2();
+        ready.resolve(client);
+      },
+      onLost: (reason) => log.debug("jump host: {reason}", { reason }),
     });
+    const client = await ready.promise;
+    log.info("going through {name}", { name: nameOf(host.config) });
+    const channel = await openChannel(client, { from: nameOf(host.config), to: next });
+    return new StreamConnection({
+      readable: Readable.toWeb(channel) as ReadableStream<Uint8Array>,
+      writable: Writable.toWeb(channel) as WritableStream<Uint8Array>,
+      onClose: () => client.end(),
+    });
+  }
+
+  async #logIn(
+    host: Host,
+    connection: ByteConnection,
+    handlers: ConnectionHandlers,
+  ): Promise<void> {
+    const { signal, mayAsk, onReady, onLost } = handlers;
+    const { config, credentials, firstMethods } = host;
+    const socket = new ByteSocket(connection, { role: "client" });
     const abort = () => socket.destroy();
-    if (signal.aborted) abort();
     signal.addEventListener("abort", abort);
+    const attempt = credentials.forAttempt({ mayAsk, signal });
     try {
+      signal.throwIfAborted();
+      const trust = await host.loadTrust({ mayAsk, signal });
+      const methods = methodsOf(config);
       await handshake(socket, {
-        name: this.name,
-        username,
-        authentication: new Authentication(username, credential),
+        name: nameOf(config),
+        username: config.user,
+        methods: { first: firstMethods ?? methods, afterwards: methods },
+        credentials: attempt,
         trust,
+        requiredRsaSize: config.requiredRsaSize,
+        algorithms: clientAlgorithms(config, trust.keyTypes),
+        notify: this.#notify,
         onReady,
         onLost,
       });
+    } catch (error) {
+      socket.destroy();
+      throw error;
     } finally {
+      attempt.close();
       signal.removeEventListener("abort", abort);
     }
   }
 }
 
-/** Opens a TCP connection to the first address of the host that answers. */
-async function openConnection(
-  { host, port }: Destination,
-  signal: AbortSignal,
-): Promise<Deno.TcpConn> {
-  const where = `${host}:${port}`;
-  let addresses: string[];
-  try {
-    addresses = (await lookup(host, { all: true })).map(({ address }) => address);
-  } catch (cause) {
-    throw new UpstreamLostError(
-      `Cannot find the address of ${host}. Check the name, and that this machine is online.`,
-      { cause },
-    );
-  }
-  let lastError: unknown;
-  for (const hostname of addresses) {
-    try {
-      const connection = await Deno.connect({
-        hostname,
-        port,
-        signal: AbortSignal.any([signal, AbortSignal.timeout(connectTimeoutMs)]),
-      });
-      connection.setNoDelay(true);
-      return connection;
-    } catch (error) {
-      log.debug("{hostname}:{port} cannot be reached: {error}", { hostname, port, error });
-      lastError = error;
-      if (signal.aborted) break;
-    }
-  }
-  throw new UpstreamLostError(`Cannot connect to ${where}: ${reasonOf(lastError)}`, {
-    cause: lastError,
+function openFirst(config: HostConfig, signal: AbortSignal): Promise<ByteConnection> {
+  const command = expandProxyCommand(config);
+  if (command === undefined) return connectTcp(config, signal);
+  log.debug("ProxyCommand: {command}", { command });
+  return Promise.resolve(startProxyCommand(command));
+}
+
+function openChannel(
+  client: ssh2.Client,
+  { from, to }: { from: string; to: HostConfig },
+): Promise<ssh2.ClientChannel> {
+  return new Promise((resolve, reject) => {
+    client.forwardOut("127.0.0.1", 0, to.hostName, to.port, (error, channel) => {
+      if (!error) return resolve(channel);
+      client.end();
+      reject(
+        new UpstreamLostError(
+          `The jump host ${from} cannot connect to ${to.hostName}:${to.port}: ${error.message}. ` +
+            `Check the address as the jump host sees it, and that it allows forwarding.`,
+          { cause: error },
+        ),
+      );
+    });
   });
 }
 
-/** What went wrong and what may help. */
-function reasonOf(error: unknown): string {
-  if (error instanceof Deno.errors.ConnectionRefused) {
-    return "the connection was refused. Check the port, and that an SSH server runs there.";
-  }
-  if (error instanceof DOMException && error.name === "TimeoutError") {
-    return `no answer within ${connectTimeoutMs / 1000} s. Check the address and any firewall.`;
-  }
-  return `${(error as Error)?.message ?? "it has no address"}. Check the network.`;
+/** The methods that are configured, in the configured order. */
+function methodsOf(config: HostConfig): Method[] {
+  const isEnabled: Record<Method, boolean> = {
+    "publickey": config.pubkeyAuthentication !== "no",
+    "keyboard-interactive": config.kbdInteractiveAuthentication,
+    "password": config.passwordAuthentication,
+  };
+  const preferred = config.preferredAuthentications ?? defaultMethods;
+  return preferred.filter((name): name is Method => Object.hasOwn(isEnabled, name))
+    .filter((name) => isEnabled[name]);
+}
+
+function nameOf({ user, hostName, port }: HostConfig): string {
+  return `${user}@${hostName.includes(":") ? `[${hostName}]` : hostName}:${port}`;
 }

@@ -5,11 +5,18 @@
 
 // @ts-types="@types/ssh2"
 import ssh2 from "ssh2";
-import type { Authentication } from "./authentication.ts";
-import { AuthenticationError, NegotiationError, UpstreamLostError } from "./errors.ts";
+import type { OfferedAlgorithms } from "./algorithms.ts";
+import {
+  AuthenticationError,
+  HostKeyError,
+  NegotiationError,
+  UpstreamLostError,
+} from "./errors.ts";
 import { logger } from "./log.ts";
+import { rsaBits } from "./signer.ts";
 import type { ByteSocket } from "./socket.ts";
-import { describeExchange, identification, offeredAlgorithms, Ssh2Transport } from "./transport.ts";
+import { describeExchange, identification, Ssh2Transport } from "./transport.ts";
+import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
 
 const log = logger("upstream");
 
@@ -17,16 +24,19 @@ const log = logger("upstream");
 const handshakeTimeoutMs = 30_000;
 const authenticationTimeoutMs = 60_000;
 
+/** `doubted`: the connection goes on, but nothing that helps an eavesdropper may be given away. */
+export type TrustVerdict = "trusted" | "doubted";
+
 /** Decides about the host key of upstream. */
 export interface HostTrust {
   /** The key types known for the host: servers show a key of the first type that they have. */
   readonly keyTypes: readonly string[];
   /**
-   * Resolves if the key is the host's own.
+   * Resolves if the connection may go on.
    *
    * @throws {HostKeyError} where it is not, or nobody can tell.
    */
-  verify(publicKey: Uint8Array): Promise<void>;
+  verify(publicKey: Uint8Array): Promise<TrustVerdict>;
 }
 
 /** What a handshake needs, and whom it tells. */
@@ -34,12 +44,25 @@ export interface HandshakeOptions {
   /** For messages: `user@host:port`. */
   name: string;
   username: string;
-  authentication: Authentication;
+  /** In the order of preference; some are for after a partial success only. */
+  methods: UserAuthOptions["methods"];
+  credentials: CredentialSource;
   trust: HostTrust;
+  /** The fewest bits of an RSA host key. */
+  requiredRsaSize: number;
+  algorithms: OfferedAlgorithms;
+  /** Words for the user, such as that a key wants to be touched. */
+  notify(text: string): void;
   /** Called in the turn in which the server lets us in: its next message may be there already. */
-  onReady(transport: Ssh2Transport): void;
+  onReady(transport: Ssh2Transport, { client, verdict }: Session): void;
   /** Called once after `onReady`, when the connection is gone. */
   onLost(reason: Error): void;
+}
+
+/** What else is known of a connection that is ready. */
+export interface Session {
+  client: ssh2.Client;
+  verdict: TrustVerdict;
 }
 
 /** ssh2's errors: what failed is in `level`, or in the reason code of a DISCONNECT. */
@@ -56,10 +79,15 @@ export function handshake(socket: ByteSocket, options: HandshakeOptions): Promis
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const client = new ssh2.Client();
   let firstError: Ssh2Error | undefined;
-  let trustError: Error | undefined;
+  /** What is known better than ssh2 tells it: about trust, or authentication. */
+  let ourError: Error | undefined;
   let isReady = false;
   const fail = (error: Ssh2Error) => {
     firstError ??= error;
+    socket.end();
+  };
+  const failWith = (error: Error) => {
+    ourError ??= error;
     socket.end();
   };
   const deadline = new Deadline((phase) => fail(new Error(`no answer during ${phase}`)));
@@ -74,16 +102,17 @@ export function handshake(socket: ByteSocket, options: HandshakeOptions): Promis
     deadline.stop();
     const error = classify(firstError, options);
     if (isReady) options.onLost(error);
-    else reject(trustError ?? error);
+    else reject(ourError ?? error);
   });
   client.on("ready", () => {
     isReady = true;
     deadline.stop();
-    options.onReady(transport);
+    options.onReady(transport, { client, verdict: trusted });
     resolve();
   });
 
   let acceptedKey: Uint8Array | undefined;
+  let trusted: TrustVerdict = "trusted";
   const hostVerifier = (key: Uint8Array, accept: (isAccepted: boolean) => void) => {
     if (acceptedKey !== undefined) {
       // A rekey: ssh2 loses packets if it has to wait now, so the answer must be known.
@@ -91,12 +120,14 @@ export function handshake(socket: ByteSocket, options: HandshakeOptions): Promis
       return;
     }
     deadline.stop();
-    options.trust.verify(key).then(() => {
+    verifyHost(key, options).then((verdict) => {
       acceptedKey = key;
+      trusted = verdict;
+      if (verdict === "doubted") userAuth.keepSecrets();
       deadline.start("key exchange", handshakeTimeoutMs);
       accept(true);
     }).catch((error) => {
-      trustError = error;
+      ourError ??= error;
       accept(false);
     });
   };
@@ -105,20 +136,47 @@ export function handshake(socket: ByteSocket, options: HandshakeOptions): Promis
     sock: socket as never,
     username: options.username,
     ident: identification,
-    authHandler: (accepted, isPartial, next) => {
-      next(options.authentication.next(accepted, isPartial) as ssh2.AnyAuthMethod);
-    },
+    // Returns nothing, which tells ssh2 to wait: authentication is ours.
+    authHandler: () => void userAuth.run().catch(failWith),
     hostVerifier,
-    algorithms: {
-      ...offeredAlgorithms("client"),
-      serverHostKey: hostKeyAlgorithms(options.trust.keyTypes),
-    },
+    algorithms: options.algorithms.forSsh2,
     readyTimeout: 0,
     keepaliveInterval: 0,
   });
-  const transport = new Ssh2Transport(client);
+  const transport = new Ssh2Transport(client, options.algorithms);
+  const userAuth = new UserAuth({
+    name: options.name,
+    username: options.username,
+    methods: options.methods,
+    source: options.credentials,
+    send: (payload) => transport.send(payload),
+    sessionId: () => transport.sessionId,
+    notify: options.notify,
+    onWait: (isWaiting) => {
+      if (isWaiting) deadline.start("authentication", authenticationTimeoutMs);
+      else deadline.stop();
+    },
+  });
+  transport.authenticate({
+    onExtensions: (payload) => userAuth.receiveExtensions(payload),
+    onAnswer: (payload) => userAuth.receive(payload),
+  });
   deadline.start("key exchange", handshakeTimeoutMs);
   return promise;
+}
+
+async function verifyHost(
+  key: Uint8Array,
+  { name, trust, requiredRsaSize }: HandshakeOptions,
+): Promise<TrustVerdict> {
+  const bits = rsaBits(key);
+  if (bits !== undefined && bits < requiredRsaSize) {
+    throw new HostKeyError(
+      `Host key of ${name} has ${bits} bits, and RequiredRSASize is ${requiredRsaSize}. ` +
+        `Ask the host's administrator for a longer key.`,
+    );
+  }
+  return await trust.verify(key);
 }
 
 /** One timer for the phases of a handshake. */
@@ -147,11 +205,15 @@ class Deadline {
 const lastingReasons: unknown[] = [3, 7, 8, 9, 14, 15];
 
 /** The one place that reads ssh2's errors. */
-function classify(error: Ssh2Error | undefined, { name, authentication }: HandshakeOptions): Error {
+function classify(error: Ssh2Error | undefined, { name }: HandshakeOptions): Error {
   const cause = error;
   if (error === undefined) return new UpstreamLostError(`${name} closed the connection`);
-  if (error.level === "client-authentication" || error.code === 14) {
-    return new AuthenticationError(authentication.refusal(name), { cause });
+  if (error.code === 14 || /too many authentication failures/i.test(error.message)) {
+    return new AuthenticationError(
+      `${name} ended authentication: ${error.message}. If an agent has many keys, name the right ` +
+        `one with -i FILE and -o IdentitiesOnly=yes.`,
+      { cause },
+    );
   }
   if (/no matching/.test(error.message) || lastingReasons.includes(error.code)) {
     return new NegotiationError(
@@ -161,25 +223,6 @@ function classify(error: Ssh2Error | undefined, { name, authentication }: Handsh
     );
   }
   return new UpstreamLostError(`${name}: ${error.message}`, { cause });
-}
-
-const defaultHostKeyAlgorithms = [
-  "ssh-ed25519",
-  "ecdsa-sha2-nistp256",
-  "ecdsa-sha2-nistp384",
-  "ecdsa-sha2-nistp521",
-  "rsa-sha2-512",
-  "rsa-sha2-256",
-] as const satisfies readonly ssh2.ServerHostKeyAlgorithm[];
-
-/** The algorithms of known key types come first, or a known host would look unknown. */
-function hostKeyAlgorithms(keyTypes: readonly string[]): ssh2.ServerHostKeyAlgorithm[] {
-  const isKnown = (algorithm: string) =>
-    keyTypes.includes(algorithm.startsWith("rsa-") ? "ssh-rsa" : algorithm);
-  return [
-    ...defaultHostKeyAlgorithms.filter(isKnown),
-    ...defaultHostKeyAlgorithms.filter((algorithm) => !isKnown(algorithm)),
-  ];
 }
 
 function isEqual(one: Uint8Array, two: Uint8Array): boolean {

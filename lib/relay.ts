@@ -94,12 +94,19 @@ export class Relay {
     return this.#forwards.size;
   }
 
-  /** Upstream is authenticated; give the returned receiver what it sends. */
-  attachUpstream(upstream: Transport): Pick<Receiver, "receive" | "drained"> {
+  /**
+   * Upstream is authenticated; give the returned receiver what it sends. Without forwards nothing
+   * but sessions passes.
+   */
+  attachUpstream(
+    upstream: Transport,
+    { allowsForwards }: { allowsForwards: boolean } = { allowsForwards: true },
+  ): Pick<Receiver, "receive" | "drained"> {
     this.#upstream = upstream;
     this.#requests.attach(upstream);
-    this.#forwards.onUpstreamReady();
-    this.#channels.attachUpstream(upstream);
+    if (allowsForwards) this.#forwards.onUpstreamReady();
+    else this.#forwards.refuseRequests(true);
+    this.#channels.attachUpstream(upstream, { allowsForwards });
     return {
       receive: (payload) => guard(upstream, () => this.#onUpstreamMessage(upstream, payload)),
       drained: () => this.#resumePaused(),

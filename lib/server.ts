@@ -5,15 +5,18 @@
 
 // @ts-types="@types/ssh2"
 import ssh2 from "ssh2";
+import { serverAlgorithms } from "./algorithms.ts";
 import { EndpointError } from "./errors.ts";
 import type { LocalHostKey } from "./host_key.ts";
 import { type Admit, LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
 import { ByteSocket } from "./socket.ts";
-import { identification, offeredAlgorithms, Ssh2Transport } from "./transport.ts";
+import { identification, Ssh2Transport } from "./transport.ts";
 
 const log = logger("endpoint");
+
+const algorithms = serverAlgorithms();
 
 /** The endpoint listens nowhere else: whoever is let in uses the remote account. */
 const hostname = "127.0.0.1";
@@ -52,7 +55,7 @@ export class Endpoint {
     this.#options = options;
     this.#server = createServer(options.hostKey);
     this.#server.on("connection", (connection) => {
-      const transport = new Ssh2Transport(connection);
+      const transport = new Ssh2Transport(connection, algorithms);
       this.#clients.get(transport.socket)?.onIdentified(connection, transport);
     });
     this.#listener = bind(options.port);
@@ -130,7 +133,7 @@ function createServer(hostKey: LocalHostKey): ssh2.Server {
     return new ssh2.Server({
       hostKeys: [hostKey.privateKey],
       ident: identification,
-      algorithms: offeredAlgorithms("server"),
+      algorithms: algorithms.forSsh2,
     });
   } catch (cause) {
     const where = hostKey.file ? ` ${hostKey.file}` : "";

@@ -24,6 +24,7 @@ interface KexOffer {
 
 /** ssh2's `KeyExchange`. */
 interface KeyExchange {
+  sessionID: Uint8Array;
   negotiated: { kex: string };
   hashName: string;
   _remoteKexinit: Uint8Array;

@@ -8,7 +8,6 @@
 
 // @ts-types="@types/ssh2"
 import type ssh2 from "ssh2";
-import constants from "ssh2/lib/protocol/constants.js";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { DisconnectReason } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
@@ -51,11 +50,22 @@ export const identification = "OpenSSH_sshshim_0.1";
 /** Messages of the connection protocol begin here (RFC 4250, section 4.1.1). */
 const firstConnectionMessage = 80;
 const disconnectMessage = 1;
+const extInfoMessage = 7;
+const userauthFailureMessage = 51;
+const firstMethodMessage = 60;
 const unimplementedMessage = 3;
 
 /** ssh2 never begins a key exchange itself; RFC 4253, section 9, advises these limits. */
 const rekeyAfterBytes = 2 ** 30;
 const rekeyAfterMs = 60 * 60 * 1000;
+
+/** Who makes the requests of authentication in the place of ssh2 (RFC 4252). */
+export interface AuthenticationHandlers {
+  /** SSH_MSG_EXT_INFO; ssh2 has it too. */
+  onExtensions(payload: Uint8Array): void;
+  /** The server's answers: 51, and 60 to 79. */
+  onAnswer(payload: Uint8Array): void;
+}
 
 /** What the owner of a connection does with it once it is authenticated. */
 export interface TransportHandlers {
@@ -70,28 +80,35 @@ export class Ssh2Transport implements Transport {
   readonly #protocol: Ssh2Protocol;
   /** The socket that was given to ssh2. */
   readonly socket: ByteSocket;
+  #authentication: AuthenticationHandlers | undefined;
   #handlers: TransportHandlers | undefined;
   #bytesSinceRekey = 0;
   #rekeyTimer: ReturnType<typeof setTimeout> | undefined;
+  #isLeftToSsh2 = false;
   #isEnded = false;
 
   /**
    * Must be called before the first key exchange ends: after `connect()`, or in the server's
    * `connection` event. Later ssh2 has captured its own handler.
    */
-  constructor(connection: Ssh2Connection) {
+  constructor(connection: Ssh2Connection, { offersHybrid }: { offersHybrid: boolean }) {
     const { _protocol: protocol, _sock: socket } = connection as unknown as {
       _protocol: Ssh2Protocol;
       _sock: ByteSocket;
     };
     assertKnownProtocol(protocol);
-    offerHybridKex(protocol);
+    if (offersHybrid) offerHybridKex(protocol);
     this.#protocol = protocol;
     this.socket = socket;
     const onPayload = protocol._onPayload;
     protocol._onPayload = (payload) => {
       if (this.#isEnded) return;
-      if (payload.length === 0 || payload[0]! < firstConnectionMessage) return onPayload(payload);
+      const type = payload[0] ?? 0;
+      if (this.#isLeftToSsh2) return onPayload(payload);
+      if (type < firstConnectionMessage) {
+        if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
+        return;
+      }
       protocol._onPacket();
       this.#countBytes(payload.length);
       if (this.#handlers) this.#handlers.onPayload(payload);
@@ -100,6 +117,21 @@ export class Ssh2Transport implements Transport {
     (connection as ssh2.Client).on("handshake", () => this.#onKeysExchanged());
     socket.on("drain", () => this.#handlers?.onDrain());
     socket.once("close", () => this.#end());
+  }
+
+  /** Takes authentication over, but for its success, which ssh2 has to see. */
+  authenticate(handlers: AuthenticationHandlers): void {
+    this.#authentication = handlers;
+  }
+
+  /** Leaves the connection protocol to ssh2: for a jump host, which is not relayed. */
+  leaveToSsh2(): void {
+    this.#isLeftToSsh2 = true;
+  }
+
+  /** What signatures are bound to (RFC 4253, section 7.2). */
+  get sessionId(): Uint8Array {
+    return this.#protocol._kex!.sessionID;
   }
 
   /** Takes the connection protocol over; called when authentication is done, in the same turn. */
@@ -157,6 +189,17 @@ export class Ssh2Transport implements Transport {
     this.socket.resume();
   }
 
+  /** @returns whether ssh2 must not see the message. */
+  #onAuthenticationMessage(type: number, payload: Uint8Array): boolean {
+    const handlers = this.#authentication;
+    if (handlers === undefined) return false;
+    if (type === extInfoMessage) handlers.onExtensions(payload);
+    if (type !== userauthFailureMessage && type < firstMethodMessage) return false;
+    this.#protocol._onPacket();
+    handlers.onAnswer(payload);
+    return true;
+  }
+
   #onKeysExchanged(): void {
     this.#bytesSinceRekey = 0;
     clearTimeout(this.#rekeyTimer);
@@ -198,43 +241,4 @@ export function describeExchange(negotiated: ssh2.NegotiatedAlgorithms): string 
   const kex: string = negotiated.kex;
   const warning = kex === hybridKexName ? "" : " (not post-quantum)";
   return `key exchange ${kex}${warning}, host key ${serverHostKey}, cipher ${cs.cipher}`;
-}
-
-/** What we offer in a key exchange, best first, as far as this runtime has it. */
-export function offeredAlgorithms(role: "client" | "server"): ssh2.Algorithms {
-  const { SUPPORTED_CIPHER, SUPPORTED_KEX, SUPPORTED_MAC } = constants as {
-    SUPPORTED_CIPHER: string[];
-    SUPPORTED_KEX: string[];
-    SUPPORTED_MAC: string[];
-  };
-  const kex = [
-    "curve25519-sha256",
-    "curve25519-sha256@libssh.org",
-    "ecdh-sha2-nistp256",
-    "ecdh-sha2-nistp384",
-    // As a server, Deno would accept the public values 0 and 1.
-    ...(role === "client"
-      ? ["diffie-hellman-group16-sha512", "diffie-hellman-group14-sha256"]
-      : []),
-  ];
-  const cipher = [
-    "chacha20-poly1305@openssh.com",
-    "aes128-ctr",
-    "aes192-ctr",
-    "aes256-ctr",
-    "aes128-gcm@openssh.com",
-    "aes256-gcm@openssh.com",
-  ];
-  const hmac = [
-    "hmac-sha2-256-etm@openssh.com",
-    "hmac-sha2-512-etm@openssh.com",
-    "hmac-sha2-256",
-    "hmac-sha2-512",
-  ];
-  return {
-    kex: kex.filter((name) => SUPPORTED_KEX.includes(name)) as ssh2.KexAlgorithm[],
-    cipher: cipher.filter((name) => SUPPORTED_CIPHER.includes(name)) as ssh2.CipherAlgorithm[],
-    hmac: hmac.filter((name) => SUPPORTED_MAC.includes(name)) as ssh2.MacAlgorithm[],
-    compress: ["none"],
-  };
 }

@@ -1,110 +1,164 @@
 /**
  * Whether the host key of upstream is to be believed: known_hosts decides, and for a host that is
- * in none of the files, a person or `--accept-new`.
+ * in none of the files, StrictHostKeyChecking and a person. A fingerprint given in advance stands
+ * in for all of that.
  */
 
-import { HostKeyError } from "./errors.ts";
-import type { HostTrust } from "./handshake.ts";
+import { HostKeyError, NobodyToAskError } from "./errors.ts";
+import type { HostTrust, TrustVerdict } from "./handshake.ts";
+import type { HostConfig } from "./host_config.ts";
 import {
   addKnownHost,
-  defaultKnownHostsFiles,
   fingerprint,
   type HostAddress,
   keyType,
   KnownHosts,
+  type Verdict,
 } from "./known_hosts.ts";
 import { logger } from "./log.ts";
-import { confirmHostKey, openTerminal } from "./terminal.ts";
+import { confirmHostKey } from "./terminal.ts";
 
 const log = logger("trust");
 
-/** Where known host keys are, and what to do with a key that is not among them. */
-export interface TrustOptions extends HostAddress {
-  /** New keys are added to the first file; empty means the user's and the system's files. */
-  files: readonly string[];
-  /** Whether an unknown host's key is added without asking. */
-  acceptNew: boolean;
+/** What trust in one host rests on. */
+export interface TrustOptions {
+  config: Pick<
+    HostConfig,
+    | "hostName"
+    | "port"
+    | "hostKeyAlias"
+    | "userKnownHostsFiles"
+    | "globalKnownHostsFiles"
+    | "strictHostKeyChecking"
+    | "hashKnownHosts"
+  >;
+  /** @throws {NobodyToAskError} where nobody can be asked now. */
+  ask(question: string): Promise<string | undefined>;
+}
+
+/** Trust in the one key whose fingerprint is given. */
+export class PinnedTrust implements HostTrust {
+  readonly keyTypes = [];
+  readonly #host: string;
+  readonly #pinned: string;
+
+  /** @param pinned as OpenSSH shows it, `SHA256:…`. */
+  constructor(host: string, pinned: string) {
+    this.#host = host;
+    this.#pinned = pinned.replace(/=+$/, "");
+  }
+
+  verify(publicKey: Uint8Array): Promise<TrustVerdict> {
+    const offered = fingerprint(publicKey);
+    if (offered === this.#pinned) return Promise.resolve("trusted");
+    return Promise.reject(
+      new HostKeyError(
+        `Host key of "${this.#host}" is another one: ${this.#pinned} is expected, the host offers ` +
+          `${keyType(publicKey)} ${offered}. Check --fingerprint against the host's own word.`,
+      ),
+    );
+  }
 }
 
 /** Trust in the host keys that OpenSSH's known_hosts files list. */
 export class KnownHostsTrust implements HostTrust {
   readonly #options: TrustOptions;
-  readonly #files: readonly string[];
+  readonly #address: HostAddress;
   readonly #knownHosts: KnownHosts;
 
-  private constructor(options: TrustOptions, files: readonly string[], knownHosts: KnownHosts) {
+  private constructor(options: TrustOptions, knownHosts: KnownHosts) {
+    const { hostName, port, hostKeyAlias } = options.config;
     this.#options = options;
-    this.#files = files;
+    // An alias stands for the host and its port.
+    this.#address = hostKeyAlias ? { host: hostKeyAlias, port: 22 } : { host: hostName, port };
     this.#knownHosts = knownHosts;
   }
 
   /** @throws {HostKeyError} where a file cannot be read. */
   static async load(options: TrustOptions): Promise<KnownHostsTrust> {
-    const files = options.files.length > 0 ? options.files : defaultKnownHostsFiles();
-    const knownHosts = await KnownHosts.load(files);
+    const { userKnownHostsFiles, globalKnownHostsFiles } = options.config;
+    const knownHosts = await KnownHosts.load([...userKnownHostsFiles, ...globalKnownHostsFiles]);
     for (const { file, line, reason } of knownHosts.ignored) {
       log.debug("{file} line {line} is ignored: {reason}", { file, line, reason });
     }
-    return new KnownHostsTrust(options, files, knownHosts);
+    return new KnownHostsTrust(options, knownHosts);
   }
 
   get keyTypes(): readonly string[] {
-    return this.#knownHosts.keyTypes(this.#options);
+    return this.#knownHosts.keyTypes(this.#address);
   }
 
-  async verify(publicKey: Uint8Array): Promise<void> {
-    const { host } = this.#options;
-    const offered = fingerprint(publicKey);
-    const verdict = this.#knownHosts.check(this.#options, publicKey);
+  async verify(publicKey: Uint8Array): Promise<TrustVerdict> {
+    const offered = `${keyType(publicKey)} ${fingerprint(publicKey)}`;
+    const verdict = this.#knownHosts.check(this.#address, publicKey);
     switch (verdict.kind) {
       case "known":
         log.debug("host key {offered} is known: {file} line {line}", { offered, ...verdict });
-        return;
+        return "trusted";
       case "unknown":
-        return await this.#onUnknown(publicKey);
+        await this.#onUnknown(publicKey, offered);
+        return "trusted";
       case "revoked":
         throw new HostKeyError(
-          `Host key of "${host}" is revoked: ${verdict.file} line ${verdict.line} has ${offered}. ` +
-            `Do not connect; ask the host's administrator for its new key.`,
+          `Host key of "${this.#address.host}" is revoked: ${verdict.file} line ${verdict.line} ` +
+            `has ${offered}. Do not connect; ask the host's administrator for its new key.`,
         );
       case "changed":
-        throw new HostKeyError(
-          `Host key of "${host}" changed: ${verdict.file} line ${verdict.line} has ` +
-            `${verdict.knownType} ${verdict.knownFingerprint}, the host offers ` +
-            `${keyType(publicKey)} ${offered}. Somebody may be listening in; if the change is ` +
-            `genuine, remove that line.`,
-        );
+        return this.#onChanged(verdict, offered);
     }
   }
 
-  async #onUnknown(publicKey: Uint8Array): Promise<void> {
-    const { host, port, acceptNew } = this.#options;
-    const offered = fingerprint(publicKey);
-    const file = this.#files[0]!;
-    if (!acceptNew && !await this.#ask(publicKey)) {
+  /** ssh goes on with a changed key if it is told to check nothing, but gives no password away. */
+  #onChanged(verdict: Verdict & { kind: "changed" }, offered: string): TrustVerdict {
+    const { file, line, knownType, knownFingerprint } = verdict;
+    const change = `Host key of "${this.#address.host}" changed: ${file} line ${line} has ` +
+      `${knownType} ${knownFingerprint}, the host offers ${offered}.`;
+    if (this.#options.config.strictHostKeyChecking === "no") {
+      log.warn("{change} StrictHostKeyChecking is off: going on without passwords or forwards", {
+        change,
+      });
+      return "doubted";
+    }
+    throw new HostKeyError(
+      `${change} Somebody may be listening in; if the change is genuine, remove that line.`,
+    );
+  }
+
+  async #onUnknown(publicKey: Uint8Array, offered: string): Promise<void> {
+    const { strictHostKeyChecking, userKnownHostsFiles, hashKnownHosts } = this.#options.config;
+    const { host } = this.#address;
+    const isAccepted = strictHostKeyChecking === "ask"
+      ? await this.#ask(publicKey)
+      : strictHostKeyChecking !== "yes";
+    if (!isAccepted) {
       throw new HostKeyError(
-        `Host key of "${host}" is unknown: ${keyType(publicKey)} ${offered} is not in ` +
-          `${this.#files.join(", ")}. Connect once with ssh, or pass --accept-new to add it.`,
+        `Host key of "${host}" is unknown: ${offered} is in no known_hosts file. ` +
+          `Connect once with ssh, pass --accept-new to add it, or --fingerprint to expect it.`,
       );
     }
-    await addKnownHost(file, { host, port, publicKey });
-    log.info("added the host key {offered} of {host} to {file}", { offered, host, file });
+    const [file] = userKnownHostsFiles;
+    if (file === undefined) return;
+    try {
+      await addKnownHost(file, { ...this.#address, publicKey, isHashed: hashKnownHosts });
+      log.info("added the host key {offered} of {host} to {file}", { offered, host, file });
+    } catch (error) {
+      // As with ssh, the connection does not depend on it.
+      log.warn("{error}", { error });
+    }
   }
 
-  /** Asks the person at the terminal; without one the answer is no. */
+  /** Without anybody to ask the answer is no. */
   async #ask(publicKey: Uint8Array): Promise<boolean> {
-    const { host, port } = this.#options;
-    const terminal = openTerminal();
-    if (terminal === null) return false;
+    const { ask } = this.#options;
     try {
-      return await confirmHostKey(terminal, {
-        host,
-        port,
+      return await confirmHostKey({ ask: async (question) => await ask(question) ?? null }, {
+        ...this.#address,
         keyType: keyType(publicKey),
         fingerprint: fingerprint(publicKey),
       });
-    } finally {
-      terminal.close();
+    } catch (error) {
+      if (error instanceof NobodyToAskError) return false;
+      throw error;
     }
   }
 }

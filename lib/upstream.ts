@@ -12,6 +12,7 @@
 import { Backoff } from "./backoff.ts";
 import type { ConnectionHandlers } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
+import type { TrustVerdict } from "./handshake.ts";
 import { Liveness } from "./liveness.ts";
 import { logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
@@ -94,15 +95,15 @@ export class Upstream {
    * @throws what the connector throws: nothing is tried again before it has worked once.
    */
   async start(): Promise<void> {
-    await this.#connect();
+    await this.#connect({ mayAsk: true });
   }
 
   /** A client wants something: a long wait is cut short. */
   hurry(): void {
     const state = this.#state;
-    if (state.kind === "asleep") void this.#reconnect();
+    if (state.kind === "asleep") void this.#reconnect({ mayAsk: true });
     if (state.kind === "waiting" && state.retryAt - performance.now() > hurryMs) {
-      void this.#reconnect();
+      void this.#reconnect({ mayAsk: false });
     }
   }
 
@@ -112,7 +113,7 @@ export class Upstream {
     if (state.kind === "ready") state.liveness.probe();
     else if (state.kind === "waiting" || state.kind === "asleep" || state.kind === "stopped") {
       this.#backoff.reset();
-      void this.#reconnect();
+      void this.#reconnect({ mayAsk: state.kind !== "waiting" });
     }
   }
 
@@ -128,15 +129,16 @@ export class Upstream {
     }
   }
 
-  async #connect(): Promise<void> {
+  async #connect({ mayAsk }: { mayAsk: boolean }): Promise<void> {
     const attempt = new AbortController();
     const connecting: State = { kind: "connecting", attempt };
     this.#transition(connecting);
     let ready: State | undefined;
     await this.#options.connector.connect({
       signal: attempt.signal,
-      onReady: (transport) => {
-        if (this.#state === connecting) ready = this.#onReady(transport);
+      mayAsk,
+      onReady: (transport, { verdict }) => {
+        if (this.#state === connecting) ready = this.#onReady(transport, verdict);
         else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
       },
       onLost: (reason) => {
@@ -151,16 +153,16 @@ export class Upstream {
   }
 
   /** One more attempt; its failure decides what is done next. */
-  async #reconnect(): Promise<void> {
+  async #reconnect({ mayAsk }: { mayAsk: boolean }): Promise<void> {
     this.#options.relay.awaitUpstream();
     try {
-      await this.#connect();
+      await this.#connect({ mayAsk });
     } catch (error) {
       if (this.#state.kind === "connecting") this.#onFailure(error as Error);
     }
   }
 
-  #onReady(transport: Ssh2Transport): State {
+  #onReady(transport: Ssh2Transport, verdict: TrustVerdict): State {
     const { relay, keepaliveIntervalMs, keepaliveCount } = this.#options;
     const liveness = new Liveness({
       intervalMs: keepaliveIntervalMs,
@@ -176,7 +178,9 @@ export class Upstream {
     const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
     const ready: State = { kind: "ready", transport, liveness, provenTimer };
     this.#transition(ready);
-    const receiver = relay.attachUpstream(transport);
+    const receiver = relay.attachUpstream(transport, {
+      allowsForwards: verdict === "trusted",
+    });
     transport.start({
       onPayload: receiver.receive,
       onDrain: receiver.drained,
@@ -207,10 +211,13 @@ export class Upstream {
 
   #onFailure(reason: Error): void {
     if (reason instanceof NobodyToAskError) {
+      // Who waits now is told at once; the next client may find somebody at the terminal.
+      this.#options.relay.refuseOpens(reason.message);
+      this.#options.relay.awaitUpstream();
       this.#sleep(reason);
     } else if (reason instanceof UpstreamLostError) {
       const delayMs = this.#backoff.next();
-      const timer = setTimeout(() => void this.#reconnect(), delayMs);
+      const timer = setTimeout(() => void this.#reconnect({ mayAsk: false }), delayMs);
       this.#transition({ kind: "waiting", retryAt: performance.now() + delayMs, timer });
       log.info("{reason}; trying again in {seconds} s", {
         reason: reason.message,

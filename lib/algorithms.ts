@@ -1,0 +1,142 @@
+/** Which algorithms we offer in a key exchange (RFC 4253, section 7.1), best first. */
+
+// @ts-types="@types/ssh2"
+import type ssh2 from "ssh2";
+import constants from "ssh2/lib/protocol/constants.js";
+import { NegotiationError } from "./errors.ts";
+import { hybridKexName } from "./hybrid_kex.ts";
+import { matchesPattern } from "./ssh_config_match.ts";
+
+const supported = constants as {
+  SUPPORTED_CIPHER: string[];
+  SUPPORTED_KEX: string[];
+  SUPPORTED_MAC: string[];
+};
+
+/** A runtime lacks some: Deno before 2.9.3 has no raw ChaCha20. */
+const ciphers = [
+  "chacha20-poly1305@openssh.com",
+  "aes128-ctr",
+  "aes192-ctr",
+  "aes256-ctr",
+  "aes128-gcm@openssh.com",
+  "aes256-gcm@openssh.com",
+].filter((name) => supported.SUPPORTED_CIPHER.includes(name));
+
+const macs = [
+  "hmac-sha2-256-etm@openssh.com",
+  "hmac-sha2-512-etm@openssh.com",
+  "hmac-sha2-256",
+  "hmac-sha2-512",
+].filter((name) => supported.SUPPORTED_MAC.includes(name));
+
+const serverKexes = [
+  hybridKexName,
+  "curve25519-sha256",
+  "curve25519-sha256@libssh.org",
+  "ecdh-sha2-nistp256",
+  "ecdh-sha2-nistp384",
+];
+/** As a server, Deno would accept the public values 0 and 1 for the last two. */
+const clientKexes = [
+  ...serverKexes,
+  "diffie-hellman-group16-sha512",
+  "diffie-hellman-group14-sha256",
+];
+
+const hostKeyTypes = [
+  "ssh-ed25519",
+  "ecdsa-sha2-nistp256",
+  "ecdsa-sha2-nistp384",
+  "ecdsa-sha2-nistp521",
+  "rsa-sha2-512",
+  "rsa-sha2-256",
+];
+
+/** What is offered on one side. */
+export interface OfferedAlgorithms {
+  /** For ssh2, which does not know the hybrid exchange. */
+  forSsh2: ssh2.Algorithms;
+  /** Whether the hybrid exchange is offered too, before the others. */
+  offersHybrid: boolean;
+}
+
+/** What the local endpoint offers. */
+export function serverAlgorithms(): OfferedAlgorithms {
+  return offer({ kex: serverKexes, cipher: ciphers, hmac: macs });
+}
+
+/** Lists as ssh_config(5) has them, which replace, extend (`+`), shorten (`-`) or lead (`^`) ours. */
+export interface AlgorithmLists {
+  ciphers?: string;
+  kexAlgorithms?: string;
+  macs?: string;
+  hostKeyAlgorithms?: string;
+}
+
+/**
+ * What is offered to upstream.
+ *
+ * @param keyTypes the host's known key types: a server shows a key of the first type that it has,
+ *   and another one would look changed.
+ * @throws {NegotiationError} where a list leaves nothing that we have.
+ */
+export function clientAlgorithms(
+  lists: AlgorithmLists,
+  keyTypes: readonly string[],
+): OfferedAlgorithms {
+  const isKnown = (name: string) => keyTypes.includes(name.startsWith("rsa-") ? "ssh-rsa" : name);
+  const byTrust = [
+    ...hostKeyTypes.filter(isKnown),
+    ...hostKeyTypes.filter((name) => !isKnown(name)),
+  ];
+  return offer({
+    kex: choose("KexAlgorithms", clientKexes, lists.kexAlgorithms),
+    cipher: choose("Ciphers", ciphers, lists.ciphers),
+    hmac: choose("MACs", macs, lists.macs),
+    serverHostKey: choose("HostKeyAlgorithms", byTrust, lists.hostKeyAlgorithms),
+  });
+}
+
+/**
+ * Which signature algorithms of user keys may be used, by a list as of PubkeyAcceptedAlgorithms.
+ * As with OpenSSH, RSA with SHA-1 is among them only where it is named.
+ */
+export function keyAlgorithmFilter(list: string | undefined): (name: string) => boolean {
+  const isUsual = (name: string) => !/^ssh-rsa(-cert-v01@openssh\.com)?$/.test(name);
+  if (list === undefined || list.startsWith("^")) return isUsual;
+  const patterns = list.replace(/^[+-]/, "").split(",");
+  const isListed = (name: string) => patterns.some((pattern) => matchesPattern(name, pattern));
+  if (list.startsWith("+")) return (name) => isUsual(name) || isListed(name);
+  if (list.startsWith("-")) return (name) => isUsual(name) && !isListed(name);
+  return isListed;
+}
+
+function offer({ kex, ...others }: Record<string, string[]>): OfferedAlgorithms {
+  return {
+    forSsh2: {
+      ...others,
+      kex: kex!.filter((name) => supported.SUPPORTED_KEX.includes(name)),
+      compress: ["none"],
+    } as ssh2.Algorithms,
+    offersHybrid: kex!.includes(hybridKexName),
+  };
+}
+
+/** Applies a list of ssh_config to ours; names that we do not have are left out. */
+function choose(keyword: string, ours: readonly string[], list: string | undefined): string[] {
+  if (list === undefined) return [...ours];
+  const names = list.replace(/^[+^-]/, "").split(",");
+  const matches = (name: string) => names.some((pattern) => matchesPattern(name, pattern));
+  const chosen = list.startsWith("+")
+    ? [...ours]
+    : list.startsWith("-")
+    ? ours.filter((name) => !matches(name))
+    : list.startsWith("^")
+    ? [...ours.filter(matches), ...ours.filter((name) => !matches(name))]
+    : names.filter((name) => ours.includes(name));
+  if (chosen.length > 0) return chosen;
+  throw new NegotiationError(
+    `${keyword} ${list} leaves no algorithm that sshshim has. It has: ${ours.join(", ")}.`,
+  );
+}

@@ -1,0 +1,159 @@
+/**
+ * The hosts to log in to, from the command line and ssh's configuration: upstream, and the jump
+ * hosts on the way there.
+ */
+
+import type { Options } from "./cli.ts";
+import type { Host } from "./connector.ts";
+import { Credentials, type Prompter } from "./credentials.ts";
+import { AuthenticationError, UsageError } from "./errors.ts";
+import type { HostConfig } from "./host_config.ts";
+import { resolveHostConfig } from "./host_config_resolver.ts";
+import { readKeyFile } from "./key_file.ts";
+import { logger } from "./log.ts";
+import { keyTypeOf } from "./signer.ts";
+import { KnownHostsTrust, PinnedTrust } from "./trust.ts";
+
+const log = logger("config");
+
+/** A chain of jump hosts this long is a circle. */
+const maximumJumps = 16;
+
+/**
+ * The configuration of upstream: the command line wins over ssh's files.
+ *
+ * @throws {UsageError} where a file or an option is not understood.
+ */
+export async function readUpstreamConfig(options: Options): Promise<HostConfig> {
+  const { host, username, port, jumpHosts, configOverrides, configFile, credential } = options;
+  const jump = jumpHosts === undefined ? [] : [`ProxyJump=${jumpHosts}`];
+  const config = await resolveHostConfig({ alias: host, user: username, port }, {
+    configFile,
+    overrides: [...jump, ...configOverrides],
+  });
+  for (const { file, line, text } of config.notes) {
+    log.debug("{file} line {line}: {text}", { file, line, text });
+  }
+  const files = options.identityFiles;
+  return {
+    ...config,
+    ...(options.knownHostsFiles.length > 0 && {
+      userKnownHostsFiles: options.knownHostsFiles,
+      globalKnownHostsFiles: [],
+    }),
+    ...(options.acceptNew && { strictHostKeyChecking: "accept-new" as const }),
+    ...(files.length > 0 && {
+      identityFiles: config.identityFilesAreDefaults ? files : [...files, ...config.identityFiles],
+      identityFilesAreDefaults: false,
+    }),
+    ...(credential?.kind === "key" && {
+      identityFiles: [credential.file],
+      identityFilesAreDefaults: false,
+      identitiesOnly: true,
+    }),
+  };
+}
+
+/**
+ * The hosts in the order in which they are logged in to; upstream is the last.
+ *
+ * @throws {UsageError} where a configuration is not understood, or jumps go in circles.
+ * @throws {AuthenticationError} where the key or password that was named cannot be used.
+ */
+export async function findHosts(
+  options: Options,
+  { config, prompter }: { config: HostConfig; prompter: Prompter },
+): Promise<Host[]> {
+  const password = await readPassword(options);
+  const { credential, fingerprint } = options;
+  if (credential?.kind === "key") await checkKeyType(credential);
+  const firstMethods = credential?.kind === "key"
+    ? ["publickey"] as const
+    : password !== undefined
+    ? ["password", "keyboard-interactive"] as const
+    : undefined;
+  const upstream = makeHost(config, { prompter, password, fingerprint });
+  return [...await jumpsTo(config, { options, prompter, depth: 0 }), { ...upstream, firstMethods }];
+}
+
+/** As with ssh, the first jump host's own configuration may name jump hosts before it. */
+async function jumpsTo(
+  config: HostConfig,
+  { options, prompter, depth }: { options: Options; prompter: Prompter; depth: number },
+): Promise<Host[]> {
+  if (depth > maximumJumps) {
+    throw new UsageError(
+      `ProxyJump of ${config.alias} goes in circles. Check ssh's configuration.`,
+    );
+  }
+  const hosts: Host[] = [];
+  for (const [index, jump] of (config.proxyJump ?? []).entries()) {
+    const { host, user, port } = jump;
+    const hop = await resolveHostConfig({ alias: host, user, port }, {
+      configFile: options.configFile,
+    });
+    if (index === 0) hosts.push(...await jumpsTo(hop, { options, prompter, depth: depth + 1 }));
+    hosts.push(makeHost(hop, { prompter, password: undefined, fingerprint: undefined }));
+  }
+  return hosts;
+}
+
+function makeHost(
+  config: HostConfig,
+  { prompter, password, fingerprint }: {
+    prompter: Prompter;
+    password: string | undefined;
+    fingerprint: string | undefined;
+  },
+): Host {
+  const name = `${config.user}@${config.hostName}`;
+  const credentials = new Credentials({ name, config, password, prompter });
+  return {
+    config,
+    credentials,
+    loadTrust: async ({ mayAsk, signal }) => {
+      if (fingerprint !== undefined) return new PinnedTrust(config.hostName, fingerprint);
+      const attempt = credentials.forAttempt({ mayAsk, signal });
+      return await KnownHostsTrust.load({
+        config,
+        ask: (question) => attempt.ask(question, { echo: true }),
+      });
+    },
+  };
+}
+
+/** @throws {AuthenticationError} where the file cannot be read. */
+async function readPassword({ credential }: Options): Promise<string | undefined> {
+  if (credential === undefined) return Deno.env.get("SSHSHIM_PASSWORD");
+  if (credential.kind === "password") {
+    log.warn("--password can be read by every user in the process list; use --password-file");
+    return credential.password;
+  }
+  if (credential.kind !== "password-file") return undefined;
+  try {
+    const text = credential.file === "-"
+      ? await new Response(Deno.stdin.readable).text()
+      : await Deno.readTextFile(credential.file);
+    return text.split(/\r?\n/)[0];
+  } catch (cause) {
+    throw new AuthenticationError(
+      `The password file ${credential.file} cannot be read: ${(cause as Error).message}. ` +
+        `Check the path and its permissions.`,
+      { cause },
+    );
+  }
+}
+
+const expectedTypes = { rsa: "ssh-rsa", ed25519: "ssh-ed25519" } as const;
+
+async function checkKeyType(
+  { file, type }: { file: string; type: "rsa" | "ed25519" },
+): Promise<void> {
+  const { publicKey } = await readKeyFile(file);
+  const actual = publicKey && keyTypeOf(publicKey);
+  if (actual === undefined || actual === expectedTypes[type]) return;
+  throw new AuthenticationError(
+    `The key ${file} is of type ${actual}, but --${type}-key takes ${expectedTypes[type]}. ` +
+      `Use the option for its type, or -i for a key of any type.`,
+  );
+}

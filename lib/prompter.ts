@@ -1,0 +1,85 @@
+/**
+ * Where questions go: to the terminal, or to the program that SSH_ASKPASS names, as with ssh (see
+ * ssh(1), "ENVIRONMENT").
+ */
+
+import type { Prompter } from "./credentials.ts";
+import { NobodyToAskError } from "./errors.ts";
+import { escapeControls } from "./log.ts";
+import { openTerminal } from "./terminal.ts";
+
+/** Asks at the terminal, or with SSH_ASKPASS. Questions that come at once wait for each other. */
+export class UserPrompter implements Prompter {
+  #last: Promise<unknown> = Promise.resolve();
+
+  ask(
+    question: string,
+    options: { echo: boolean; signal: AbortSignal },
+  ): Promise<string | undefined> {
+    const answer = this.#last.then(() => ask(question, options));
+    this.#last = answer.catch(() => {});
+    return answer;
+  }
+}
+
+async function ask(
+  question: string,
+  { echo, signal }: { echo: boolean; signal: AbortSignal },
+): Promise<string | undefined> {
+  // A server may have written the question: it must not move the cursor or change colours.
+  const text = question.split("\n").map(escapeControls).join("\n");
+  const program = askpassProgram();
+  const required = Deno.env.get("SSH_ASKPASS_REQUIRE");
+  if (program !== undefined && (required === "force" || required === "prefer")) {
+    return await runAskpass(program, text, signal);
+  }
+  const terminal = openTerminal();
+  if (terminal === null) {
+    if (program !== undefined) return await runAskpass(program, text, signal);
+    throw new NobodyToAskError(
+      `There is no terminal to ask "${text.trim()}". Use a key without a passphrase or an SSH ` +
+        `agent, set SSH_ASKPASS, or give the password with --password-file FILE.`,
+    );
+  }
+  try {
+    return await terminal.ask(text, { echo, signal }) ?? undefined;
+  } finally {
+    terminal.close();
+  }
+}
+
+/** ssh starts it only where it can show a window, or is told to. */
+function askpassProgram(): string | undefined {
+  const program = Deno.env.get("SSH_ASKPASS");
+  const required = Deno.env.get("SSH_ASKPASS_REQUIRE");
+  const hasDisplay = Deno.env.has("DISPLAY") || Deno.env.has("WAYLAND_DISPLAY") ||
+    Deno.build.os !== "linux";
+  if (!program || required === "never") return undefined;
+  return hasDisplay || required === "force" ? program : undefined;
+}
+
+/** Its first line of output is the answer; another exit status than 0 declines. */
+async function runAskpass(
+  program: string,
+  question: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const command = new Deno.Command(program, {
+    args: [question],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "inherit",
+    signal,
+  });
+  let result: Deno.CommandOutput;
+  try {
+    result = await command.output();
+  } catch (cause) {
+    throw new NobodyToAskError(
+      `SSH_ASKPASS cannot be run: ${program}: ${(cause as Error).message}. Check the path.`,
+      { cause },
+    );
+  }
+  if (!result.success) return undefined;
+  return new TextDecoder().decode(result.stdout).split(/\r?\n/)[0];
+}

@@ -1,0 +1,38 @@
+/** A connection to upstream through the standard input and output of a command. */
+
+import { UpstreamLostError } from "./errors.ts";
+import { StreamConnection } from "./stream_connection.ts";
+
+/**
+ * Starts `command` in the user's shell; the connection's end ends it.
+ *
+ * @param command with its tokens expanded; `host` and `user` in it have been checked.
+ * @throws {UpstreamLostError} where the shell cannot be started.
+ */
+export function startProxyCommand(command: string): StreamConnection {
+  const isWindows = Deno.build.os === "windows";
+  const shell = isWindows
+    ? Deno.env.get("COMSPEC") ?? "cmd.exe"
+    : Deno.env.get("SHELL") ?? "/bin/sh";
+  // Without `exec` the shell would stay, and the command would outlive the shell that we end.
+  const args = isWindows ? ["/d", "/c", command] : ["-c", `exec ${command}`];
+  let child: Deno.ChildProcess;
+  try {
+    child = new Deno.Command(shell, { args, stdin: "piped", stdout: "piped", stderr: "inherit" })
+      .spawn();
+  } catch (cause) {
+    throw new UpstreamLostError(
+      `ProxyCommand cannot be started with ${shell}: ${(cause as Error).message}. Check SHELL.`,
+      { cause },
+    );
+  }
+  let hasEnded = false;
+  void child.status.then(() => hasEnded = true);
+  return new StreamConnection({
+    readable: child.stdout,
+    writable: child.stdin,
+    onClose: () => {
+      if (!hasEnded) child.kill("SIGHUP");
+    },
+  });
+}

@@ -1,0 +1,55 @@
+/**
+ * Byte connections that are not TCP sockets: the pipes of a ProxyCommand, and a channel through a
+ * jump host.
+ */
+
+import type { ByteConnection } from "./socket.ts";
+
+/** A pair of streams, and how to end what is behind them. */
+export interface StreamPair {
+  readable: ReadableStream<Uint8Array>;
+  writable: WritableStream<Uint8Array>;
+  /** Called once. */
+  onClose(): void;
+}
+
+/** A pair of streams as `ByteSocket` wants a connection. */
+export class StreamConnection implements ByteConnection {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #onClose: () => void;
+  #rest: Uint8Array = new Uint8Array();
+  #isClosed = false;
+
+  constructor({ readable, writable, onClose }: StreamPair) {
+    this.#reader = readable.getReader();
+    this.#writer = writable.getWriter();
+    this.#onClose = onClose;
+  }
+
+  async read(buffer: Uint8Array): Promise<number | null> {
+    while (this.#rest.length === 0) {
+      const { value, done } = await this.#reader.read();
+      if (done) return null;
+      this.#rest = value;
+    }
+    const part = this.#rest.subarray(0, buffer.length);
+    this.#rest = this.#rest.subarray(part.length);
+    buffer.set(part);
+    return part.length;
+  }
+
+  async write(data: Uint8Array): Promise<number> {
+    await this.#writer.write(data);
+    return data.length;
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    // The other end may be gone already: there is nothing left to tell it then.
+    this.#reader.cancel().catch(() => {});
+    this.#writer.abort().catch(() => {});
+    this.#onClose();
+  }
+}

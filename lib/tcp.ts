@@ -1,0 +1,63 @@
+/** A TCP connection to the first address of a host that answers. */
+
+import { lookup } from "node:dns/promises";
+import { UpstreamLostError } from "./errors.ts";
+import type { HostConfig } from "./host_config.ts";
+import { logger } from "./log.ts";
+
+const log = logger("upstream");
+
+/** How long an address may take to answer where nothing else is configured, in milliseconds. */
+const defaultTimeoutMs = 30_000;
+
+/**
+ * Looks the name up, anew each time, and connects; TCP_NODELAY is set.
+ *
+ * @throws {UpstreamLostError} where no address answers.
+ */
+export async function connectTcp(
+  { hostName, port, addressFamily, connectTimeoutSeconds, connectionAttempts }: HostConfig,
+  signal: AbortSignal,
+): Promise<Deno.TcpConn> {
+  const family = { any: 0, inet: 4, inet6: 6 }[addressFamily];
+  const addresses = await lookup(hostName, { all: true, family }).catch((cause) => {
+    throw new UpstreamLostError(
+      `Cannot find the address of ${hostName}. Check the name, and that this machine is online.`,
+      { cause },
+    );
+  });
+  const timeoutMs = connectTimeoutSeconds ? connectTimeoutSeconds * 1000 : defaultTimeoutMs;
+  let lastError: unknown;
+  for (let attempt = 0; attempt < connectionAttempts; attempt++) {
+    for (const { address } of addresses) {
+      try {
+        const connection = await Deno.connect({
+          hostname: address,
+          port,
+          signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+        });
+        connection.setNoDelay(true);
+        return connection;
+      } catch (error) {
+        signal.throwIfAborted();
+        log.debug("{address} port {port} cannot be reached: {error}", { address, port, error });
+        lastError = error;
+      }
+    }
+  }
+  throw new UpstreamLostError(
+    `Cannot connect to ${hostName}:${port}: ${reasonOf(lastError, timeoutMs)}`,
+    { cause: lastError },
+  );
+}
+
+/** What went wrong and what may help. */
+function reasonOf(error: unknown, timeoutMs: number): string {
+  if (error instanceof Deno.errors.ConnectionRefused) {
+    return "the connection was refused. Check the port, and that an SSH server runs there.";
+  }
+  if (error instanceof DOMException && error.name === "TimeoutError") {
+    return `no answer within ${timeoutMs / 1000} s. Check the address and any firewall.`;
+  }
+  return `${(error as Error)?.message ?? "it has no address"}. Check the network.`;
+}

@@ -1,0 +1,303 @@
+/**
+ * The client's side of authentication (RFC 4252, 4256, 8332), in the order that ssh has.
+ *
+ * ssh2's own knows neither certificates nor hardware keys nor chains of methods, so it is only told
+ * when authentication has succeeded; the requests are made here. Each key is offered once, without
+ * a signature first, so that nobody is asked for a passphrase or a touch in vain.
+ */
+
+import { AuthenticationError } from "./errors.ts";
+import type { Signer } from "./signer.ts";
+import { buildMessage, displayText, encodeFields, type Field, Reader, utf8String } from "./wire.ts";
+
+/** Message numbers (RFC 4250, section 4.1.2); 60 means what the method makes of it. */
+const userauthRequest = 50;
+const userauthFailure = 51;
+const userauthInfoRequest = 60;
+const userauthInfoResponse = 61;
+
+/** Methods in ssh's order of preference, as far as we have them. */
+export const defaultMethods = ["publickey", "keyboard-interactive", "password"] as const;
+
+/** One of the methods. */
+export type Method = typeof defaultMethods[number];
+
+/** A key that can be offered. */
+export interface KeyCandidate {
+  /** For messages: the file, or the agent's comment. */
+  readonly name: string;
+  /** The blob to offer; unknown for some encrypted files until they are unlocked. */
+  readonly publicKey: Uint8Array | undefined;
+  /** Signature algorithms, best first; empty while the public key is unknown. */
+  readonly algorithms: readonly string[];
+  /** Makes it able to sign, asking for a passphrase if need be; `undefined` to go without it. */
+  unlock(): Promise<Signer | undefined>;
+}
+
+/** What a server asks by keyboard-interactive. */
+export interface InfoRequest {
+  name: string;
+  instruction: string;
+  prompts: readonly { text: string; echo: boolean }[];
+}
+
+/** Where keys, passwords and answers come from. */
+export interface CredentialSource {
+  /** The keys to offer, in order. */
+  keys(): AsyncIterable<KeyCandidate>;
+  /** The password of an attempt, counted from 0; `undefined` when there is none to try. */
+  password(attempt: number): Promise<string | undefined>;
+  /** Answers to questions in an attempt, counted from 0; `undefined` when nobody can answer. */
+  answer(request: InfoRequest, attempt: number): Promise<string[] | undefined>;
+  /** A new password, where the server wants it changed; `undefined` when nobody can give one. */
+  newPassword(prompt: string): Promise<string | undefined>;
+}
+
+/** What an authentication needs. */
+export interface UserAuthOptions {
+  /** For messages: `user@host:port`. */
+  name: string;
+  username: string;
+  /** In the order of preference: at first, and once the server has accepted one and wants more. */
+  methods: { first: readonly Method[]; afterwards: readonly Method[] };
+  source: CredentialSource;
+  /** Sends a message to the server. */
+  send(payload: Uint8Array): void;
+  /** The session identifier: what signatures are bound to. */
+  sessionId(): Uint8Array;
+  /** Words to the user, such as that a key wants to be touched. */
+  notify(text: string): void;
+  /** Whether the server is waited for, rather than a person. */
+  onWait(isWaiting: boolean): void;
+}
+
+/** SSH_MSG_USERAUTH_FAILURE. */
+interface Failure {
+  methods: string[];
+  isPartial: boolean;
+}
+
+/** Authenticates one connection. */
+export class UserAuth {
+  readonly #options: UserAuthOptions;
+  readonly #keys: AsyncIterator<KeyCandidate>;
+  readonly #tried: string[] = [];
+  readonly #exhausted = new Set<Method>();
+  #serverAlgorithms: string[] | undefined;
+  #onMessage: ((payload: Uint8Array) => void) | undefined;
+
+  constructor(options: UserAuthOptions) {
+    this.#options = options;
+    this.#keys = options.source.keys()[Symbol.asyncIterator]();
+  }
+
+  /** Gives nothing away that somebody in between could use: keys sign for this connection only. */
+  keepSecrets(): void {
+    this.#exhausted.add("password").add("keyboard-interactive");
+  }
+
+  /** Takes what the server says in SSH_MSG_EXT_INFO (RFC 8308). */
+  receiveExtensions(payload: Uint8Array): void {
+    const reader = new Reader(payload, 1);
+    for (let left = reader.uint32(); left > 0; left--) {
+      const name = reader.text();
+      const value = reader.text();
+      if (name === "server-sig-algs") this.#serverAlgorithms = value.split(",");
+    }
+  }
+
+  /** Takes an answer of the server. */
+  receive(payload: Uint8Array): void {
+    this.#options.onWait(false);
+    const onMessage = this.#onMessage;
+    this.#onMessage = undefined;
+    onMessage?.(payload);
+  }
+
+  /**
+   * Tries what there is to try; the server's success, which is not seen here, ends it in the middle.
+   *
+   * @throws {AuthenticationError} when nothing is left.
+   */
+  async run(): Promise<never> {
+    const { first, afterwards } = this.#options.methods;
+    let failure = readFailure(await this.#request("none"));
+    let methods = first;
+    while (true) {
+      if (failure.isPartial) methods = afterwards;
+      const method = methods.find((it) => failure.methods.includes(it) && !this.#exhausted.has(it));
+      if (method === undefined) throw this.#refusal(failure);
+      failure = await this.#try(method) ?? failure;
+    }
+  }
+
+  /** Runs one method until it fails or makes progress; `undefined` if it had nothing to offer. */
+  #try(method: Method): Promise<Failure | undefined> {
+    switch (method) {
+      case "publickey":
+        return this.#tryKeys();
+      case "keyboard-interactive":
+        return this.#tryAnswers();
+      case "password":
+        return this.#tryPasswords();
+    }
+  }
+
+  async #tryKeys(): Promise<Failure | undefined> {
+    let failure: Failure | undefined;
+    while (true) {
+      const { value: candidate, done } = await this.#keys.next();
+      if (done) {
+        this.#exhausted.add("publickey");
+        return failure;
+      }
+      failure = await this.#tryKey(candidate) ?? failure;
+      if (failure?.isPartial || failure?.methods.includes("publickey") === false) return failure;
+    }
+  }
+
+  async #tryKey(candidate: KeyCandidate): Promise<Failure | undefined> {
+    let signer: Signer | undefined;
+    if (candidate.publicKey === undefined) {
+      signer = await candidate.unlock();
+      if (signer === undefined) return undefined;
+    }
+    const publicKey = signer?.publicKey ?? candidate.publicKey;
+    const algorithms = signer?.algorithms ?? candidate.algorithms;
+    const algorithm = this.#chooseAlgorithm(algorithms);
+    if (publicKey === undefined || algorithm === undefined) {
+      this.#tried.push(`${candidate.name} (no signature algorithm that the server accepts)`);
+      return undefined;
+    }
+    this.#tried.push(candidate.name);
+    const answer = await this.#request("publickey", false, algorithm, publicKey);
+    if (answer[0] === userauthFailure) return readFailure(answer);
+
+    signer ??= await candidate.unlock();
+    if (signer === undefined) return undefined;
+    if (signer.needsTouch) this.#options.notify(`Touch your security key (${signer.name}).`);
+    const fields: Field[] = ["publickey", true, algorithm, publicKey];
+    const signed = encodeFields(this.#options.sessionId(), { raw: this.#build(...fields) });
+    const signature = await signer.sign(signed, algorithm);
+    return readFailure(await this.#request("publickey", true, algorithm, publicKey, signature));
+  }
+
+  /** RFC 8332: what the server lists, if it lists anything; a certificate signs by its key's name. */
+  #chooseAlgorithm(algorithms: readonly string[]): string | undefined {
+    const accepted = this.#serverAlgorithms;
+    if (accepted === undefined) return algorithms[0];
+    return algorithms.find((algorithm) =>
+      accepted.includes(algorithm) || accepted.includes(withoutCertificate(algorithm))
+    );
+  }
+
+  async #tryAnswers(): Promise<Failure | undefined> {
+    const method = "keyboard-interactive";
+    let failure: Failure | undefined;
+    for (let attempt = 0; !failure?.isPartial; attempt++) {
+      let message = await this.#request(method, "", "");
+      if (message[0] === userauthFailure) {
+        this.#exhausted.add(method);
+        return readFailure(message);
+      }
+      while (message[0] === userauthInfoRequest) {
+        const request = readInfoRequest(message);
+        const answers = request.prompts.length === 0
+          ? []
+          : await this.#options.source.answer(request, attempt);
+        if (answers === undefined) {
+          this.#exhausted.add(method);
+          return failure;
+        }
+        if (attempt === 0) this.#noteTried(method);
+        const responses = answers.map((answer) => utf8String(answer));
+        message = await this.#exchange(
+          buildMessage(userauthInfoResponse, responses.length, ...responses),
+        );
+      }
+      failure = readFailure(message);
+      if (!failure.methods.includes(method)) return failure;
+    }
+    return failure;
+  }
+
+  async #tryPasswords(): Promise<Failure | undefined> {
+    let failure: Failure | undefined;
+    for (let attempt = 0; !failure?.isPartial; attempt++) {
+      const password = await this.#options.source.password(attempt);
+      if (password === undefined) {
+        this.#exhausted.add("password");
+        return failure;
+      }
+      this.#noteTried("password");
+      let message = await this.#request("password", false, utf8String(password));
+      if (message[0] !== userauthFailure) {
+        const prompt = displayText(new Reader(message, 1).text());
+        const changed = await this.#options.source.newPassword(prompt);
+        if (changed === undefined) {
+          this.#exhausted.add("password");
+          return failure;
+        }
+        const passwords = [password, changed].map(utf8String);
+        message = await this.#request("password", true, ...passwords);
+      }
+      failure = readFailure(message);
+      if (!failure.methods.includes("password")) return failure;
+    }
+    return failure;
+  }
+
+  #noteTried(method: Method): void {
+    if (!this.#tried.includes(method)) this.#tried.push(method);
+  }
+
+  #build(...fields: Field[]): Uint8Array {
+    const { username } = this.#options;
+    return buildMessage(userauthRequest, utf8String(username), "ssh-connection", ...fields);
+  }
+
+  #request(method: string, ...fields: Field[]): Promise<Uint8Array> {
+    return this.#exchange(this.#build(method, ...fields));
+  }
+
+  /** Sends a message and takes the next one of the server. */
+  #exchange(payload: Uint8Array): Promise<Uint8Array> {
+    const { promise, resolve } = Promise.withResolvers<Uint8Array>();
+    this.#onMessage = resolve;
+    this.#options.onWait(true);
+    this.#options.send(payload);
+    return promise;
+  }
+
+  #refusal({ methods, isPartial }: Failure): AuthenticationError {
+    const { name } = this.#options;
+    const tried = this.#tried.length > 0 ? `Tried: ${this.#tried.join(", ")}` : "Nothing to try";
+    const wanted = methods.join(", ") || "nothing";
+    const state = isPartial ? "accepted that but still wants" : "accepts";
+    return new AuthenticationError(
+      `${name} refused authentication. ${tried}; the server ${state}: ${wanted}. ` +
+        `Check the user name, and name another key with -i FILE or let ssh-agent have it.`,
+    );
+  }
+}
+
+function withoutCertificate(algorithm: string): string {
+  return algorithm.replace("-cert-v01@openssh.com", "");
+}
+
+function readFailure(payload: Uint8Array): Failure {
+  const reader = new Reader(payload, 1);
+  return { methods: reader.text().split(",").filter(Boolean), isPartial: reader.boolean() };
+}
+
+function readInfoRequest(payload: Uint8Array): InfoRequest {
+  const reader = new Reader(payload, 1);
+  const name = displayText(reader.text());
+  const instruction = displayText(reader.text());
+  reader.text(); // The language tag, deprecated by RFC 4256.
+  const prompts: { text: string; echo: boolean }[] = [];
+  for (let left = reader.uint32(); left > 0; left--) {
+    prompts.push({ text: displayText(reader.text()), echo: reader.boolean() });
+  }
+  return { name, instruction, prompts };
+}
