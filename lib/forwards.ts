@@ -33,6 +33,8 @@ interface Listener<Owner> {
   state: ListenerState;
 }
 
+const maximumPort = 65535;
+
 const refused: GlobalReply = { type: MessageType.requestFailure, data: new Uint8Array() };
 
 /** The names of the four requests that this file handles. */
@@ -69,6 +71,8 @@ export class Forwards<Owner> {
     if (!isForwardRequest(request.name)) throw new Error(`not about forwards: ${request.name}`);
     const { kind, isCancel } = requestNames[request.name];
     const place = readPlace(kind, request.data);
+    // sshd ends the whole connection where its system's getaddrinfo refuses the port.
+    if (place.kind === "tcpip" && place.bindPort > maximumPort) return onReply(refused);
     if (isCancel) this.#cancel(owner, place, onReply);
     else this.#listen(owner, { place, request }, onReply);
   }
@@ -123,13 +127,19 @@ export class Forwards<Owner> {
     this.#requests.send(request.name, request.data, (reply) => {
       if (reply.type === MessageType.requestFailure) {
         this.#listeners.delete(listener);
-      } else {
+        return onReply(reply);
+      }
+      try {
         if (asksForPort) {
           listener.place = { ...place, bindPort: new Reader(reply.data).uint32() };
         }
-        listener.state = "listening";
-        if (listener.owner === undefined) this.#sendCancel(listener, () => {});
+      } catch (error) {
+        this.#listeners.delete(listener);
+        onReply(refused); // Without it, every later reply to this client would wait.
+        throw error;
       }
+      listener.state = "listening";
+      if (listener.owner === undefined) this.#sendCancel(listener, () => {});
       onReply(reply);
     });
   }
@@ -195,5 +205,6 @@ function isSamePlace(one: Place, two: Place): boolean {
 const anyOrLoopback = ["", "*", "localhost", "127.0.0.1", "0.0.0.0", "::", "::1"];
 
 function addressClass(address: string): string {
-  return anyOrLoopback.includes(address) ? "" : address.toLowerCase();
+  const name = address.toLowerCase();
+  return anyOrLoopback.includes(name) ? "" : name;
 }
