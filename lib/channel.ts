@@ -61,12 +61,12 @@ export class End {
   }
 
   /**
-   * Takes the numbers that this end announces for itself. Its initial window holds what the relay
-   * has granted in its name before.
+   * Takes the numbers that this end announces for itself. Its initial window holds the
+   * `grantedBytes` that the relay has granted in its name before.
    */
-  announce(message: ChannelOpen | ChannelOpenConfirmation): void {
+  announce(message: ChannelOpen | ChannelOpenConfirmation, grantedBytes = 0): void {
     this.channel = message.senderChannel;
-    this.flow.adjust(message.initialWindowSize - this.flow.windowBytes);
+    this.flow.adjust(message.initialWindowSize - grantedBytes);
     this.maximumPacketSize = Math.min(message.maximumPacketSize, maximumPacketSize);
   }
 }
@@ -90,9 +90,9 @@ export class Channel {
   forwardsAgent = false;
   /** Of a session: the cookie of the X11 display that was announced. */
   x11Cookie: Uint8Array | undefined;
-  /** Of an x11 channel: its opening and what came before its owner has answered. */
+  /** Of an x11 channel whose owner has not answered: its opening, and what came from upstream. */
   held:
-    | { opening: Uint8Array; messages: { message: LiveMessage; payload: Uint8Array }[] }
+    | { opening: Uint8Array; firstBytes: Uint8Array; payloads: Uint8Array[] }
     | undefined;
 
   constructor(slot: number, type: string, owner: Peer | undefined, ends: {

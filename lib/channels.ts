@@ -74,11 +74,14 @@ type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
   reason: string;
 };
 
-/** Withheld window is not refilled while a client has this much waiting, in bytes. */
+/** Withheld window is not refilled while a receiver has this much waiting, in bytes. */
 const backlogLimitBytes = 1024 * 1024;
 
 /** What upstream may send of an x11 channel before its owner is known, in bytes. */
 const x11WindowBytes = 4096;
+
+/** The most that is held of such a channel with everything around the data, in bytes. */
+const x11HeldBytes = 2 * x11WindowBytes;
 
 /** The smallest maximum packet size among the usual clients (PuTTY's and OpenSSH's for X11). */
 const x11MaximumPacketSize = 16384;
@@ -101,7 +104,7 @@ export class Channels {
   #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
   /** How many sessions upstream has shown to allow at a time. */
   #sessionLimit: number;
-  #onEmpty: (() => void) | undefined;
+  readonly #onEmpty: (() => void)[] = [];
 
   constructor(options: ChannelsOptions) {
     this.#options = options;
@@ -116,7 +119,7 @@ export class Channels {
   /** Resolves when no channel is left. */
   async whenEmpty(): Promise<void> {
     if (this.#channels.size === 0) return;
-    await new Promise<void>((resolve) => this.#onEmpty = resolve);
+    await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
   }
 
   /** Upstream is there: what waits for it goes on. */
@@ -227,6 +230,11 @@ export class Channels {
     }
   }
 
+  /** Upstream has taken its backlog: grants that were withheld because of it are due. */
+  onUpstreamDrain(): void {
+    for (const channel of this.#channels.values()) this.#refill(channel, "upstream");
+  }
+
   // Opening
 
   #onDownstreamOpen(client: Peer, message: ChannelOpen, payload: Uint8Array): void {
@@ -299,13 +307,14 @@ export class Channels {
   }
 
   #onUpstreamOpen(message: ChannelOpen, payload: Uint8Array): void {
-    const owners = this.#ownersOf(message);
+    const { kind } = this.#availability;
+    const owners = kind === "open" ? this.#ownersOf(message) : new Set<Peer>();
     const [owner] = owners;
     if (owner === undefined) {
       this.#upstream?.send(openFailure(
         message.senderChannel,
         ChannelOpenFailureReason.administrativelyProhibited,
-        "no client asked for this channel",
+        kind === "open" ? "no client asked for this channel" : this.#availability.reason,
       ));
     } else if (owners.size === 1) {
       const channel = this.#add(message.channelType, owner, {
@@ -368,7 +377,11 @@ export class Channels {
   ): void {
     const end = channel[from];
     const other = channel[opposite(from)];
-    end.announce(message);
+    if (from === "downstream" && message.data.length > 0) {
+      // No type of channel that upstream opens has any, and sshd ends the whole connection for it.
+      throw new ProtocolError("bytes after the end");
+    }
+    end.announce(message, channel.held ? x11WindowBytes : 0);
     end.state = "live";
     channel.waiting?.cancelTimeout();
     channel.waiting = undefined;
@@ -384,7 +397,7 @@ export class Channels {
         this.#send(channel, opposite(from), payload);
         break;
       case "live":
-        this.#releaseHeld(channel);
+        this.#releaseHeld(channel, message);
         break;
       case "done":
         this.#finish(channel, from, "");
@@ -434,10 +447,16 @@ export class Channels {
       return;
     }
     if (end.state !== "live") throw new ProtocolError("the channel is not open");
-    if (end.closeReceived) return; // Nothing may follow a CLOSE, and sshd does not mind.
-    if (message.type === MessageType.channelClose) this.#onClose(channel, from);
-    else if (channel.held) this.#hold(channel, message, payload);
-    else this.#onLiveMessage(channel, from, message, payload);
+    if (isKeepalive(message) && from === "upstream" && end.repliesOwed === 0) {
+      this.#onKeepalive(channel, message);
+    } else if (end.closeReceived) {
+      return; // Nothing else may follow a CLOSE, and sshd does not mind.
+    } else if (message.type === MessageType.channelClose) {
+      this.#onClose(channel, from);
+    } else {
+      this.#onLiveMessage(channel, from, message, payload);
+      if (channel.held && from === "upstream") this.#findX11Owner(channel, message);
+    }
   }
 
   #onLiveMessage(channel: Channel, from: Side, message: LiveMessage, payload: Uint8Array): void {
@@ -447,7 +466,7 @@ export class Channels {
         return this.#onData(channel, from, message, payload);
       case MessageType.channelWindowAdjust:
         channel[from].flow.adjust(message.bytesToAdd);
-        return this.#grant(channel, from, channel[from].flow.takeGrant());
+        return this.#grant(channel, from);
       case MessageType.channelEof:
         channel[from].eofReceived = true;
         return this.#forward(channel, from, payload);
@@ -472,18 +491,19 @@ export class Channels {
   }
 
   #onRequest(channel: Channel, from: Side, message: ChannelRequest, payload: Uint8Array): void {
-    const end = channel[from];
-    if (from === "downstream") {
-      noteRequest(channel, message);
-    } else if (message.requestType === "keepalive@openssh.com" && end.repliesOwed === 0) {
-      // sshd asks one channel for the whole connection: a stalled client must not answer for all.
-      if (message.wantReply && end.listens) {
-        this.#send(channel, from, buildMessage(MessageType.channelFailure, end.channel));
-      }
-      return;
-    }
-    if (message.wantReply) end.repliesOwed++;
+    if (from === "downstream") noteRequest(channel, message);
+    if (message.wantReply) channel[from].repliesOwed++;
     this.#forward(channel, from, payload);
+  }
+
+  /**
+   * sshd asks one channel for the whole connection, even one that it has closed already: a stalled
+   * client must not answer for all.
+   */
+  #onKeepalive(channel: Channel, message: ChannelRequest): void {
+    const { upstream } = channel;
+    if (!message.wantReply || !upstream.listens) return;
+    this.#send(channel, "upstream", buildMessage(MessageType.channelFailure, upstream.channel));
   }
 
   #onReply(channel: Channel, from: Side, payload: Uint8Array): void {
@@ -495,22 +515,24 @@ export class Channels {
 
   // Windows
 
-  /** Tells the other end that `end` accepts `bytes` more. */
-  #grant(channel: Channel, side: Side, bytes: number): void {
-    const sender = channel[opposite(side)];
-    if (bytes === 0 || !sender.listens) return;
-    this.#send(
-      channel,
-      opposite(side),
-      buildMessage(MessageType.channelWindowAdjust, sender.channel, bytes),
-    );
+  /** Grants what a receiver accepts; not before the sender is there to hear of it. */
+  #grant(channel: Channel, side: Side): void {
+    if (!channel[opposite(side)].listens) return;
+    this.#sendGrant(channel, opposite(side), channel[side].flow.takeGrant());
   }
 
   /** Grants what was withheld from the sender, unless the receiver has enough to take already. */
   #refill(channel: Channel, side: Side): void {
     const receiver = side === "upstream" ? this.#upstream : channel.owner;
     if (receiver === undefined || receiver.backlogBytes > backlogLimitBytes) return;
-    this.#grant(channel, side, channel[side].flow.takeRefill());
+    if (!channel[opposite(side)].listens) return;
+    this.#sendGrant(channel, opposite(side), channel[side].flow.takeRefill());
+  }
+
+  #sendGrant(channel: Channel, to: Side, bytes: number): void {
+    if (bytes === 0) return;
+    const { channelWindowAdjust } = MessageType;
+    this.#send(channel, to, buildMessage(channelWindowAdjust, channel[to].channel, bytes));
   }
 
   // Ending
@@ -556,10 +578,8 @@ export class Channels {
     this.#freeSlots.push(channel.slot);
     if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
     if (channel.type === "session") this.#offerWaiting();
-    if (this.#channels.size === 0) {
-      this.#onEmpty?.();
-      this.#onEmpty = undefined;
-    }
+    if (this.#channels.size > 0) return;
+    for (const resolve of this.#onEmpty.splice(0)) resolve();
   }
 
   /** Tells the person at a session why it ends, on stderr, if the client still takes it. */
@@ -581,7 +601,7 @@ export class Channels {
 
   #holdX11(message: ChannelOpen): void {
     const channel = this.#add("x11", undefined, { downstream: "done", upstream: "live" });
-    channel.held = { opening: message.data, messages: [] };
+    channel.held = { opening: message.data, firstBytes: new Uint8Array(), payloads: [] };
     channel.upstream.announce(message);
     channel.downstream.flow.adjust(x11WindowBytes);
     channel.downstream.maximumPacketSize = x11MaximumPacketSize;
@@ -598,21 +618,19 @@ export class Channels {
     );
   }
 
-  #hold(channel: Channel, message: LiveMessage, payload: Uint8Array): void {
+  /** Looks for the owner of an x11 channel after each message that had to be held. */
+  #findX11Owner(channel: Channel, message: LiveMessage): void {
     const held = channel.held!;
-    if (channel.upstream.closeSent) return;
-    held.messages.push({ message, payload });
-    const heldBytes = held.messages.reduce((sum, it) => sum + it.payload.length, 0);
-    if (channel.owner !== undefined && heldBytes <= 2 * x11WindowBytes) return;
+    if (message.type === MessageType.channelData) {
+      held.firstBytes = concatenate([held.firstBytes, message.data]);
+    }
+    const heldBytes = held.payloads.reduce((sum, payload) => sum + payload.length, 0);
+    if (heldBytes > x11HeldBytes) this.#finish(channel, "upstream", "");
+    if (channel.owner !== undefined || !channel.upstream.listens) return;
 
-    const data = held.messages.flatMap(({ message }) =>
-      message.type === MessageType.channelData ? [message.data] : []
-    );
-    const cookie = readCookie(concatenate(data));
-    const isHopeless = cookie === null || heldBytes > 2 * x11WindowBytes ||
-      message.type === MessageType.channelEof;
+    const cookie = readCookie(held.firstBytes);
     if (cookie) this.#handOverX11(channel, cookie);
-    else if (isHopeless) this.#finish(channel, "upstream", "");
+    else if (cookie === null || channel.upstream.eofReceived) this.#finish(channel, "upstream", "");
   }
 
   #handOverX11(channel: Channel, cookie: Uint8Array): void {
@@ -642,19 +660,19 @@ export class Channels {
   }
 
   /** The owner of an x11 channel has answered: it gets what was held. */
-  #releaseHeld(channel: Channel): void {
-    const messages = channel.held?.messages ?? [];
+  #releaseHeld(channel: Channel, answer: ChannelOpenConfirmation): void {
+    const payloads = channel.held?.payloads ?? [];
     channel.held = undefined;
-    const { flow, maximumPacketSize } = channel.downstream;
-    if (flow.windowBytes < x11WindowBytes || maximumPacketSize < x11MaximumPacketSize) {
+    const isTooSmall = answer.initialWindowSize < x11WindowBytes ||
+      answer.maximumPacketSize < x11MaximumPacketSize;
+    if (isTooSmall || !channel.upstream.listens) {
       this.#finish(channel, "downstream", "");
       this.#finish(channel, "upstream", "");
       return;
     }
-    for (const { message, payload } of messages) {
-      this.#onLiveMessage(channel, "upstream", message, payload);
-    }
-    this.#grant(channel, "downstream", flow.takeGrant());
+    for (const payload of payloads) this.#forward(channel, "upstream", payload);
+    this.#grant(channel, "downstream");
+    this.#grant(channel, "upstream");
   }
 
   // The table
@@ -673,6 +691,9 @@ export class Channels {
   /** Passes a message on to the other end, if that one still listens. */
   #forward(channel: Channel, from: Side, payload: Uint8Array): void {
     const other = channel[opposite(from)];
+    if (from === "upstream" && channel.held && channel.upstream.listens) {
+      channel.held.payloads.push(payload);
+    }
     if (!other.listens) return;
     rewriteRecipient(payload, other.channel);
     this.#send(channel, opposite(from), payload);
@@ -682,6 +703,11 @@ export class Channels {
     const peer = to === "upstream" ? this.#upstream : channel.owner;
     peer?.send(payload);
   }
+}
+
+function isKeepalive(message: LiveMessage): message is ChannelRequest {
+  return message.type === MessageType.channelRequest &&
+    message.requestType === "keepalive@openssh.com";
 }
 
 function openFailure(recipientChannel: number, reasonCode: number, text: string): Uint8Array {

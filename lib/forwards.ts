@@ -60,6 +60,8 @@ export interface ForwardsOptions {
 const firstRetryMs = 500;
 const longestRetryMs = 10_000;
 
+const maximumPort = 65535;
+
 const refused: GlobalReply = { type: MessageType.requestFailure, data: new Uint8Array() };
 const granted: GlobalReply = { type: MessageType.requestSuccess, data: new Uint8Array() };
 
@@ -99,6 +101,8 @@ export class Forwards<Owner> {
     if (!isForwardRequest(request.name)) throw new Error(`not about forwards: ${request.name}`);
     const { kind, isCancel } = requestNames[request.name];
     const place = readPlace(kind, request.data);
+    // sshd ends the whole connection where its system's getaddrinfo refuses the port.
+    if (place.kind === "tcpip" && place.bindPort > maximumPort) return onReply(refused);
     if (isCancel) this.#cancel(owner, place, onReply);
     else this.#listen(owner, { place, request }, onReply);
   }
@@ -213,13 +217,19 @@ export class Forwards<Owner> {
     this.#options.requests.send(request.name, request.data, (reply) => {
       if (reply.type === MessageType.requestFailure) {
         this.#listeners.delete(listener);
-      } else {
+        return onReply(reply);
+      }
+      try {
         if (place.kind === "tcpip" && place.bindPort === 0) {
           listener.place = { ...place, bindPort: new Reader(reply.data).uint32() };
         }
-        listener.state = { kind: "listening" };
-        if (listener.owner === undefined) this.#sendCancel(listener, () => {});
+      } catch (error) {
+        this.#listeners.delete(listener);
+        onReply(refused); // Without it, every later reply to this client would wait.
+        throw error;
       }
+      listener.state = { kind: "listening" };
+      if (listener.owner === undefined) this.#sendCancel(listener, () => {});
       onReply(reply);
     });
   }
@@ -328,5 +338,6 @@ function isSamePlace(one: Place, two: Place): boolean {
 const anyOrLoopback = ["", "*", "localhost", "127.0.0.1", "0.0.0.0", "::", "::1"];
 
 function addressClass(address: string): string {
-  return anyOrLoopback.includes(address) ? "" : address.toLowerCase();
+  const name = address.toLowerCase();
+  return anyOrLoopback.includes(name) ? "" : name;
 }

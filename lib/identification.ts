@@ -8,6 +8,7 @@
 import { concatenate } from "./wire.ts";
 
 const newline = 10;
+const prefix = "SSH-";
 const maximumLineBytes = 255;
 /** A server may greet before it identifies itself; RFC 4253 sets no limit, OpenSSH these. */
 const maximumGreetingBytes = 8192;
@@ -44,10 +45,12 @@ export class IdentificationCollector {
         this.#lineStart,
         end === -1 ? undefined : end,
       );
-      const isIdentification = beginsLikeIdentification(line);
+      const isIdentification = beginsLikeIdentification(line) &&
+        (end === -1 || line.length >= prefix.length);
       const isTooLong = isIdentification
         ? line.length > maximumLineBytes
-        : this.#collected.length > maximumGreetingBytes || this.#lines > maximumGreetingLines;
+        : this.#lineStart + line.length >= maximumGreetingBytes ||
+          this.#lines >= maximumGreetingLines;
       if (isTooLong || (!isIdentification && !this.#mayGreet)) {
         throw new Error("the peer does not speak SSH");
       }
@@ -64,7 +67,6 @@ export class IdentificationCollector {
 
 /** Whether these bytes are, or may become, an identification line. */
 function beginsLikeIdentification(line: Uint8Array): boolean {
-  const prefix = "SSH-";
   for (let at = 0; at < Math.min(line.length, prefix.length); at++) {
     if (line[at] !== prefix.charCodeAt(at)) return false;
   }

@@ -109,7 +109,10 @@ export class Relay {
     this.#channels.attachUpstream(upstream, { allowsForwards });
     return {
       receive: (payload) => guard(upstream, () => this.#onUpstreamMessage(upstream, payload)),
-      drained: () => this.#resumePaused(),
+      drained: () => {
+        this.#channels.onUpstreamDrain();
+        this.#resumePaused();
+      },
     };
   }
 
@@ -147,13 +150,16 @@ export class Relay {
   addClient(client: Transport): Receiver {
     this.#channels.addClient(client);
     const replies = new ReplyQueue(client);
+    let isHere = true;
     const leave = () => {
+      isHere = false;
       this.#paused.delete(client);
       this.#forwards.onLeave(client);
       this.#channels.removeClient(client);
     };
     return {
       receive: (payload) => {
+        if (!isHere) return;
         const isFine = guard(client, () => this.#onDownstreamMessage(client, payload, replies));
         if (!isFine) leave();
         else if (this.#isCongested(client)) this.#pause(client);

@@ -47,13 +47,14 @@ export interface ChannelOpen {
   data: Uint8Array;
 }
 
-/** SSH_MSG_CHANNEL_OPEN_CONFIRMATION. */
+/** SSH_MSG_CHANNEL_OPEN_CONFIRMATION; `data` is what follows the maximum packet size. */
 export interface ChannelOpenConfirmation {
   type: typeof MessageType.channelOpenConfirmation;
   recipientChannel: number;
   senderChannel: number;
   initialWindowSize: number;
   maximumPacketSize: number;
+  data: Uint8Array;
 }
 
 /** SSH_MSG_CHANNEL_OPEN_FAILURE. */
@@ -158,6 +159,16 @@ export class Reader {
     return text.slice(0, nul);
   }
 
+  /** A `string` of terminal modes (RFC 4254, section 8), parsed as strictly as sshd does. */
+  modes(): void {
+    const modes = new Reader(this.bytes());
+    while (modes.#position < modes.#bytes.length) {
+      const opcode = modes.#bytes[modes.#advance(1)]!;
+      if (opcode === 0 || opcode >= 160) return;
+      modes.uint32();
+    }
+  }
+
   /** What has not been read, as a view. */
   rest(): Uint8Array {
     return this.#bytes.subarray(this.#advance(this.#bytes.length - this.#position));
@@ -247,8 +258,8 @@ function writeUint32(bytes: Uint8Array, at: number, value: number): void {
   bytes[at + 3] = value;
 }
 
-/** What a known name carries: text, string of bytes, uint32, boolean. */
-type Format = readonly ("text" | "bytes" | "uint32" | "boolean")[];
+/** What a known name carries: text, string of bytes, terminal modes, uint32, boolean. */
+type Format = readonly ("text" | "bytes" | "modes" | "uint32" | "boolean")[];
 
 const globalRequestFormats: Record<string, Format> = {
   "tcpip-forward": ["text", "uint32"],
@@ -270,7 +281,7 @@ const channelOpenFormats: Record<string, Format> = {
 };
 
 const channelRequestFormats: Record<string, Format> = {
-  "pty-req": ["text", "uint32", "uint32", "uint32", "uint32", "bytes"],
+  "pty-req": ["text", "uint32", "uint32", "uint32", "uint32", "modes"],
   "x11-req": ["boolean", "text", "text", "uint32"],
   "env": ["text", "text"],
   "shell": [],
@@ -283,6 +294,7 @@ const channelRequestFormats: Record<string, Format> = {
   "exit-status": ["uint32"],
   "exit-signal": ["text", "boolean", "bytes", "bytes"],
   "auth-agent-req@openssh.com": [],
+  "agent-req": [],
   "eow@openssh.com": [],
   "keepalive@openssh.com": [],
 };
@@ -351,13 +363,14 @@ export function parseMessage(payload: Uint8Array): ConnectionMessage | undefined
         senderChannel: reader.uint32(),
         initialWindowSize: reader.uint32(),
         maximumPacketSize: reader.uint32(),
+        data: reader.rest(),
       };
     case MessageType.channelOpenFailure: {
       const message = {
         type,
         recipientChannel: reader.uint32(),
         reasonCode: reader.uint32(),
-        description: byteString(reader.bytes()),
+        description: reader.text(),
       };
       reader.bytes();
       reader.end();

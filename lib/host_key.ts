@@ -1,0 +1,208 @@
+/**
+ * The host key of the local endpoint: found, or made at first use.
+ *
+ * The endpoint keeps one key for good, so that the entry for 127.0.0.1 in the user's known_hosts
+ * stays true. It is a key of its own, made for this purpose, unless a flag names another one or
+ * there is no place to keep it.
+ */
+
+import { randomBytes } from "node:crypto";
+import { homedir } from "node:os";
+import { isAbsolute, join } from "node:path";
+import { EndpointError } from "./errors.ts";
+import {
+  generateKey,
+  type KeyType,
+  parsePrivateKey,
+  type PrivateKey,
+  UnusableKey,
+} from "./private_key.ts";
+
+/** The endpoint's host key. */
+export interface LocalHostKey {
+  /** The private key without passphrase: OpenSSH's format, or PEM with PKCS#1 for RSA. */
+  privateKey: string;
+  /** The public key in the wire format of RFC 4253, section 6.6. */
+  publicKey: Uint8Array;
+  /** Where it comes from: a flag, the state folder, the user's identity, or made for this run. */
+  origin: "flag" | "state" | "identity" | "temporary";
+  /** The key's file, unless it is temporary. */
+  file?: string;
+  /** With "identity" and "temporary": why the state folder does not hold the key. */
+  note?: string;
+}
+
+const STATE_KEY_NAME = "ssh_host_ed25519_key";
+const KEY_FILE_LIMIT_BYTES = 64 * 1024;
+
+/**
+ * Finds the endpoint's host key: the file of a flag; else the Ed25519 key in the state folder,
+ * which the first run makes; else, where that folder cannot be written, the user's own
+ * `id_ed25519` or `id_rsa` if it has no passphrase; else a key for this run alone.
+ *
+ * `options` replace the folders of the user, which are `defaultStateFolder()` and `~/.ssh`.
+ *
+ * @throws {EndpointError} when the flag's file or the key in the state folder is not safe or not
+ * usable. Neither is ever replaced: clients may know the key already.
+ */
+export async function loadLocalHostKey(
+  flag?: { type: KeyType; file: string },
+  options: { stateFolder?: string; sshFolder?: string } = {},
+): Promise<LocalHostKey> {
+  if (flag !== undefined) return await loadFlagKey(flag);
+  const stateFolder = options.stateFolder ?? defaultStateFolder();
+  const note = await prepareStateKey(stateFolder);
+  if (note === null) return await loadStateKey(stateFolder);
+  const identity = await loadIdentity(options.sshFolder ?? join(homedir(), ".ssh"));
+  if (identity !== null) return { ...identity, note };
+  const { privateKey, publicKey } = generateKey();
+  return { privateKey, publicKey, origin: "temporary", note };
+}
+
+/** The folder that keeps the host key between runs, as each system wants it. */
+export function defaultStateFolder(): string {
+  switch (Deno.build.os) {
+    case "darwin":
+      return join(homedir(), "Library", "Application Support", "sshshim");
+    case "windows":
+      return join(Deno.env.get("LOCALAPPDATA") ?? join(homedir(), "AppData", "Local"), "sshshim");
+    default: {
+      const folder = Deno.env.get("XDG_STATE_HOME") ?? "";
+      // The XDG specification has relative paths ignored.
+      return join(isAbsolute(folder) ? folder : join(homedir(), ".local", "state"), "sshshim");
+    }
+  }
+}
+
+async function loadFlagKey(
+  { type, file }: { type: KeyType; file: string },
+): Promise<LocalHostKey> {
+  try {
+    const key = await readKeyFile(file, "any");
+    if (key.type !== type) {
+      throw new UnusableKey(`it is of type ${key.type}`, `Pass it with --local-${key.type}-key.`);
+    }
+    return fromFile(key, "flag", file);
+  } catch (error) {
+    throw endpointError(file, error, "Choose another file.");
+  }
+}
+
+/**
+ * Sees to it that the state folder has a key, and makes one if there is none. Returns null, or
+ * why the folder cannot hold a key.
+ *
+ * The file appears under its name complete, and only if there is none: of two instances that
+ * start together, one wins, and both use its key.
+ */
+async function prepareStateKey(folder: string): Promise<string | null> {
+  const file = join(folder, STATE_KEY_NAME);
+  const temporary = join(folder, `.${STATE_KEY_NAME}.${randomBytes(8).toString("hex")}`);
+  try {
+    if (await exists(file)) return null;
+    await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+    try {
+      await writeNewFile(temporary, generateKey().privateKey);
+      await Deno.link(temporary, file);
+    } finally {
+      if (await exists(temporary)) await Deno.remove(temporary);
+    }
+    return null;
+  } catch (error) {
+    if (!isFileError(error)) throw error;
+    if (error instanceof Deno.errors.AlreadyExists && await exists(file)) return null;
+    return `"${folder}" cannot hold the local host key: ${reasonOf(error)}`;
+  }
+}
+
+async function writeNewFile(file: string, text: string): Promise<void> {
+  const handle = await Deno.open(file, { write: true, createNew: true, mode: 0o600 });
+  const writer = handle.writable.getWriter();
+  try {
+    await writer.write(new TextEncoder().encode(text));
+    // Before it gets its name: a power failure must not leave that name on an empty file.
+    await handle.sync();
+  } finally {
+    await writer.close();
+  }
+}
+
+async function loadStateKey(folder: string): Promise<LocalHostKey> {
+  const file = join(folder, STATE_KEY_NAME);
+  try {
+    const { mode } = await Deno.stat(folder);
+    // Whoever can write there can replace the file, at any time.
+    if (Deno.build.os !== "windows" && ((mode ?? 0) & 0o022) !== 0) {
+      throw new UnusableKey("others can write in its folder", `Run: chmod 700 "${folder}"`);
+    }
+    const key = await readKeyFile(file, "own");
+    if (key.type !== "ed25519") throw new UnusableKey(`it is of type ${key.type}`);
+    return fromFile(key, "state", file);
+  } catch (error) {
+    throw endpointError(file, error, "Remove it, and the next start makes a new one.");
+  }
+}
+
+async function loadIdentity(folder: string): Promise<LocalHostKey | null> {
+  for (const name of ["id_ed25519", "id_rsa"]) {
+    const file = join(folder, name);
+    try {
+      return fromFile(await readKeyFile(file, "any"), "identity", file);
+    } catch (error) {
+      // An identity is no more than a substitute: one that cannot be used is passed over.
+      if (!(error instanceof UnusableKey) && !isFileError(error)) throw error;
+    }
+  }
+  return null;
+}
+
+function fromFile(key: PrivateKey, origin: LocalHostKey["origin"], file: string): LocalHostKey {
+  return { privateKey: key.privateKey, publicKey: key.publicKey, origin, file };
+}
+
+function endpointError(file: string, error: unknown, usualAdvice: string): unknown {
+  let detail: string;
+  if (error instanceof UnusableKey) detail = `${error.message}. ${error.advice ?? usualAdvice}`;
+  else if (isFileError(error)) detail = `${reasonOf(error)}. ${usualAdvice}`;
+  else return error;
+  return new EndpointError(`Cannot use the local host key "${file}": ${detail}`, { cause: error });
+}
+
+/** Reads a key file that nobody else can read; with `owner` "own" it must belong to this user. */
+async function readKeyFile(file: string, owner: "own" | "any"): Promise<PrivateKey> {
+  // Asked by name first, because opening a named pipe would wait for its other end.
+  if (!(await Deno.stat(file)).isFile) throw new UnusableKey("it is not a regular file");
+  using handle = await Deno.open(file, { read: true });
+  // Then of the open file, so that what is checked is what is read.
+  const { uid, mode, size } = await handle.stat();
+  if (Deno.build.os !== "windows" && mode !== null) {
+    const isOwn = uid === Deno.uid();
+    if (owner === "own" && !isOwn) throw new UnusableKey(`it belongs to another user, uid ${uid}`);
+    if ((mode & (isOwn ? 0o077 : 0o007)) !== 0) {
+      throw new UnusableKey("others can read or change it", `Run: chmod 600 "${file}"`);
+    }
+  }
+  if (size > KEY_FILE_LIMIT_BYTES) throw new UnusableKey("it is too long for a private key");
+  return parsePrivateKey(await new Response(handle.readable).text(), { file });
+}
+
+async function exists(file: string): Promise<boolean> {
+  try {
+    await Deno.stat(file);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** Whether an error is the operating system's word about a file, and not a mistake in the code. */
+function isFileError(error: unknown): boolean {
+  return Object.values(Deno.errors).some((type) => error instanceof type);
+}
+
+/** The operating system's words without the name of the call that failed. */
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/ \(os error \d+\).*$/s, "");
+}

@@ -1,0 +1,232 @@
+/**
+ * Asking the person at the terminal, also when standard input and output lead elsewhere.
+ *
+ * Where the answer may be seen, the terminal's own line editing and echo are used and its modes are
+ * not touched. A secret is read without echo; the modes are restored however the question ends.
+ */
+
+/** A person to ask. Questions come one at a time. */
+export interface Terminal {
+  /**
+   * Prints `question` as it is and resolves with the line that is typed, without its line feed;
+   * or with null at the end of input (Ctrl-D) or when the terminal is gone. What is typed is shown
+   * unless `echo` is false.
+   *
+   * An aborted `signal` rejects with its reason. The line then being typed answers the next
+   * question, and until it ends the process is kept alive, unless it exits by `Deno.exit`.
+   */
+  ask(
+    question: string,
+    options?: { echo?: boolean; signal?: AbortSignal },
+  ): Promise<string | null>;
+  /** Gives the terminal back; no question may be open. May be called twice. */
+  close(): void;
+}
+
+interface Device {
+  input: {
+    read(buffer: Uint8Array): Promise<number | null>;
+    setRaw(isRaw: boolean, options?: { cbreak: boolean }): void;
+  };
+  output: { write(bytes: Uint8Array): Promise<number> };
+  close(): void;
+}
+
+/** Longer than the longest line that a terminal's line editing lets through on any system. */
+const LINE_BUFFER_BYTES = 16 * 1024;
+
+/** Opens the terminal that controls this process; null when there is none. */
+export function openTerminal(): Terminal | null {
+  const device = Deno.build.os === "windows"
+    ? openDevice("\\\\.\\CONIN$", "\\\\.\\CONOUT$") ?? openStandardStreams()
+    : openDevice("/dev/tty", "/dev/tty");
+  return device === null ? null : new DeviceTerminal(device);
+}
+
+/**
+ * Asks whether a host key that nothing is known about may be trusted. "yes" and the fingerprint
+ * itself mean yes, "no" and the end of input mean no, and after anything else it asks again.
+ */
+export async function confirmHostKey(
+  terminal: Pick<Terminal, "ask">,
+  key: {
+    host: string;
+    port: number;
+    keyType: string;
+    fingerprint: string;
+    /** Takes the question back; the promise rejects with its reason. */
+    signal?: AbortSignal;
+  },
+): Promise<boolean> {
+  const { host, port, keyType, fingerprint, signal } = key;
+  let question = `No known_hosts file has a key for "${host}", port ${port}.\n` +
+    `It shows an ${keyType} key with the fingerprint\n  ${fingerprint}\n` +
+    `Do you trust this key? Type yes, no, or the fingerprint that you expect: `;
+  for (;;) {
+    const answer = (await terminal.ask(question, { signal }))?.trim();
+    if (answer === undefined) return false;
+    if (answer === fingerprint || answer.toLowerCase() === "yes") return true;
+    if (answer.toLowerCase() === "no") return false;
+    question = answer.startsWith("SHA256:")
+      ? "That is another fingerprint, so this may be another host. Type yes, no, or the fingerprint: "
+      : "Type yes, no, or the fingerprint: ";
+  }
+}
+
+class DeviceTerminal implements Terminal {
+  readonly #device: Device;
+  #isOpen = true;
+  /** The line being typed; it outlives a question that was taken back. */
+  #line: Promise<string | null> | null = null;
+
+  constructor(device: Device) {
+    this.#device = device;
+  }
+
+  async ask(
+    question: string,
+    { echo = true, signal }: { echo?: boolean; signal?: AbortSignal } = {},
+  ): Promise<string | null> {
+    // Not printed at all then.
+    signal?.throwIfAborted();
+    return echo ? await this.#askLine(question, signal) : await this.#askSecret(question, signal);
+  }
+
+  async #askLine(question: string, signal?: AbortSignal): Promise<string | null> {
+    await this.#print(question);
+    this.#line ??= this.#readLine().finally(() => this.#line = null);
+    let line: string | null = null;
+    try {
+      line = await unlessAborted(this.#line, signal);
+    } finally {
+      // Whatever is printed next starts on a line of its own.
+      if (line === null) await this.#print("\n");
+    }
+    return line;
+  }
+
+  /** Echo is off before the question shows, so that nothing typed ahead of it is seen. */
+  async #askSecret(question: string, signal?: AbortSignal): Promise<string | null> {
+    const { input } = this.#device;
+    const restore = () => {
+      try {
+        input.setRaw(false);
+      } catch {
+        // The terminal is gone, and its modes with it.
+      }
+    };
+    // Without the line editing, but with the keys that send signals.
+    input.setRaw(true, { cbreak: true });
+    globalThis.addEventListener("unload", restore);
+    try {
+      await this.#print(question);
+      return await unlessAborted(this.#readSecret(), signal);
+    } finally {
+      globalThis.removeEventListener("unload", restore);
+      restore();
+      await this.#print("\n");
+    }
+  }
+
+  async #readSecret(): Promise<string | null> {
+    const buffer = new Uint8Array(LINE_BUFFER_BYTES);
+    const typed: number[] = [];
+    while (true) {
+      const count = await this.#device.input.read(buffer).catch(() => null);
+      if (count === null) return null;
+      for (const byte of buffer.subarray(0, count)) {
+        if (byte === Key.enter || byte === Key.lineFeed) {
+          return new TextDecoder().decode(Uint8Array.from(typed));
+        }
+        if (byte === Key.endOfInput && typed.length === 0) return null;
+        if (byte === Key.clear) typed.length = 0;
+        else if (byte === Key.backspace || byte === Key.delete) removeLastCharacter(typed);
+        else typed.push(byte);
+      }
+    }
+  }
+
+  close(): void {
+    if (this.#isOpen) this.#device.close();
+    this.#isOpen = false;
+  }
+
+  async #print(text: string): Promise<void> {
+    let bytes = new TextEncoder().encode(text);
+    try {
+      while (bytes.length > 0) bytes = bytes.subarray(await this.#device.output.write(bytes));
+    } catch {
+      // The terminal is gone, as the next read will tell.
+    }
+  }
+
+  async #readLine(): Promise<string | null> {
+    const decoder = new TextDecoder();
+    const buffer = new Uint8Array(LINE_BUFFER_BYTES);
+    let line = "";
+    while (!line.includes("\n")) {
+      let count: number | null;
+      try {
+        count = await this.#device.input.read(buffer);
+      } catch {
+        // The terminal was closed: nobody is there to answer.
+        return null;
+      }
+      if (count === null) return line === "" ? null : line;
+      line += decoder.decode(buffer.subarray(0, count), { stream: true });
+    }
+    return line.slice(0, line.indexOf("\n")).replace(/\r$/, "");
+  }
+}
+
+/** What the terminal's line editing would act on. */
+const Key = {
+  endOfInput: 0x04,
+  backspace: 0x08,
+  lineFeed: 0x0a,
+  enter: 0x0d,
+  clear: 0x15,
+  delete: 0x7f,
+} as const;
+
+/** Removes the last character of UTF-8 bytes. */
+function removeLastCharacter(bytes: number[]): void {
+  let byte = bytes.pop();
+  while (byte !== undefined && (byte & 0xc0) === 0x80) byte = bytes.pop();
+}
+
+function openDevice(inputPath: string, outputPath: string): Device | null {
+  const files: Deno.FsFile[] = [];
+  const close = (): void => files.forEach((file) => file.close());
+  try {
+    // Two files, for a pending read holds up every write to the same one.
+    for (const path of [inputPath, outputPath]) {
+      files.push(Deno.openSync(path, { read: true, write: true }));
+    }
+  } catch {
+    // No controlling terminal, whatever the system calls that.
+    close();
+    return null;
+  }
+  return { input: files[0]!, output: files[1]!, close };
+}
+
+/** Deno on Windows cannot open the console by name in every version. */
+function openStandardStreams(): Device | null {
+  if (!Deno.stdin.isTerminal() || !Deno.stderr.isTerminal()) return null;
+  return { input: Deno.stdin, output: Deno.stderr, close: () => {} };
+}
+
+async function unlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
+  if (signal === undefined) return await promise;
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", onAbort);
+  // A signal that was aborted before tells nobody any more.
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
