@@ -27,6 +27,7 @@ import { findHosts, readUpstreamConfig } from "./lib/hosts.ts";
 import { fingerprint, keyType } from "./lib/known_hosts.ts";
 import { configureLogging, logger } from "./lib/log.ts";
 import type { Admit } from "./lib/local_client.ts";
+import { Overflow } from "./lib/overflow.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { Relay } from "./lib/relay.ts";
 import { Endpoint } from "./lib/server.ts";
@@ -72,21 +73,27 @@ async function run(options: Options): Promise<void> {
     },
     schedule,
     onWanted: () => upstream.hurry(),
+    onCrowded: () => void overflow.grow(),
     report: (text) => log.info("{text}", { text }),
   });
   const admit: Admit = localAuth === "none"
     ? () => Promise.resolve({ admitted: true })
     : (connection) => admitSameUser(connection);
   const endpoint = new Endpoint({ port: options.localPort, hostKey, relay, admit });
+  const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
+  const keepalive = {
+    intervalMs: options.keepaliveIntervalMs ??
+      (config.serverAliveIntervalSeconds * 1000 || defaultKeepaliveIntervalMs),
+    count: options.keepaliveCount ?? config.serverAliveCountMax,
+  };
   const upstream = new Upstream({
-    connector: new Connector(hosts, (text) => log.warn("{text}", { text })),
+    connector,
     relay,
     reconnects: options.reconnects,
     maximumDelayMs: options.reconnectMaxDelayMs,
-    keepaliveIntervalMs: options.keepaliveIntervalMs ??
-      (config.serverAliveIntervalSeconds * 1000 || defaultKeepaliveIntervalMs),
-    keepaliveCount: options.keepaliveCount ?? config.serverAliveCountMax,
+    keepalive,
   });
+  const overflow = new Overflow({ connector, relay, maximum: options.overflow, keepalive });
   const stopSignal = onStopSignal();
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGUSR1", () => upstream.retry());
 
@@ -100,6 +107,7 @@ async function run(options: Options): Promise<void> {
   endpoint.stopListening();
   await within(closingTimeoutMs, relay.closeAll("sshshim has been stopped"));
   upstream.close();
+  overflow.close();
   await endpoint.close("sshshim has been stopped");
   if (end instanceof Error) throw end;
   log.info("stopped by {signal}", { signal: end });

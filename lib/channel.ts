@@ -26,6 +26,13 @@ export interface Peer {
 /** OpenSSH's own packets carry 32 KiB, and ssh2 accepts no more than 35,000 bytes. */
 const maximumPacketSize = 32768;
 
+/** A connection upstream: the one, or a further one that carries nothing but sessions. */
+export interface Link {
+  readonly peer: Peer;
+  /** How many sessions it has shown to allow at a time. */
+  sessionLimit: number;
+}
+
 /**
  * Where one end of a channel stands:
  * - `unasked`: it will be sent CHANNEL_OPEN when it can take it;
@@ -82,6 +89,8 @@ export class Channel {
   owner: Peer | undefined;
   readonly downstream: End;
   readonly upstream: End;
+  /** The connection upstream that carries it; `undefined` before it is offered to one. */
+  link: Link | undefined;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, and what ends the wait. */
   waiting: { opening: Uint8Array; cancelTimeout(): void } | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */

@@ -14,6 +14,7 @@ import { timingSafeEqual } from "node:crypto";
 import {
   Channel,
   type EndState,
+  type Link,
   type LiveMessage,
   noteRequest,
   opposite,
@@ -63,6 +64,8 @@ export interface ChannelsOptions {
   schedule: Schedule;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
+  /** A session waits because upstream allows no more. */
+  onCrowded(): void;
 }
 
 /**
@@ -98,17 +101,17 @@ export class Channels {
   readonly #freeSlots: number[] = [];
   readonly #clients = new Map<Peer, ClientRecord>();
   readonly #options: ChannelsOptions;
-  #upstream: Peer | undefined;
+  /** The one connection upstream. */
+  #upstream: Link | undefined;
+  /** Further connections, for sessions that the one does not allow. */
+  readonly #overflow = new Set<Link>();
   /** Whether upstream's host key was trusted, so that anything but sessions may pass. */
   #allowsForwards = true;
   #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
-  /** How many sessions upstream has shown to allow at a time. */
-  #sessionLimit: number;
   readonly #onEmpty: (() => void)[] = [];
 
   constructor(options: ChannelsOptions) {
     this.#options = options;
-    this.#sessionLimit = options.limits.sessions;
   }
 
   /** How many slots are taken. */
@@ -124,10 +127,15 @@ export class Channels {
 
   /** Upstream is there: what waits for it goes on. */
   attachUpstream(upstream: Peer, { allowsForwards }: { allowsForwards: boolean }): void {
-    this.#upstream = upstream;
+    this.#upstream = { peer: upstream, sessionLimit: this.#options.limits.sessions };
     this.#allowsForwards = allowsForwards;
     this.#availability = { kind: "open" };
-    this.#sessionLimit = this.#options.limits.sessions;
+    this.#offerWaiting();
+  }
+
+  /** A further connection is there, for sessions. */
+  attachOverflow(peer: Peer): void {
+    this.#overflow.add({ peer, sessionLimit: this.#options.limits.sessions });
     this.#offerWaiting();
   }
 
@@ -137,15 +145,39 @@ export class Channels {
    */
   detachUpstream(reason: string): void {
     this.#availability = { kind: "away", reason };
+    const link = this.#upstream;
+    this.#upstream = undefined;
+    if (link) this.#onLinkLost(link, reason);
+  }
+
+  /** A further connection is gone: its sessions end, and those not confirmed wait. */
+  detachOverflow(peer: Peer, reason: string): void {
+    for (const link of this.#overflow) {
+      if (link.peer !== peer) continue;
+      this.#overflow.delete(link);
+      this.#onLinkLost(link, reason);
+    }
+    this.#offerWaiting();
+  }
+
+  /** How many channels a connection upstream carries. */
+  countOn(peer: Peer): number {
+    let count = 0;
+    for (const { link } of this.#channels.values()) if (link?.peer === peer) count++;
+    return count;
+  }
+
+  #onLinkLost(link: Link, reason: string): void {
     for (const channel of [...this.#channels.values()]) {
+      if (channel.link !== link) continue;
       if (channel.waiting) {
         channel.upstream.state = "unasked";
       } else {
         this.#sendNotice(channel, reason);
         this.#leave(channel, "upstream", reason);
       }
+      channel.link = undefined;
     }
-    this.#upstream = undefined;
   }
 
   /** Upstream will not come back by itself: what waits for it is refused, and so is what comes. */
@@ -213,13 +245,13 @@ export class Channels {
    *
    * @throws {ProtocolError} where it breaks RFC 4254; the caller ends upstream's connection.
    */
-  onUpstreamMessage(message: ChannelMessage, payload: Uint8Array): void {
+  onUpstreamMessage(upstream: Peer, message: ChannelMessage, payload: Uint8Array): void {
     if (message.type === MessageType.channelOpen) {
-      this.#onUpstreamOpen(message, payload);
+      this.#onUpstreamOpen(upstream, message, payload);
       return;
     }
     const channel = this.#channels.get(message.recipientChannel);
-    if (channel === undefined) throw new ProtocolError("no such channel");
+    if (channel?.link?.peer !== upstream) throw new ProtocolError("no such channel");
     this.#onMessage(channel, "upstream", message, payload);
   }
 
@@ -231,8 +263,10 @@ export class Channels {
   }
 
   /** Upstream has taken its backlog: grants that were withheld because of it are due. */
-  onUpstreamDrain(): void {
-    for (const channel of this.#channels.values()) this.#refill(channel, "upstream");
+  onUpstreamDrain(upstream: Peer): void {
+    for (const channel of this.#channels.values()) {
+      if (channel.link?.peer === upstream) this.#refill(channel, "upstream");
+    }
   }
 
   // Opening
@@ -275,21 +309,35 @@ export class Channels {
 
   /** Sends upstream what waits for it, in order, as far as it can take it. */
   #offerWaiting(): void {
-    if (this.#upstream === undefined || this.#availability.kind !== "open") return;
-    let sessions = this.#countSessions("awaiting", "live");
+    let isCrowded = false;
     for (const channel of this.#channels.values()) {
       if (channel.upstream.state !== "unasked") continue;
-      if (channel.type === "session" && sessions++ >= this.#sessionLimit) continue;
+      const link = this.#linkFor(channel);
+      if (link === undefined) {
+        isCrowded ||= this.#upstream !== undefined;
+        continue;
+      }
+      channel.link = link;
       channel.upstream.state = "awaiting";
       this.#send(channel, "upstream", channel.waiting!.opening);
     }
+    if (isCrowded) this.#options.onCrowded();
+  }
+
+  /** The connection that can take a channel now; forwards are not counted by servers. */
+  #linkFor(channel: Channel): Link | undefined {
+    if (this.#upstream === undefined || channel.type !== "session") return this.#upstream;
+    return [this.#upstream, ...this.#overflow].find((link) =>
+      this.#countSessions(link, "awaiting", "live") < link.sessionLimit
+    );
   }
 
   /** Servers count a session until its CLOSE has been answered. */
-  #countSessions(...states: EndState[]): number {
+  #countSessions(link: Link, ...states: EndState[]): number {
     let count = 0;
-    for (const { type, upstream } of this.#channels.values()) {
-      if (type === "session" && states.includes(upstream.state)) count++;
+    for (const channel of this.#channels.values()) {
+      const { type, upstream } = channel;
+      if (type === "session" && channel.link === link && states.includes(upstream.state)) count++;
     }
     return count;
   }
@@ -299,19 +347,20 @@ export class Channels {
       channel.waiting = undefined; // Upstream has been asked: its answer counts, whatever it is.
       return;
     }
+    const allowed = this.#upstream?.sessionLimit;
     const seconds = this.#options.limits.openTimeoutMs / 1000;
     const reason = this.#availability.kind === "open"
-      ? `no session became free within ${seconds} s; the remote host allows ${this.#sessionLimit}`
+      ? `no session became free within ${seconds} s; the remote host allows ${allowed}`
       : `waited ${seconds} s: ${this.#availability.reason}`;
     this.#leave(channel, "upstream", reason);
   }
 
-  #onUpstreamOpen(message: ChannelOpen, payload: Uint8Array): void {
+  #onUpstreamOpen(upstream: Peer, message: ChannelOpen, payload: Uint8Array): void {
     const { kind } = this.#availability;
     const owners = kind === "open" ? this.#ownersOf(message) : new Set<Peer>();
     const [owner] = owners;
     if (owner === undefined) {
-      this.#upstream?.send(openFailure(
+      upstream.send(openFailure(
         message.senderChannel,
         ChannelOpenFailureReason.administrativelyProhibited,
         kind === "open" ? "no client asked for this channel" : this.#availability.reason,
@@ -321,11 +370,17 @@ export class Channels {
         downstream: "awaiting",
         upstream: "asking",
       });
+      channel.link = this.#linkOf(upstream);
       const opening = this.#takeOpening(channel, "upstream", message, payload);
       this.#send(channel, "downstream", opening);
     } else {
-      this.#holdX11(message);
+      this.#holdX11(upstream, message);
     }
+  }
+
+  #linkOf(peer: Peer): Link | undefined {
+    if (this.#upstream?.peer === peer) return this.#upstream;
+    return [...this.#overflow].find((link) => link.peer === peer);
   }
 
   /** The clients for whom upstream may have opened this channel; several only for x11. */
@@ -383,8 +438,7 @@ export class Channels {
     }
     end.announce(message, channel.held ? x11WindowBytes : 0);
     end.state = "live";
-    channel.waiting?.cancelTimeout();
-    channel.waiting = undefined;
+    this.#stopWaiting(channel);
     switch (other.state) {
       case "asking":
         other.state = "live";
@@ -410,11 +464,14 @@ export class Channels {
 
   #onFailure(channel: Channel, from: Side, payload: Uint8Array): void {
     const to = opposite(from);
-    const sessions = this.#countSessions("live");
-    if (channel.waiting && channel.type === "session" && sessions > 0) {
-      // Upstream allows no more at a time; the client waits for its turn.
-      this.#sessionLimit = sessions;
+    const { link, waiting, type } = channel;
+    const sessions = link ? this.#countSessions(link, "live") : 0;
+    if (link && waiting && type === "session" && sessions > 0) {
+      // This connection allows no more at a time; the client waits for its turn.
+      link.sessionLimit = sessions;
+      channel.link = undefined;
       channel.upstream.state = "unasked";
+      this.#offerWaiting();
       return;
     }
     channel[from].state = "done";
@@ -523,7 +580,7 @@ export class Channels {
 
   /** Grants what was withheld from the sender, unless the receiver has enough to take already. */
   #refill(channel: Channel, side: Side): void {
-    const receiver = side === "upstream" ? this.#upstream : channel.owner;
+    const receiver = side === "upstream" ? channel.link?.peer : channel.owner;
     if (receiver === undefined || receiver.backlogBytes > backlogLimitBytes) return;
     if (!channel[opposite(side)].listens) return;
     this.#sendGrant(channel, opposite(side), channel[side].flow.takeRefill());
@@ -547,9 +604,16 @@ export class Channels {
 
   /** The connection of one end is gone. */
   #leave(channel: Channel, side: Side, reason: string): void {
+    if (side === "downstream") this.#stopWaiting(channel);
     channel[side].state = "done";
     this.#finish(channel, opposite(side), reason);
     this.#settle(channel);
+  }
+
+  /** Nobody waits for the channel's opening any more, or it is open. */
+  #stopWaiting(channel: Channel): void {
+    channel.waiting?.cancelTimeout();
+    channel.waiting = undefined;
   }
 
   /** Sends an end what ends the channel there; one that owes an answer is closed once it answers. */
@@ -561,6 +625,7 @@ export class Channels {
       const { connectFailed } = ChannelOpenFailureReason;
       this.#send(channel, side, openFailure(end.channel, connectFailed, reason));
       end.state = "done";
+      if (side === "downstream") this.#stopWaiting(channel);
     } else if (end.listens) {
       this.#send(channel, side, buildMessage(MessageType.channelClose, end.channel));
       end.closeSent = true;
@@ -574,7 +639,7 @@ export class Channels {
     }
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
     if (!this.#channels.delete(channel.slot)) return;
-    channel.waiting?.cancelTimeout();
+    this.#stopWaiting(channel);
     this.#freeSlots.push(channel.slot);
     if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
     if (channel.type === "session") this.#offerWaiting();
@@ -599,8 +664,9 @@ export class Channels {
 
   // X11 for several clients: sshd does not say whose display a channel belongs to, its first bytes do
 
-  #holdX11(message: ChannelOpen): void {
+  #holdX11(upstream: Peer, message: ChannelOpen): void {
     const channel = this.#add("x11", undefined, { downstream: "done", upstream: "live" });
+    channel.link = this.#linkOf(upstream);
     channel.held = { opening: message.data, firstBytes: new Uint8Array(), payloads: [] };
     channel.upstream.announce(message);
     channel.downstream.flow.adjust(x11WindowBytes);
@@ -700,7 +766,7 @@ export class Channels {
   }
 
   #send(channel: Channel, to: Side, payload: Uint8Array): void {
-    const peer = to === "upstream" ? this.#upstream : channel.owner;
+    const peer = to === "upstream" ? channel.link?.peer : channel.owner;
     peer?.send(payload);
   }
 }

@@ -67,6 +67,8 @@ export interface Options {
   openTimeoutMs: number;
   /** Sessions that upstream allows at a time; absent: found out. */
   maxSessions: number | undefined;
+  /** Further connections for more sessions. */
+  overflow: number;
   verbosity: "quiet" | "normal" | "verbose";
   logFormat: "text" | "json";
 }
@@ -299,6 +301,14 @@ const survival = object({
     "--max-sessions",
     "How many sessions the server allows at a time; more wait. Default: found out.",
   )),
+  overflow: withDefault(
+    valued("--overflow", integer({ metavar: "N", min: 0, max: 100 }), {
+      takes: "a number from 0 to 100",
+      description: "Make up to so many further connections for sessions that would wait, if " +
+        "logging in needs nobody. Default: 0.",
+    }),
+    0,
+  ),
 });
 
 const output = object({
@@ -372,6 +382,7 @@ function optionsFrom(parsed: Parsed): Options {
     keepaliveCount: parsed.survival.keepaliveCount,
     openTimeoutMs: parsed.survival.openTimeout * 1000,
     maxSessions: parsed.survival.maxSessions,
+    overflow: parsed.survival.overflow,
     verbosity: verbose ? "verbose" : quiet ? "quiet" : "normal",
     logFormat,
   };

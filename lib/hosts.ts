@@ -31,6 +31,12 @@ export async function readUpstreamConfig(options: Options): Promise<HostConfig> 
     configFile,
     overrides: [...jump, ...configOverrides],
   });
+  if (config.bindAddress !== undefined) {
+    throw new UsageError(
+      `BindAddress ${config.bindAddress} cannot be followed: the system chooses the address to ` +
+        `connect from. Override it with -F none, or leave it out for this host.`,
+    );
+  }
   for (const { file, line, text } of config.notes) {
     log.debug("{file} line {line}: {text}", { file, line, text });
   }

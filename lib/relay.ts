@@ -40,6 +40,9 @@ export interface Receiver {
   leave(): void;
 }
 
+/** What the relay wants of the owner of a connection upstream, whose end it is told of. */
+export type UpstreamReceiver = Pick<Receiver, "receive" | "drained">;
+
 const defaultLimits: ChannelLimits = {
   channels: 1000,
   pendingOpens: 256,
@@ -60,6 +63,8 @@ export interface RelayOptions {
   schedule: Schedule;
   /** A client wants something of upstream while it is away. */
   onWanted(): void;
+  /** A session waits because upstream allows no more at a time. */
+  onCrowded(): void;
   /** Words for the log. */
   report(text: string): void;
 }
@@ -71,9 +76,10 @@ export class Relay {
   readonly #channels: Channels;
   readonly #onWanted: () => void;
   readonly #paused = new Set<Transport>();
+  readonly #overflow = new Set<Transport>();
   #upstream: Transport | undefined;
 
-  constructor({ limits, schedule, onWanted, report }: RelayOptions) {
+  constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
     this.#forwards = new Forwards<Peer>({ requests: this.#requests, schedule, report });
     this.#channels = new Channels({
@@ -81,6 +87,7 @@ export class Relay {
       limits: { ...defaultLimits, ...limits },
       schedule,
       onWanted,
+      onCrowded,
     });
   }
 
@@ -101,16 +108,41 @@ export class Relay {
   attachUpstream(
     upstream: Transport,
     { allowsForwards }: { allowsForwards: boolean } = { allowsForwards: true },
-  ): Pick<Receiver, "receive" | "drained"> {
+  ): UpstreamReceiver {
     this.#upstream = upstream;
     this.#requests.attach(upstream);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
     this.#channels.attachUpstream(upstream, { allowsForwards });
+    return this.#upstreamReceiver(upstream, this.#requests);
+  }
+
+  /** A further connection is authenticated, for sessions that the one does not allow. */
+  attachOverflow(upstream: Transport, requests: RequestQueue): UpstreamReceiver {
+    requests.attach(upstream);
+    this.#overflow.add(upstream);
+    this.#channels.attachOverflow(upstream);
+    return this.#upstreamReceiver(upstream, requests);
+  }
+
+  /** A further connection is gone. */
+  detachOverflow(upstream: Transport, reason: string): void {
+    this.#overflow.delete(upstream);
+    this.#resumePaused();
+    this.#channels.detachOverflow(upstream, reason);
+  }
+
+  /** How many channels a connection upstream carries. */
+  countOn(upstream: Transport): number {
+    return this.#channels.countOn(upstream);
+  }
+
+  #upstreamReceiver(upstream: Transport, requests: RequestQueue): UpstreamReceiver {
     return {
-      receive: (payload) => guard(upstream, () => this.#onUpstreamMessage(upstream, payload)),
+      receive: (payload) =>
+        guard(upstream, () => this.#onUpstreamMessage(upstream, { payload, requests })),
       drained: () => {
-        this.#channels.onUpstreamDrain();
+        this.#channels.onUpstreamDrain(upstream);
         this.#resumePaused();
       },
     };
@@ -181,7 +213,9 @@ export class Relay {
 
   #isCongested(client: Transport): boolean {
     return client.backlogBytes > clientBacklogBytes ||
-      (this.#upstream?.backlogBytes ?? 0) > upstreamBacklogBytes;
+      [this.#upstream, ...this.#overflow].some((upstream) =>
+        upstream !== undefined && upstream.backlogBytes > upstreamBacklogBytes
+      );
   }
 
   #pause(client: Transport): void {
@@ -226,8 +260,11 @@ export class Relay {
     }
   }
 
-  #onUpstreamMessage(upstream: Transport, payload: Uint8Array): void {
-    if (upstream !== this.#upstream) return;
+  #onUpstreamMessage(
+    upstream: Transport,
+    { payload, requests }: { payload: Uint8Array; requests: RequestQueue },
+  ): void {
+    if (upstream !== this.#upstream && !this.#overflow.has(upstream)) return;
     const message: ConnectionMessage | undefined = parseMessage(payload);
     switch (message?.type) {
       case undefined:
@@ -238,9 +275,9 @@ export class Relay {
         return;
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
-        return this.#requests.onReply(message);
+        return requests.onReply(message);
       default:
-        return this.#channels.onUpstreamMessage(message!, payload);
+        return this.#channels.onUpstreamMessage(upstream, message!, payload);
     }
   }
 }

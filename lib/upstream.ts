@@ -13,7 +13,7 @@ import { Backoff } from "./backoff.ts";
 import type { ConnectionHandlers } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
 import type { TrustVerdict } from "./handshake.ts";
-import { Liveness } from "./liveness.ts";
+import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
 import { SleepWatch } from "./sleep_watch.ts";
@@ -39,8 +39,7 @@ export interface UpstreamOptions {
   relay: Relay;
   reconnects: boolean;
   maximumDelayMs: number;
-  keepaliveIntervalMs: number;
-  keepaliveCount: number;
+  keepalive: Pick<LivenessOptions, "intervalMs" | "count">;
 }
 
 type State =
@@ -163,10 +162,9 @@ export class Upstream {
   }
 
   #onReady(transport: Ssh2Transport, verdict: TrustVerdict): State {
-    const { relay, keepaliveIntervalMs, keepaliveCount } = this.#options;
+    const { relay, keepalive } = this.#options;
     const liveness = new Liveness({
-      intervalMs: keepaliveIntervalMs,
-      count: keepaliveCount,
+      ...keepalive,
       lastByteAt: () => transport.lastByteAt,
       isBusy: () => relay.channelCount > 0,
       sendKeepalive: (onReply) => relay.sendKeepalive(onReply),

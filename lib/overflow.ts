@@ -1,0 +1,137 @@
+/**
+ * Further connections to upstream, for sessions beyond the number that it allows on one.
+ *
+ * They are made only where authentication needs nobody, carry nothing but sessions, and are closed
+ * when they have not been used for a while.
+ */
+
+import type { ConnectionHandlers } from "./connector.ts";
+import { DisconnectReason } from "./errors.ts";
+import { RequestQueue } from "./global_requests.ts";
+import { Liveness, type LivenessOptions } from "./liveness.ts";
+import { logger } from "./log.ts";
+import type { Relay } from "./relay.ts";
+import type { Ssh2Transport } from "./transport.ts";
+
+const log = logger("overflow");
+
+/** How long a connection may be unused, and how long a failed attempt counts, in milliseconds. */
+const unusedMs = 60_000;
+const pauseAfterFailureMs = 10_000;
+const checkMs = 5000;
+
+/** What further connections are made of. */
+export interface OverflowOptions {
+  connector: { name: string; connect(handlers: ConnectionHandlers): Promise<void> };
+  relay: Relay;
+  /** How many further connections there may be. */
+  maximum: number;
+  keepalive: Pick<LivenessOptions, "intervalMs" | "count">;
+}
+
+interface Connection {
+  transport: Ssh2Transport;
+  liveness: Liveness;
+  unusedSince: number | undefined;
+}
+
+/** Makes further connections as they are needed, until `close`. */
+export class Overflow {
+  readonly #options: OverflowOptions;
+  readonly #connections = new Set<Connection>();
+  readonly #stop = new AbortController();
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #isConnecting = false;
+  #notBefore = 0;
+
+  constructor(options: OverflowOptions) {
+    this.#options = options;
+  }
+
+  /** A session waits: makes one more connection, if one is allowed. */
+  async grow(): Promise<void> {
+    const { connector, maximum } = this.#options;
+    const isFull = this.#connections.size >= maximum;
+    if (isFull || this.#isConnecting || performance.now() < this.#notBefore) return;
+    this.#isConnecting = true;
+    let connection: Connection | undefined;
+    try {
+      await connector.connect({
+        signal: this.#stop.signal,
+        mayAsk: false,
+        onReady: (transport) => connection = this.#onReady(transport),
+        onLost: (reason) => connection && this.#onLost(connection, reason),
+      });
+    } catch (error) {
+      log.info("no further connection to {name}: {error}", { name: connector.name, error });
+      this.#notBefore = performance.now() + pauseAfterFailureMs;
+    } finally {
+      this.#isConnecting = false;
+    }
+  }
+
+  /** Ends all of them. May be called twice. */
+  close(): void {
+    this.#stop.abort();
+    clearInterval(this.#timer);
+    for (const connection of this.#connections) this.#end(connection, "sshshim has been stopped");
+  }
+
+  #onReady(transport: Ssh2Transport): Connection {
+    const { relay, connector, keepalive } = this.#options;
+    const requests = new RequestQueue();
+    const liveness = new Liveness({
+      ...keepalive,
+      lastByteAt: () => transport.lastByteAt,
+      isBusy: () => relay.countOn(transport) > 0,
+      sendKeepalive: (onReply) => requests.send("keepalive@openssh.com", new Uint8Array(), onReply),
+      onDead: (reason) => {
+        transport.abort();
+        this.#onLost(connection, new Error(reason));
+      },
+    });
+    const connection: Connection = { transport, liveness, unusedSince: undefined };
+    this.#connections.add(connection);
+    this.#timer ??= setInterval(() => this.#endUnused(), checkMs);
+    const receiver = relay.attachOverflow(transport, requests);
+    transport.start({
+      onPayload: receiver.receive,
+      onDrain: receiver.drained,
+      onDisconnect: (description) => this.#onLost(connection, new Error(description)),
+    });
+    log.info("further connection {number} to {name}", {
+      number: this.#connections.size,
+      name: connector.name,
+    });
+    return connection;
+  }
+
+  #onLost(connection: Connection, reason: Error): void {
+    if (!this.#connections.delete(connection)) return;
+    connection.liveness.stop();
+    this.#options.relay.detachOverflow(
+      connection.transport,
+      `connection lost: ${reason.message}`,
+    );
+    if (this.#connections.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #endUnused(): void {
+    const now = performance.now();
+    for (const connection of this.#connections) {
+      const isUsed = this.#options.relay.countOn(connection.transport) > 0;
+      if (isUsed) connection.unusedSince = undefined;
+      else connection.unusedSince ??= now;
+      if (connection.unusedSince !== undefined && now - connection.unusedSince >= unusedMs) {
+        this.#end(connection, "not used any more");
+      }
+    }
+  }
+
+  #end(connection: Connection, description: string): void {
+    connection.transport.disconnect(DisconnectReason.byApplication, description);
+    this.#onLost(connection, new Error(description));
+  }
+}
