@@ -1,0 +1,297 @@
+/**
+ * A client of SSH agents (draft-ietf-sshm-ssh-agent), over a unix socket or a pipe of Windows.
+ *
+ * Keys and certificates pass as they are, whatever their type: the agent knows what it signs with.
+ */
+
+import { connect } from "node:net";
+import { AuthenticationError, ProtocolError } from "./errors.ts";
+import {
+  algorithmsFor,
+  isSecurityKeyName,
+  keyTypeOf,
+  plainName,
+  requireAlgorithm,
+  type Signer,
+} from "./signer.ts";
+import { buildMessage, encodeFields, Reader } from "./wire.ts";
+
+/** The agent cannot be reached, or it does not do what it was asked for. */
+export class AgentError extends AuthenticationError {
+  override name = "AgentError";
+}
+
+/** Where agents listen on Windows unless they are told otherwise. */
+export const windowsAgentPipe = "\\\\.\\pipe\\openssh-ssh-agent";
+
+/** How an agent is reached, and how long it is waited for. */
+export interface AgentOptions {
+  /** A unix socket or a named pipe; without it, what agents use on this system. */
+  transport?: "unix" | "pipe";
+  /** How long the list of keys may take. */
+  listDeadlineMs?: number;
+  /** How long a signature may take, except with a security key, which waits for a person. */
+  signDeadlineMs?: number;
+}
+
+const defaultListDeadlineMs = 20_000;
+/**
+ * Some agents ask before they sign. A server waits for two minutes by default (LoginGraceTime), so
+ * that a later answer would be for nothing.
+ */
+const defaultSignDeadlineMs = 120_000;
+
+/** OpenSSH's own limit for a message. */
+const maximumMessageBytes = 256 * 1024;
+
+const utf8 = new TextDecoder();
+
+const MessageType = {
+  requestIdentities: 11,
+  identitiesAnswer: 12,
+  signRequest: 13,
+  signResponse: 14,
+} as const;
+
+/** Flags of a signature request, without which an RSA key signs with SHA-1. */
+const signatureFlags: Record<string, number> = { "rsa-sha2-256": 2, "rsa-sha2-512": 4 };
+
+/**
+ * Connects to the agent at a path, such as that of SSH_AUTH_SOCK.
+ *
+ * @throws {AgentError} where there is no agent.
+ */
+export async function connectAgent(path: string, options: AgentOptions = {}): Promise<Agent> {
+  const transport = options.transport ?? (Deno.build.os === "windows" ? "pipe" : "unix");
+  try {
+    const stream = transport === "pipe" ? await connectPipe(path) : await connectUnix(path);
+    return new Agent(path, stream, options);
+  } catch (cause) {
+    throw new AgentError(
+      `The SSH agent at ${path} cannot be reached: ${reasonOf(cause)}. ` +
+        `Start it, or correct SSH_AUTH_SOCK or IdentityAgent.`,
+      { cause },
+    );
+  }
+}
+
+/** One connection to an agent; whoever connected closes it. */
+export class Agent {
+  /** Where it listens. */
+  readonly path: string;
+  readonly #stream: AgentStream;
+  readonly #listDeadlineMs: number;
+  readonly #signDeadlineMs: number;
+  /** What has arrived and was not asked for yet. */
+  #received: Uint8Array = new Uint8Array();
+  /** Settles when the requests made so far are done. */
+  #idle: Promise<unknown> = Promise.resolve();
+  /** Why nothing more can be asked. */
+  #end: AgentError | undefined;
+
+  constructor(path: string, stream: AgentStream, options: AgentOptions = {}) {
+    this.path = path;
+    this.#stream = stream;
+    this.#listDeadlineMs = options.listDeadlineMs ?? defaultListDeadlineMs;
+    this.#signDeadlineMs = options.signDeadlineMs ?? defaultSignDeadlineMs;
+  }
+
+  /**
+   * The keys and certificates that the agent has, in its order.
+   *
+   * @throws {AgentError} when it does not answer, or not with a list.
+   */
+  async identities(): Promise<Signer[]> {
+    const deadlineMs = this.#listDeadlineMs;
+    const request = buildMessage(MessageType.requestIdentities);
+    const answer = await this.#request(request, { action: "list its keys", deadlineMs });
+    if (answer[0] !== MessageType.identitiesAnswer) throw this.#refusal("list its keys");
+    return this.#parse(() => {
+      const reader = new Reader(answer, 1);
+      const signers: Signer[] = [];
+      for (let left = reader.uint32(); left > 0; left--) {
+        const publicKey = new Uint8Array(reader.bytes());
+        signers.push(this.#signer(publicKey, utf8.decode(reader.bytes())));
+      }
+      reader.end();
+      return signers;
+    });
+  }
+
+  /** Ends the connection; requests that are under way fail. May be called twice. */
+  close(): void {
+    this.#fail("sshshim has closed the connection");
+  }
+
+  #signer(publicKey: Uint8Array, comment: string): Signer {
+    const type = keyTypeOf(publicKey);
+    // A comment is anybody's text, and messages go to a terminal.
+    const name = comment.replace(/\p{Cc}/gu, "?") || type;
+    const signer: Signer = {
+      ...{ name, publicKey, algorithms: algorithmsFor(type), needsTouch: isSecurityKeyName(type) },
+      sign: (data, algorithm) => this.#sign(signer, data, algorithm),
+    };
+    return signer;
+  }
+
+  async #sign(signer: Signer, data: Uint8Array, algorithm: string): Promise<Uint8Array> {
+    requireAlgorithm(signer, algorithm);
+    const signatureName = plainName(algorithm);
+    const flags = signatureFlags[signatureName] ?? 0;
+    const request = buildMessage(MessageType.signRequest, signer.publicKey, data, flags);
+    const action = `sign with the key "${signer.name}"`;
+    const deadlineMs = signer.needsTouch ? undefined : this.#signDeadlineMs;
+    const answer = await this.#request(request, { action, deadlineMs });
+    if (answer[0] !== MessageType.signResponse) throw this.#refusal(action);
+    const signature = this.#parse(() => {
+      const reader = new Reader(answer, 1);
+      const signature = reader.bytes();
+      reader.end();
+      return new Uint8Array(signature);
+    });
+    const name = this.#parse(() => keyTypeOf(signature));
+    if (name !== signatureName && signatureName.startsWith("rsa-")) {
+      throw new AgentError(
+        `The SSH agent at ${this.path} signs with ${name}, not with ${signatureName}. ` +
+          `It is too old for the key "${signer.name}"; name the key's file with -i.`,
+      );
+    }
+    return signature;
+  }
+
+  /** Sends a request when those before it are done, and resolves with the answer. */
+  #request(request: Uint8Array, options: RequestOptions): Promise<Uint8Array> {
+    const answer = this.#idle.then(() => this.#exchange(request, options));
+    this.#idle = answer.catch(() => {});
+    return answer;
+  }
+
+  async #exchange(request: Uint8Array, options: RequestOptions): Promise<Uint8Array> {
+    const { action, deadlineMs } = options;
+    if (this.#end !== undefined) throw this.#end;
+    if (request.length > maximumMessageBytes) {
+      throw new AgentError(`What the SSH agent at ${this.path} should sign is too long for it.`);
+    }
+    const timer = deadlineMs === undefined ? undefined : setTimeout(
+      () => this.#fail(`it did not ${action} within ${deadlineMs / 1000} s`),
+      deadlineMs,
+    );
+    try {
+      await this.#stream.write(encodeFields(request));
+      return await this.#readMessage();
+    } catch (error) {
+      throw this.#fail(reasonOf(error));
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #readMessage(): Promise<Uint8Array> {
+    const length = new Reader(await this.#readBytes(4)).uint32();
+    if (length < 1 || length > maximumMessageBytes) {
+      throw new Error(`it announces a message of ${length} bytes`);
+    }
+    const message = await this.#readBytes(length);
+    // Nothing comes from an agent unasked, and the next answer would not be found again.
+    if (this.#received.length > 0) throw new Error("it answers more than it was asked");
+    return message;
+  }
+
+  async #readBytes(length: number): Promise<Uint8Array> {
+    while (this.#received.length < length) {
+      const chunk = await this.#stream.read();
+      if (chunk === null) throw new Error("it has closed the connection");
+      this.#received = encodeFields({ raw: this.#received }, { raw: chunk });
+    }
+    const bytes = this.#received.subarray(0, length);
+    this.#received = this.#received.subarray(length);
+    return bytes;
+  }
+
+  #parse<T>(parse: () => T): T {
+    try {
+      return parse();
+    } catch (error) {
+      if (error instanceof ProtocolError) throw this.#fail("its answer is malformed");
+      throw error;
+    }
+  }
+
+  /** Ends the connection for a reason; the first one stays. */
+  #fail(reason: string): AgentError {
+    if (this.#end === undefined) {
+      this.#end = new AgentError(
+        `The SSH agent at ${this.path} does not work: ${reason}. ` +
+          `See whether "ssh-add -l" works, or name the key's file with -i.`,
+      );
+      this.#stream.close();
+    }
+    return this.#end;
+  }
+
+  #refusal(action: string): AgentError {
+    return new AgentError(
+      `The SSH agent at ${this.path} refused to ${action}. ` +
+        `It may be locked, or a question of its own was answered with no.`,
+    );
+  }
+}
+
+interface RequestOptions {
+  /** What the agent shall do, for messages. */
+  action: string;
+  deadlineMs: number | undefined;
+}
+
+/** A connection as far as the agent's client needs it. */
+export interface AgentStream {
+  /** Resolves with some bytes, or with `null` at the end. */
+  read(): Promise<Uint8Array | null>;
+  write(bytes: Uint8Array): Promise<void>;
+  /** Ends both directions and whatever is under way. */
+  close(): void;
+}
+
+async function connectUnix(path: string): Promise<AgentStream> {
+  const connection = await Deno.connect({ transport: "unix", path });
+  const buffer = new Uint8Array(16 * 1024);
+  return {
+    async read() {
+      const length = await connection.read(buffer);
+      return length === null ? null : buffer.slice(0, length);
+    },
+    async write(bytes) {
+      for (let at = 0; at < bytes.length;) at += await connection.write(bytes.subarray(at));
+    },
+    close: () => connection.close(),
+  };
+}
+
+/** Deno itself opens no named pipes of Windows; its node:net does, as well as unix sockets. */
+async function connectPipe(path: string): Promise<AgentStream> {
+  const socket = connect(path);
+  await new Promise<void>((resolve, reject) => {
+    socket.once("connect", resolve);
+    // It stays for later errors, of which whoever reads or writes is told: without any listener
+    // they would end the process.
+    socket.on("error", reject);
+  });
+  const chunks = socket[Symbol.asyncIterator]();
+  return {
+    async read() {
+      const { done, value } = await chunks.next();
+      return done ? null : value;
+    },
+    write: (bytes) =>
+      new Promise((resolve, reject) => {
+        socket.write(bytes, (error) => error ? reject(error) : resolve());
+      }),
+    close: () => void socket.destroy(),
+  };
+}
+
+/** The operating system's words without the name of the call that failed. */
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/ \(os error \d+\).*$/s, "");
+}

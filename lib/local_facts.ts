@@ -1,0 +1,47 @@
+/** Who uses sshshim, and on which machine: what ssh_config(5) can ask about. */
+
+import { homedir, userInfo } from "node:os";
+import { UsageError } from "./errors.ts";
+
+/** The user and the machine that sshshim runs on. */
+export interface LocalFacts {
+  user: string;
+  /** The user's folder. */
+  home: string;
+  /** As a decimal number; empty where there are none. */
+  uid: string;
+  hostName: string;
+  environment: Readonly<Record<string, string>>;
+}
+
+/**
+ * Gathers the facts. The user's folder is that of the account, whatever HOME says, as for ssh.
+ *
+ * @throws {UsageError} The account has no name.
+ */
+export function localFacts(
+  given: { user?: string; home?: string; environment?: Readonly<Record<string, string>> },
+): LocalFacts {
+  const environment = given.environment ?? Deno.env.toObject();
+  const account = accountOf();
+  const user = given.user ?? account?.username ?? environment.USER ?? environment.LOGNAME;
+  if (user === undefined) {
+    throw new UsageError("Your login name on this machine is unknown: set USER to it.");
+  }
+  return {
+    user,
+    home: given.home ?? account?.homedir ?? homedir(),
+    uid: String(Deno.uid() ?? ""),
+    hostName: Deno.hostname(),
+    environment,
+  };
+}
+
+function accountOf(): { username: string; homedir: string } | undefined {
+  try {
+    return userInfo();
+  } catch {
+    // An account may be missing in the user database, as in some containers.
+    return undefined;
+  }
+}

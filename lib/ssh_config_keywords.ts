@@ -1,0 +1,269 @@
+/**
+ * The keywords of ssh_config(5): what sshshim follows, what it passes over, and what it refuses.
+ *
+ * A keyword is refused where sshshim, without it, would trust more than ssh does or connect
+ * another way. Keywords of all three kinds have their values checked, so that a file is either
+ * good for both or for neither.
+ */
+
+import { proxyJump } from "./ssh_config_proxy.ts";
+import {
+  algorithms,
+  anything,
+  choice,
+  command,
+  flag,
+  flagOr,
+  integer,
+  port,
+  seconds,
+  type ValueReader,
+  word,
+  words,
+} from "./ssh_config_values.ts";
+
+/** What becomes of a keyword. */
+export type Keyword =
+  & {
+    /** As its manual page writes it. */
+    name: string;
+    read: ValueReader;
+  }
+  & (
+    | { kind: "followed" }
+    | { kind: "ignored"; reason: string }
+    /** `wayOut` is the value with which it is not refused; absent if there is none. */
+    | { kind: "refused"; reason: string; wayOut?: string }
+  );
+
+/** The keyword of a name in lower case, also under an older name; undefined if there is none. */
+export function findKeyword(name: string): Keyword | undefined {
+  return keywords.get(olderNames[name] ?? name);
+}
+
+const followed: Readonly<Record<string, ValueReader>> = {
+  AddressFamily: choice({ any: "any", inet: "inet", inet6: "inet6" }),
+  BatchMode: flag,
+  BindAddress: word,
+  CertificateFile: word,
+  Ciphers: algorithms,
+  ConnectionAttempts: integer,
+  ConnectTimeout: seconds,
+  GlobalKnownHostsFile: words,
+  HashKnownHosts: flag,
+  HostKeyAlgorithms: algorithms,
+  HostKeyAlias: word,
+  HostName: word,
+  IdentitiesOnly: flag,
+  IdentityAgent: word,
+  IdentityFile: word,
+  IgnoreUnknown: word,
+  KbdInteractiveAuthentication: flag,
+  KexAlgorithms: algorithms,
+  MACs: algorithms,
+  NumberOfPasswordPrompts: integer,
+  PasswordAuthentication: flag,
+  Port: port,
+  PreferredAuthentications: word,
+  ProxyCommand: command,
+  ProxyJump: proxyJump,
+  PubkeyAcceptedAlgorithms: algorithms,
+  PubkeyAuthentication: flagOr("unbound", "host-bound"),
+  RequiredRSASize: integer,
+  ServerAliveCountMax: integer,
+  ServerAliveInterval: seconds,
+  StrictHostKeyChecking: choice({
+    yes: "yes",
+    no: "no",
+    ask: "ask",
+    "accept-new": "accept-new",
+    off: "no",
+    true: "yes",
+    false: "no",
+  }),
+  Tag: word,
+  User: word,
+  UserKnownHostsFile: words,
+};
+
+const ignored: Readonly<Record<string, Readonly<Record<string, ValueReader>>>> = {
+  "the client at the local port has its own": {
+    ChannelTimeout: anything,
+    ClearAllForwardings: flag,
+    ControlMaster: flagOr("ask", "auto", "autoask"),
+    ControlPath: word,
+    ControlPersist: anything,
+    DynamicForward: anything,
+    EnableEscapeCommandline: flag,
+    EscapeChar: anything,
+    ExitOnForwardFailure: flag,
+    ForkAfterAuthentication: flag,
+    ForwardAgent: word,
+    ForwardX11: flag,
+    ForwardX11Timeout: seconds,
+    ForwardX11Trusted: flag,
+    GatewayPorts: flag,
+    IPQoS: anything,
+    LocalCommand: command,
+    LocalForward: anything,
+    ObscureKeystrokeTiming: anything,
+    PermitLocalCommand: flag,
+    PermitRemoteOpen: anything,
+    RemoteCommand: command,
+    RemoteForward: anything,
+    RequestTTY: flagOr("auto", "force"),
+    SendEnv: anything,
+    SessionType: choice({ none: "none", subsystem: "subsystem", default: "default" }),
+    SetEnv: anything,
+    StdinNull: flag,
+    StreamLocalBindMask: anything,
+    StreamLocalBindUnlink: flag,
+    Tunnel: flagOr("ethernet", "point-to-point"),
+    TunnelDevice: anything,
+    XAuthLocation: word,
+  },
+  "sshshim has its own way": {
+    Compression: flag,
+    FingerprintHash: word,
+    LogLevel: word,
+    LogVerbose: anything,
+    RekeyLimit: anything,
+    SyslogFacility: word,
+    TCPKeepAlive: flag,
+    VersionAddendum: anything,
+    VisualHostKey: flag,
+    WarnWeakCrypto: flagOr("no-pq-kex"),
+  },
+  "sshshim does not do this": {
+    AddKeysToAgent: anything,
+    EnableSSHKeysign: flag,
+    UpdateHostKeys: flagOr("ask"),
+    UseKeychain: anything,
+  },
+  "sshshim does not have this way to log in": {
+    GSSAPIAuthentication: flag,
+    GSSAPIClientIdentity: anything,
+    GSSAPIDelegateCredentials: flag,
+    GSSAPIKexAlgorithms: anything,
+    GSSAPIKeyExchange: flag,
+    GSSAPIRenewalForcesRekey: flag,
+    GSSAPIServerIdentity: anything,
+    GSSAPITrustDns: flag,
+    HostbasedAcceptedAlgorithms: algorithms,
+    HostbasedAuthentication: flag,
+    KbdInteractiveDevices: word,
+    PKCS11Provider: word,
+    SecurityKeyProvider: word,
+  },
+  "host names are not made canonical": {
+    CanonicalDomains: anything,
+    CanonicalizeFallbackLocal: flag,
+    CanonicalizeMaxDots: integer,
+    CanonicalizePermittedCNAMEs: anything,
+  },
+  "host keys are checked against known_hosts alone, which is stricter": {
+    NoHostAuthenticationForLocalhost: flag,
+    VerifyHostKeyDNS: flagOr("ask"),
+  },
+  "no certificates of hosts are accepted": {
+    CASignatureAlgorithms: algorithms,
+  },
+  "it is obsolete": {
+    AFSTokenPassing: anything,
+    Cipher: anything,
+    CompressionLevel: anything,
+    FallBackToRsh: anything,
+    GlobalKnownHostsFile2: anything,
+    KerberosAuthentication: anything,
+    KerberosTGTPassing: anything,
+    Protocol: anything,
+    RhostsAuthentication: anything,
+    RhostsRSAAuthentication: anything,
+    RSAAuthentication: anything,
+    SetupTimeOut: anything,
+    UsePrivilegedPort: anything,
+    UserKnownHostsFile2: anything,
+    UseRoaming: anything,
+    UseRsh: anything,
+  },
+};
+
+const refused: readonly (Keyword & { kind: "refused" })[] = [
+  {
+    kind: "refused",
+    name: "BindInterface",
+    read: word,
+    reason: "the connection would leave by another interface",
+  },
+  {
+    kind: "refused",
+    name: "CanonicalizeHostname",
+    read: flagOr("always"),
+    reason: "the connection could go to another host",
+    wayOut: "no",
+  },
+  {
+    kind: "refused",
+    name: "CheckHostIP",
+    read: flag,
+    reason: "host keys are checked by the name of the host and not by its address",
+    wayOut: "no",
+  },
+  {
+    kind: "refused",
+    name: "KnownHostsCommand",
+    read: command,
+    reason: "a key that the command knows or revokes would not be seen",
+    wayOut: "none",
+  },
+  {
+    kind: "refused",
+    name: "ProxyUseFdpass",
+    read: flag,
+    reason: "the ProxyCommand could not hand over its connection",
+    wayOut: "no",
+  },
+  {
+    kind: "refused",
+    name: "RefuseConnection",
+    read: word,
+    reason: "the configuration does not want this connection",
+  },
+  {
+    kind: "refused",
+    name: "RevokedHostKeys",
+    read: words,
+    reason: "a host key that the file revokes would be accepted",
+    wayOut: "none",
+  },
+];
+
+/** Older names, and those of some systems. */
+const olderNames: Readonly<Record<string, string>> = {
+  challengeresponseauthentication: "kbdinteractiveauthentication",
+  dsaauthentication: "pubkeyauthentication",
+  hostbasedkeytypes: "hostbasedacceptedalgorithms",
+  identityfile2: "identityfile",
+  keepalive: "tcpkeepalive",
+  protocolkeepalives: "serveraliveinterval",
+  pubkeyacceptedkeytypes: "pubkeyacceptedalgorithms",
+  rsaminsize: "requiredrsasize",
+  skeyauthentication: "kbdinteractiveauthentication",
+  smartcarddevice: "pkcs11provider",
+  tisauthentication: "kbdinteractiveauthentication",
+};
+
+const keywords: ReadonlyMap<string, Keyword> = new Map(
+  [
+    ...Object.entries(followed).map(([name, read]): Keyword => ({ kind: "followed", name, read })),
+    ...Object.entries(ignored).flatMap(([reason, readers]) =>
+      Object.entries(readers).map(([name, read]): Keyword => ({
+        kind: "ignored",
+        name,
+        read,
+        reason,
+      }))
+    ),
+    ...refused,
+  ].map((keyword) => [keyword.name.toLowerCase(), keyword]),
+);
