@@ -102,7 +102,7 @@ export function handshake(socket: ByteSocket, options: HandshakeOptions): Promis
     deadline.stop();
     const error = classify(firstError, options);
     if (isReady) options.onLost(error);
-    else reject(ourError ?? error);
+    else reject(ourError ?? withAdvice(error));
   });
   client.on("ready", () => {
     isReady = true;
@@ -203,6 +203,16 @@ class Deadline {
  * such service, protocol version, host key not verifiable, no more methods, illegal user name.
  */
 const lastingReasons: unknown[] = [3, 7, 8, 9, 14, 15];
+
+/** Adds to the reason why a handshake failed what may help against it. */
+function withAdvice(error: Error): Error {
+  if (!(error instanceof UpstreamLostError)) return error;
+  const { message, cause } = error;
+  const advice = message.endsWith("does not speak SSH")
+    ? "Check the port: something other than an SSH server answers there."
+    : "It may be busy or limit connections: try again, and look into the host's log.";
+  return new UpstreamLostError(`${message}. ${advice}`, { cause });
+}
 
 /** The one place that reads ssh2's errors. */
 function classify(error: Ssh2Error | undefined, { name }: HandshakeOptions): Error {

@@ -9,7 +9,7 @@ import type { ConnectionHandlers } from "./connector.ts";
 import { DisconnectReason } from "./errors.ts";
 import { RequestQueue } from "./global_requests.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
-import { logger } from "./log.ts";
+import { escapeControls, logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
 import type { Ssh2Transport } from "./transport.ts";
 
@@ -111,7 +111,7 @@ export class Overflow {
     connection.liveness.stop();
     this.#options.relay.detachOverflow(
       connection.transport,
-      `connection lost: ${reason.message}`,
+      escapeControls(`connection lost: ${reason.message}`),
     );
     if (this.#connections.size > 0) return;
     clearInterval(this.#timer);

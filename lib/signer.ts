@@ -88,3 +88,16 @@ export function algorithmsFor(keyType: string): readonly string[] {
   const names = ["rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"];
   return isCertificateName(keyType) ? names.map(certificateName) : names;
 }
+
+/** The size of an RSA key or certificate, in bits; `undefined` for other types. */
+export function rsaBits(publicKey: Uint8Array): number | undefined {
+  const reader = new Reader(publicKey);
+  const type = reader.text();
+  if (plainName(type) !== "ssh-rsa") return undefined;
+  if (isCertificateName(type)) reader.bytes(); // The nonce.
+  reader.bytes(); // The exponent.
+  const modulus = reader.bytes();
+  const first = modulus.findIndex((byte) => byte !== 0);
+  if (first === -1) return 0;
+  return (modulus.length - first) * 8 - Math.clz32(modulus[first]!) + 24;
+}

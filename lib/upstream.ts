@@ -14,7 +14,7 @@ import type { ConnectionHandlers } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
 import type { TrustVerdict } from "./handshake.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
-import { logger } from "./log.ts";
+import { escapeControls, logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
 import { SleepWatch } from "./sleep_watch.ts";
 import type { Ssh2Transport } from "./transport.ts";
@@ -195,7 +195,8 @@ export class Upstream {
     const { relay, reconnects } = this.#options;
     const wasUnused = relay.channelCount === 0 && relay.forwardCount === 0;
     log.warn("connection lost: {reason}", { reason });
-    relay.detachUpstream(`connection lost: ${reason.message}`);
+    // Upstream's own words may be among it, and it is for terminals.
+    relay.detachUpstream(escapeControls(`connection lost: ${reason.message}`));
     if (!reconnects) {
       this.#transition({ kind: "stopped", reason });
       this.#lost.resolve(reason);
@@ -210,7 +211,7 @@ export class Upstream {
   #onFailure(reason: Error): void {
     if (reason instanceof NobodyToAskError) {
       // Who waits now is told at once; the next client may find somebody at the terminal.
-      this.#options.relay.refuseOpens(reason.message);
+      this.#options.relay.refuseOpens(escapeControls(reason.message));
       this.#options.relay.awaitUpstream();
       this.#sleep(reason);
     } else if (reason instanceof UpstreamLostError) {
@@ -226,7 +227,7 @@ export class Upstream {
       log.error("{reason} Not tried again; send SIGUSR1 to try once more.", {
         reason: reason.message,
       });
-      this.#options.relay.refuseOpens(reason.message);
+      this.#options.relay.refuseOpens(escapeControls(reason.message));
     }
   }
 
