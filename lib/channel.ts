@@ -1,17 +1,27 @@
 /**
- * One channel and the state of its two ends.
+ * One channel: the state of its two ends, and what passes between them once it is open.
  *
- * This file only keeps state; what happens to a channel is decided in `channels.ts`.
+ * A channel has two ends, `downstream` (a local client) and `upstream` (the remote host). Both are
+ * treated alike: a message from one end changes that end's state and goes to the other, with only
+ * the channel number rewritten. The table of all channels, and how they are opened, is in
+ * `channels.ts`; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
  */
 
-import { ProtocolError } from "./errors.ts";
+import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
 import { Flow } from "./flow.ts";
-import type {
-  ChannelMessage,
-  ChannelOpen,
-  ChannelOpenConfirmation,
-  ChannelOpenFailure,
-  ChannelRequest,
+import {
+  buildMessage,
+  type ChannelData,
+  type ChannelMessage,
+  type ChannelOpen,
+  type ChannelOpenConfirmation,
+  type ChannelOpenFailure,
+  type ChannelRequest,
+  extendedDataStderr,
+  MessageType,
+  rewriteOpen,
+  rewriteRecipient,
+  utf8String,
 } from "./wire.ts";
 import { announcedCookie } from "./x11.ts";
 
@@ -22,6 +32,9 @@ export interface Peer {
   /** Bytes sent that the peer's kernel has not taken yet. */
   readonly backlogBytes: number;
 }
+
+/** Withheld window is not refilled while a receiver has this much waiting, in bytes. */
+const backlogLimitBytes = 1024 * 1024;
 
 /** OpenSSH's own packets carry 32 KiB, and ssh2 accepts no more than 35,000 bytes. */
 const maximumPacketSize = 32768;
@@ -114,6 +127,146 @@ export class Channel {
     this.downstream = new End(ends.downstream);
     this.upstream = new End(ends.upstream);
   }
+
+  /** Notes what the asking end announces, and makes of its CHANNEL_OPEN the one for the other. */
+  takeOpening(from: Side, message: ChannelOpen, payload: Uint8Array): Uint8Array {
+    const asking = this[from];
+    asking.announce(message);
+    rewriteOpen(payload, {
+      senderChannel: this.slot,
+      initialWindowSize: asking.flow.takeGrant(),
+      maximumPacketSize: asking.maximumPacketSize,
+    });
+    return payload;
+  }
+
+  receive(from: Side, message: LiveMessage, payload: Uint8Array): void {
+    switch (message.type) {
+      case MessageType.channelData:
+      case MessageType.channelExtendedData:
+        return this.#onData(from, message, payload);
+      case MessageType.channelWindowAdjust:
+        this[from].flow.adjust(message.bytesToAdd);
+        return this.grant(from);
+      case MessageType.channelEof:
+        this[from].eofReceived = true;
+        return this.forward(from, payload);
+      case MessageType.channelRequest:
+        return this.#onRequest(from, message, payload);
+      case MessageType.channelSuccess:
+      case MessageType.channelFailure:
+        return this.#onReply(from, payload);
+    }
+  }
+
+  #onData(from: Side, message: ChannelData, payload: Uint8Array): void {
+    const to = opposite(from);
+    const { data } = message;
+    if (this[from].eofReceived) throw new ProtocolError("data after CHANNEL_EOF");
+    if (data.length > this[to].maximumPacketSize) {
+      throw new ProtocolError("more data than the maximum packet size");
+    }
+    this[to].flow.consume(data.length);
+    this.forward(from, payload);
+    this.refill(to);
+  }
+
+  #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {
+    if (from === "downstream") noteRequest(this, message);
+    if (message.wantReply) this[from].repliesOwed++;
+    this.forward(from, payload);
+  }
+
+  /**
+   * sshd asks one channel for the whole connection, even one that it has closed already: a stalled
+   * client must not answer for all.
+   */
+  answerKeepalive(message: ChannelRequest): void {
+    const { upstream } = this;
+    if (!message.wantReply || !upstream.listens) return;
+    this.send("upstream", buildMessage(MessageType.channelFailure, upstream.channel));
+  }
+
+  #onReply(from: Side, payload: Uint8Array): void {
+    const other = this[opposite(from)];
+    if (other.repliesOwed > 0) other.repliesOwed--;
+    else if (from === "downstream") throw new ProtocolError("a reply to no channel request");
+    this.forward(from, payload);
+  }
+
+  // Windows
+
+  /** Grants what a receiver accepts; not before the sender is there to hear of it. */
+  grant(side: Side): void {
+    if (!this[opposite(side)].listens) return;
+    this.#sendGrant(opposite(side), this[side].flow.takeGrant());
+  }
+
+  /** Grants what was withheld from the sender, unless the receiver has enough to take already. */
+  refill(side: Side): void {
+    const receiver = side === "upstream" ? this.link?.peer : this.owner;
+    if (receiver === undefined || receiver.backlogBytes > backlogLimitBytes) return;
+    if (!this[opposite(side)].listens) return;
+    this.#sendGrant(opposite(side), this[side].flow.takeRefill());
+  }
+
+  #sendGrant(to: Side, bytes: number): void {
+    if (bytes === 0) return;
+    const { channelWindowAdjust } = MessageType;
+    this.send(to, buildMessage(channelWindowAdjust, this[to].channel, bytes));
+  }
+
+  /** Nobody waits for the channel's opening any more, or it is open. */
+  stopWaiting(): void {
+    this.waiting?.cancelTimeout();
+    this.waiting = undefined;
+  }
+
+  /** Sends an end what ends the channel there; one that owes an answer is closed once it answers. */
+  finish(side: Side, reason: string): void {
+    const end = this[side];
+    if (end.state === "unasked") {
+      end.state = "done";
+    } else if (end.state === "asking") {
+      const { connectFailed } = ChannelOpenFailureReason;
+      this.send(side, openFailure(end.channel, connectFailed, reason));
+      end.state = "done";
+      if (side === "downstream") this.stopWaiting();
+    } else if (end.listens) {
+      this.send(side, buildMessage(MessageType.channelClose, end.channel));
+      end.closeSent = true;
+    }
+  }
+
+  /** Tells the person at a session why it ends, on stderr, if the client still takes it. */
+  sendNotice(reason: string): void {
+    const { downstream, upstream } = this;
+    const text = utf8String(`\r\nsshshim: ${reason}\r\n`);
+    const room = Math.min(downstream.flow.windowBytes, downstream.maximumPacketSize);
+    if (this.type !== "session" || !downstream.listens || upstream.eofReceived) return;
+    if (text.length > room) return;
+    const { channelExtendedData } = MessageType;
+    this.send(
+      "downstream",
+      buildMessage(channelExtendedData, downstream.channel, extendedDataStderr, text),
+    );
+  }
+
+  /** Passes a message on to the other end, if that one still listens. */
+  forward(from: Side, payload: Uint8Array): void {
+    const other = this[opposite(from)];
+    if (from === "upstream" && this.held && this.upstream.listens) {
+      this.held.payloads.push(payload);
+    }
+    if (!other.listens) return;
+    rewriteRecipient(payload, other.channel);
+    this.send(opposite(from), payload);
+  }
+
+  send(to: Side, payload: Uint8Array): void {
+    const peer = to === "upstream" ? this.link?.peer : this.owner;
+    peer?.send(payload);
+  }
 }
 
 /** The other side of a channel. */
@@ -142,4 +295,20 @@ export function noteRequest(channel: Channel, request: ChannelRequest): void {
       channel.x11Cookie = announcedCookie(request.data);
       break;
   }
+}
+
+/** OpenSSH's sshd asks with it whether the client's side lives. */
+export function isKeepalive(message: ChannelMessage): message is ChannelRequest {
+  return message.type === MessageType.channelRequest &&
+    message.requestType === "keepalive@openssh.com";
+}
+
+/** SSH_MSG_CHANNEL_OPEN_FAILURE; `text` is for people. */
+export function openFailure(
+  recipientChannel: number,
+  reasonCode: number,
+  text: string,
+): Uint8Array {
+  const { channelOpenFailure } = MessageType;
+  return buildMessage(channelOpenFailure, recipientChannel, reasonCode, utf8String(text), "");
 }

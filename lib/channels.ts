@@ -1,43 +1,32 @@
 /**
- * The relay of channels: one table, translation of channel numbers, flow control, ends.
+ * The table of all channels: how they are opened, whose they are, and when they end.
  *
- * A channel has two ends, `downstream` (a local client) and `upstream` (the remote host). Both are
- * treated alike: a message from one end changes that end's state and goes to the other, with only
- * the channel number rewritten. The relay's own number of a channel, its *slot*, is the sender
- * channel on both sides; it is free again when both ends are done, that is when CLOSE has passed in
- * both directions, an open was refused, or a connection is gone.
- *
- * What is not passed through untouched is listed in `.github/PROTOCOL.md`.
+ * The relay's own number of a channel, its *slot*, is the sender channel on both sides; it is free
+ * again when both ends are done, that is when CLOSE has passed in both directions, an open was
+ * refused, or a connection is gone.
  */
 
-import { timingSafeEqual } from "node:crypto";
 import {
   Channel,
   type EndState,
+  isKeepalive,
   type Link,
   type LiveMessage,
-  noteRequest,
+  openFailure,
   opposite,
   type Peer,
   type Side,
 } from "./channel.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
 import {
-  buildMessage,
-  type ChannelData,
   type ChannelMessage,
   type ChannelOpen,
   type ChannelOpenConfirmation,
-  type ChannelRequest,
-  concatenate,
-  extendedDataStderr,
   MessageType,
   rewriteConfirmation,
-  rewriteOpen,
   rewriteRecipient,
-  utf8String,
 } from "./wire.ts";
-import { readCookie } from "./x11.ts";
+import { findOwner, heldWindowBytes, hold, offerHeld, release } from "./x11_handover.ts";
 
 /** Finds the client for a channel that upstream opens because of a remote forward. */
 export interface ForwardOwners {
@@ -76,18 +65,6 @@ type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
   kind: "refused";
   reason: string;
 };
-
-/** Withheld window is not refilled while a receiver has this much waiting, in bytes. */
-const backlogLimitBytes = 1024 * 1024;
-
-/** What upstream may send of an x11 channel before its owner is known, in bytes. */
-const x11WindowBytes = 4096;
-
-/** The most that is held of such a channel with everything around the data, in bytes. */
-const x11HeldBytes = 2 * x11WindowBytes;
-
-/** The smallest maximum packet size among the usual clients (PuTTY's and OpenSSH's for X11). */
-const x11MaximumPacketSize = 16384;
 
 /** What the table keeps of a client. */
 interface ClientRecord {
@@ -173,7 +150,7 @@ export class Channels {
       if (channel.waiting) {
         channel.upstream.state = "unasked";
       } else {
-        this.#sendNotice(channel, reason);
+        channel.sendNotice(reason);
         this.#leave(channel, "upstream", reason);
       }
       channel.link = undefined;
@@ -198,9 +175,9 @@ export class Channels {
   closeAll(reason: string): void {
     this.refuseOpens(reason);
     for (const channel of [...this.#channels.values()]) {
-      this.#sendNotice(channel, reason);
-      this.#finish(channel, "downstream", reason);
-      this.#finish(channel, "upstream", reason);
+      channel.sendNotice(reason);
+      channel.finish("downstream", reason);
+      channel.finish("upstream", reason);
       this.#settle(channel);
     }
   }
@@ -258,14 +235,14 @@ export class Channels {
   /** A client has taken its backlog: grants that were withheld because of it are due. */
   onDownstreamDrain(client: Peer): void {
     for (const channel of this.#clients.get(client)?.channels ?? []) {
-      this.#refill(channel, "downstream");
+      channel.refill("downstream");
     }
   }
 
   /** Upstream has taken its backlog: grants that were withheld because of it are due. */
   onUpstreamDrain(upstream: Peer): void {
     for (const channel of this.#channels.values()) {
-      if (channel.link?.peer === upstream) this.#refill(channel, "upstream");
+      if (channel.link?.peer === upstream) channel.refill("upstream");
     }
   }
 
@@ -300,7 +277,7 @@ export class Channels {
       upstream: "unasked",
     });
     channel.waiting = {
-      opening: this.#takeOpening(channel, "downstream", message, payload),
+      opening: channel.takeOpening("downstream", message, payload),
       cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),
     };
     this.#offerWaiting();
@@ -319,7 +296,7 @@ export class Channels {
       }
       channel.link = link;
       channel.upstream.state = "awaiting";
-      this.#send(channel, "upstream", channel.waiting!.opening);
+      channel.send("upstream", channel.waiting!.opening);
     }
     if (isCrowded) this.#options.onCrowded();
   }
@@ -371,10 +348,12 @@ export class Channels {
         upstream: "asking",
       });
       channel.link = this.#linkOf(upstream);
-      const opening = this.#takeOpening(channel, "upstream", message, payload);
-      this.#send(channel, "downstream", opening);
+      const opening = channel.takeOpening("upstream", message, payload);
+      channel.send("downstream", opening);
     } else {
-      this.#holdX11(upstream, message);
+      const channel = this.#add("x11", undefined, { downstream: "done", upstream: "live" });
+      channel.link = this.#linkOf(upstream);
+      hold(channel, message);
     }
   }
 
@@ -407,23 +386,6 @@ export class Channels {
     }
   }
 
-  /** Notes what the asking end announces, and makes of its CHANNEL_OPEN the one for the other. */
-  #takeOpening(
-    channel: Channel,
-    from: Side,
-    message: ChannelOpen,
-    payload: Uint8Array,
-  ): Uint8Array {
-    const asking = channel[from];
-    asking.announce(message);
-    rewriteOpen(payload, {
-      senderChannel: channel.slot,
-      initialWindowSize: asking.flow.takeGrant(),
-      maximumPacketSize: asking.maximumPacketSize,
-    });
-    return payload;
-  }
-
   #onConfirmation(
     channel: Channel,
     from: Side,
@@ -436,9 +398,9 @@ export class Channels {
       // No type of channel that upstream opens has any, and sshd ends the whole connection for it.
       throw new ProtocolError("bytes after the end");
     }
-    end.announce(message, channel.held ? x11WindowBytes : 0);
+    end.announce(message, channel.held ? heldWindowBytes : 0);
     end.state = "live";
-    this.#stopWaiting(channel);
+    channel.stopWaiting();
     switch (other.state) {
       case "asking":
         other.state = "live";
@@ -448,13 +410,13 @@ export class Channels {
           initialWindowSize: end.flow.takeGrant(),
           maximumPacketSize: end.maximumPacketSize,
         });
-        this.#send(channel, opposite(from), payload);
+        channel.send(opposite(from), payload);
         break;
       case "live":
-        this.#releaseHeld(channel, message);
+        release(channel, message);
         break;
       case "done":
-        this.#finish(channel, from, "");
+        channel.finish(from, "");
         break;
       case "unasked":
       case "awaiting":
@@ -477,10 +439,10 @@ export class Channels {
     channel[from].state = "done";
     if (channel[to].state === "asking") {
       rewriteRecipient(payload, channel[to].channel);
-      this.#send(channel, to, payload);
+      channel.send(to, payload);
       channel[to].state = "done";
     } else {
-      this.#finish(channel, to, "");
+      channel.finish(to, "");
     }
     this.#settle(channel);
   }
@@ -505,91 +467,15 @@ export class Channels {
     }
     if (end.state !== "live") throw new ProtocolError("the channel is not open");
     if (isKeepalive(message) && from === "upstream" && end.repliesOwed === 0) {
-      this.#onKeepalive(channel, message);
+      channel.answerKeepalive(message);
     } else if (end.closeReceived) {
       return; // Nothing else may follow a CLOSE, and sshd does not mind.
     } else if (message.type === MessageType.channelClose) {
       this.#onClose(channel, from);
     } else {
-      this.#onLiveMessage(channel, from, message, payload);
+      channel.receive(from, message, payload);
       if (channel.held && from === "upstream") this.#findX11Owner(channel, message);
     }
-  }
-
-  #onLiveMessage(channel: Channel, from: Side, message: LiveMessage, payload: Uint8Array): void {
-    switch (message.type) {
-      case MessageType.channelData:
-      case MessageType.channelExtendedData:
-        return this.#onData(channel, from, message, payload);
-      case MessageType.channelWindowAdjust:
-        channel[from].flow.adjust(message.bytesToAdd);
-        return this.#grant(channel, from);
-      case MessageType.channelEof:
-        channel[from].eofReceived = true;
-        return this.#forward(channel, from, payload);
-      case MessageType.channelRequest:
-        return this.#onRequest(channel, from, message, payload);
-      case MessageType.channelSuccess:
-      case MessageType.channelFailure:
-        return this.#onReply(channel, from, payload);
-    }
-  }
-
-  #onData(channel: Channel, from: Side, message: ChannelData, payload: Uint8Array): void {
-    const to = opposite(from);
-    const { data } = message;
-    if (channel[from].eofReceived) throw new ProtocolError("data after CHANNEL_EOF");
-    if (data.length > channel[to].maximumPacketSize) {
-      throw new ProtocolError("more data than the maximum packet size");
-    }
-    channel[to].flow.consume(data.length);
-    this.#forward(channel, from, payload);
-    this.#refill(channel, to);
-  }
-
-  #onRequest(channel: Channel, from: Side, message: ChannelRequest, payload: Uint8Array): void {
-    if (from === "downstream") noteRequest(channel, message);
-    if (message.wantReply) channel[from].repliesOwed++;
-    this.#forward(channel, from, payload);
-  }
-
-  /**
-   * sshd asks one channel for the whole connection, even one that it has closed already: a stalled
-   * client must not answer for all.
-   */
-  #onKeepalive(channel: Channel, message: ChannelRequest): void {
-    const { upstream } = channel;
-    if (!message.wantReply || !upstream.listens) return;
-    this.#send(channel, "upstream", buildMessage(MessageType.channelFailure, upstream.channel));
-  }
-
-  #onReply(channel: Channel, from: Side, payload: Uint8Array): void {
-    const other = channel[opposite(from)];
-    if (other.repliesOwed > 0) other.repliesOwed--;
-    else if (from === "downstream") throw new ProtocolError("a reply to no channel request");
-    this.#forward(channel, from, payload);
-  }
-
-  // Windows
-
-  /** Grants what a receiver accepts; not before the sender is there to hear of it. */
-  #grant(channel: Channel, side: Side): void {
-    if (!channel[opposite(side)].listens) return;
-    this.#sendGrant(channel, opposite(side), channel[side].flow.takeGrant());
-  }
-
-  /** Grants what was withheld from the sender, unless the receiver has enough to take already. */
-  #refill(channel: Channel, side: Side): void {
-    const receiver = side === "upstream" ? channel.link?.peer : channel.owner;
-    if (receiver === undefined || receiver.backlogBytes > backlogLimitBytes) return;
-    if (!channel[opposite(side)].listens) return;
-    this.#sendGrant(channel, opposite(side), channel[side].flow.takeRefill());
-  }
-
-  #sendGrant(channel: Channel, to: Side, bytes: number): void {
-    if (bytes === 0) return;
-    const { channelWindowAdjust } = MessageType;
-    this.#send(channel, to, buildMessage(channelWindowAdjust, channel[to].channel, bytes));
   }
 
   // Ending
@@ -597,39 +483,17 @@ export class Channels {
   #onClose(channel: Channel, from: Side): void {
     const to = opposite(from);
     channel[from].closeReceived = true;
-    if (channel[to].state === "live") this.#finish(channel, to, "");
-    else this.#finish(channel, from, "");
+    if (channel[to].state === "live") channel.finish(to, "");
+    else channel.finish(from, "");
     this.#settle(channel);
   }
 
   /** The connection of one end is gone. */
   #leave(channel: Channel, side: Side, reason: string): void {
-    if (side === "downstream") this.#stopWaiting(channel);
+    if (side === "downstream") channel.stopWaiting();
     channel[side].state = "done";
-    this.#finish(channel, opposite(side), reason);
+    channel.finish(opposite(side), reason);
     this.#settle(channel);
-  }
-
-  /** Nobody waits for the channel's opening any more, or it is open. */
-  #stopWaiting(channel: Channel): void {
-    channel.waiting?.cancelTimeout();
-    channel.waiting = undefined;
-  }
-
-  /** Sends an end what ends the channel there; one that owes an answer is closed once it answers. */
-  #finish(channel: Channel, side: Side, reason: string): void {
-    const end = channel[side];
-    if (end.state === "unasked") {
-      end.state = "done";
-    } else if (end.state === "asking") {
-      const { connectFailed } = ChannelOpenFailureReason;
-      this.#send(channel, side, openFailure(end.channel, connectFailed, reason));
-      end.state = "done";
-      if (side === "downstream") this.#stopWaiting(channel);
-    } else if (end.listens) {
-      this.#send(channel, side, buildMessage(MessageType.channelClose, end.channel));
-      end.closeSent = true;
-    }
   }
 
   /** Frees the slot once both ends are done. */
@@ -639,7 +503,7 @@ export class Channels {
     }
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
     if (!this.#channels.delete(channel.slot)) return;
-    this.#stopWaiting(channel);
+    channel.stopWaiting();
     this.#freeSlots.push(channel.slot);
     if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
     if (channel.type === "session") this.#offerWaiting();
@@ -647,98 +511,13 @@ export class Channels {
     for (const resolve of this.#onEmpty.splice(0)) resolve();
   }
 
-  /** Tells the person at a session why it ends, on stderr, if the client still takes it. */
-  #sendNotice(channel: Channel, reason: string): void {
-    const { downstream, upstream } = channel;
-    const text = utf8String(`\r\nsshshim: ${reason}\r\n`);
-    const room = Math.min(downstream.flow.windowBytes, downstream.maximumPacketSize);
-    if (channel.type !== "session" || !downstream.listens || upstream.eofReceived) return;
-    if (text.length > room) return;
-    const { channelExtendedData } = MessageType;
-    this.#send(
-      channel,
-      "downstream",
-      buildMessage(channelExtendedData, downstream.channel, extendedDataStderr, text),
-    );
-  }
-
-  // X11 for several clients: sshd does not say whose display a channel belongs to, its first bytes do
-
-  #holdX11(upstream: Peer, message: ChannelOpen): void {
-    const channel = this.#add("x11", undefined, { downstream: "done", upstream: "live" });
-    channel.link = this.#linkOf(upstream);
-    channel.held = { opening: message.data, firstBytes: new Uint8Array(), payloads: [] };
-    channel.upstream.announce(message);
-    channel.downstream.flow.adjust(x11WindowBytes);
-    channel.downstream.maximumPacketSize = x11MaximumPacketSize;
-    this.#send(
-      channel,
-      "upstream",
-      buildMessage(
-        MessageType.channelOpenConfirmation,
-        channel.upstream.channel,
-        channel.slot,
-        channel.downstream.flow.takeGrant(),
-        x11MaximumPacketSize,
-      ),
-    );
-  }
-
-  /** Looks for the owner of an x11 channel after each message that had to be held. */
+  /** Looks for the owner of a held x11 channel after each message of it. */
   #findX11Owner(channel: Channel, message: LiveMessage): void {
-    const held = channel.held!;
-    if (message.type === MessageType.channelData) {
-      held.firstBytes = concatenate([held.firstBytes, message.data]);
-    }
-    const heldBytes = held.payloads.reduce((sum, payload) => sum + payload.length, 0);
-    if (heldBytes > x11HeldBytes) this.#finish(channel, "upstream", "");
-    if (channel.owner !== undefined || !channel.upstream.listens) return;
-
-    const cookie = readCookie(held.firstBytes);
-    if (cookie) this.#handOverX11(channel, cookie);
-    else if (cookie === null || channel.upstream.eofReceived) this.#finish(channel, "upstream", "");
-  }
-
-  #handOverX11(channel: Channel, cookie: Uint8Array): void {
-    const session = [...this.#liveSessions()].find(({ x11Cookie }) =>
-      x11Cookie?.length === cookie.length && timingSafeEqual(x11Cookie, cookie)
-    );
-    if (session === undefined) {
-      this.#finish(channel, "upstream", "");
-      return;
-    }
-    channel.owner = session.owner;
-    channel.downstream.state = "awaiting";
-    this.#clients.get(session.owner)?.channels.add(channel);
-    const { flow, maximumPacketSize } = channel.upstream;
-    this.#send(
-      channel,
-      "downstream",
-      buildMessage(
-        MessageType.channelOpen,
-        "x11",
-        channel.slot,
-        flow.takeGrant(),
-        maximumPacketSize,
-        { raw: channel.held!.opening },
-      ),
-    );
-  }
-
-  /** The owner of an x11 channel has answered: it gets what was held. */
-  #releaseHeld(channel: Channel, answer: ChannelOpenConfirmation): void {
-    const payloads = channel.held?.payloads ?? [];
-    channel.held = undefined;
-    const isTooSmall = answer.initialWindowSize < x11WindowBytes ||
-      answer.maximumPacketSize < x11MaximumPacketSize;
-    if (isTooSmall || !channel.upstream.listens) {
-      this.#finish(channel, "downstream", "");
-      this.#finish(channel, "upstream", "");
-      return;
-    }
-    for (const payload of payloads) this.#forward(channel, "upstream", payload);
-    this.#grant(channel, "downstream");
-    this.#grant(channel, "upstream");
+    const owner = findOwner(channel, message, this.#liveSessions());
+    if (owner === undefined) return;
+    channel.owner = owner;
+    this.#clients.get(owner)?.channels.add(channel);
+    offerHeld(channel);
   }
 
   // The table
@@ -753,30 +532,4 @@ export class Channels {
     if (owner) this.#clients.get(owner)?.channels.add(channel);
     return channel;
   }
-
-  /** Passes a message on to the other end, if that one still listens. */
-  #forward(channel: Channel, from: Side, payload: Uint8Array): void {
-    const other = channel[opposite(from)];
-    if (from === "upstream" && channel.held && channel.upstream.listens) {
-      channel.held.payloads.push(payload);
-    }
-    if (!other.listens) return;
-    rewriteRecipient(payload, other.channel);
-    this.#send(channel, opposite(from), payload);
-  }
-
-  #send(channel: Channel, to: Side, payload: Uint8Array): void {
-    const peer = to === "upstream" ? channel.link?.peer : channel.owner;
-    peer?.send(payload);
-  }
-}
-
-function isKeepalive(message: LiveMessage): message is ChannelRequest {
-  return message.type === MessageType.channelRequest &&
-    message.requestType === "keepalive@openssh.com";
-}
-
-function openFailure(recipientChannel: number, reasonCode: number, text: string): Uint8Array {
-  const { channelOpenFailure } = MessageType;
-  return buildMessage(channelOpenFailure, recipientChannel, reasonCode, utf8String(text), "");
 }

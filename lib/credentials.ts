@@ -97,10 +97,18 @@ interface AttemptState extends AttemptOptions {
   onPassword(password: string | undefined): void;
 }
 
-/** A configured identity: its file and what can be known without a passphrase. */
+/** A configured identity: a key's file, or the certificate beside it. */
 interface Identity {
   file: string;
+  /** Of a certificate: all of it. Some encrypted files do not show theirs. */
   publicKey: Uint8Array | undefined;
+  certificate?: Certificate;
+}
+
+/** Where keys are: in files, and in the agent. */
+interface KeySources {
+  identities: readonly Identity[];
+  fromAgent: readonly Signer[];
 }
 
 /** The credentials during one attempt. */
@@ -138,21 +146,30 @@ export class AttemptCredentials implements CredentialSource {
     }
   }
 
-  /** The agent's keys that are configured, the agent's others, the files. */
+  /** Certificates by name, the agent's keys that are configured, the agent's others, the files. */
   async *#allKeys(): AsyncGenerator<KeyCandidate> {
     const { config } = this.#options;
     const identities = await this.#readIdentities();
     const fromAgent = await this.#agentSigners();
+    const sources: KeySources = { identities, fromAgent };
+    for (const file of config.certificateFiles) {
+      const certificate = await usableCertificate(readCertificate(file));
+      if (certificate) yield this.#certified(certificate, sources);
+    }
     const isConfigured = (signer: Signer) =>
       identities.some(({ publicKey }) => publicKey && isSameKey(publicKey, signer.publicKey));
     yield* fromAgent.filter(isConfigured).map(candidateOf);
     if (!config.identitiesOnly) {
       yield* fromAgent.filter((signer) => !isConfigured(signer)).map(candidateOf);
     }
-    for (const { file, publicKey } of identities) {
+    for (const { file, publicKey, certificate } of identities) {
       const isInAgent = publicKey &&
         fromAgent.some((signer) => isSameKey(signer.publicKey, publicKey));
-      if (!isInAgent) yield* this.#fileCandidates(file, fromAgent);
+      if (isInAgent) continue;
+      const candidate = certificate
+        ? this.#certified(certificate, sources, file)
+        : await this.#fileCandidate(file);
+      if (candidate) yield candidate;
     }
   }
 
@@ -222,11 +239,16 @@ export class AttemptCredentials implements CredentialSource {
     return this.#options.prompter.ask(question, { echo, signal });
   }
 
+  /** As with ssh, certificates beside the keys count unless others are named. */
   async #readIdentities(): Promise<Identity[]> {
-    const { identityFiles } = this.#options.config;
-    return await Promise.all(
-      identityFiles.map(async (file) => ({ file, publicKey: await readPublicKey(file) })),
-    );
+    const { identityFiles, certificateFiles } = this.#options.config;
+    const identities = await Promise.all(identityFiles.map(async (file): Promise<Identity[]> => {
+      const plain = { file, publicKey: await readPublicKey(file) };
+      if (certificateFiles.length > 0) return [plain];
+      const certificate = await usableCertificate(certificateFor(file));
+      return certificate ? [plain, { file, publicKey: certificate.blob, certificate }] : [plain];
+    }));
+    return identities.flat();
   }
 
   async #agentSigners(): Promise<Signer[]> {
@@ -242,28 +264,45 @@ export class AttemptCredentials implements CredentialSource {
     }
   }
 
-  /** A key file's certificates, then its plain key; the agent may sign for a certificate. */
-  async *#fileCandidates(file: string, fromAgent: Signer[]): AsyncGenerator<KeyCandidate> {
+  async #fileCandidate(file: string): Promise<KeyCandidate | undefined> {
     const key = await this.#readKey(file);
-    if (key === undefined) return;
+    if (key === undefined) return undefined;
     const { publicKey } = key;
-    for (const certificate of publicKey ? await this.#certificatesOf(file, publicKey) : []) {
-      yield {
-        name: certificate.name,
-        publicKey: certificate.blob,
-        algorithms: algorithmsFor(certificate.type),
-        unlock: async () => {
-          const signer = fromAgent.find((it) => isSameKey(it.publicKey, certificate.subjectKey)) ??
-            await this.#unlock(key);
-          return signer && withCertificate(signer, certificate);
-        },
-      };
-    }
-    yield {
+    return {
       name: file,
       publicKey,
       algorithms: publicKey ? algorithmsFor(keyTypeOf(publicKey)) : [],
       unlock: () => this.#unlock(key),
+    };
+  }
+
+  /** @param beside the file of its key, where it is known. */
+  #certified(
+    certificate: Certificate,
+    { identities, fromAgent }: KeySources,
+    beside?: string,
+  ): KeyCandidate {
+    const { name, blob, type, subjectKey } = certificate;
+    return {
+      name,
+      publicKey: blob,
+      algorithms: algorithmsFor(type),
+      unlock: async () => {
+        let signer = fromAgent.find(({ publicKey }) => isSameKey(publicKey, subjectKey));
+        const file = beside ??
+          identities.find(({ publicKey }) => publicKey && isSameKey(publicKey, subjectKey))?.file;
+        if (signer === undefined && file !== undefined) {
+          const key = await this.#readKey(file);
+          signer = key && await this.#unlock(key);
+        }
+        if (signer && isSameKey(signer.publicKey, subjectKey)) {
+          return withCertificate(signer, certificate);
+        }
+        log.warn("the private key for the certificate {name} is neither in a file nor an agent", {
+          name,
+        });
+        return undefined;
+      },
     };
   }
 
@@ -277,19 +316,6 @@ export class AttemptCredentials implements CredentialSource {
       log[isDefault ? "debug" : "warn"]("{reason}", { reason: error.message });
       return undefined;
     }
-  }
-
-  async #certificatesOf(file: string, publicKey: Uint8Array): Promise<Certificate[]> {
-    const configured = this.#options.config.certificateFiles.map((name) => readCertificate(name));
-    const found = await Promise.allSettled([...configured, certificateFor(file)]);
-    return found.flatMap((result) => {
-      if (result.status === "rejected") {
-        log.warn("{reason}", { reason: result.reason.message });
-        return [];
-      }
-      const certificate = result.value;
-      return certificate && isSameKey(certificate.subjectKey, publicKey) ? [certificate] : [];
-    });
   }
 
   async #unlock(key: KeyFile): Promise<Signer | undefined> {
@@ -312,6 +338,21 @@ export class AttemptCredentials implements CredentialSource {
     }
     return undefined;
   }
+}
+
+/** A file that is no certificate for users is told of, and gone without. */
+async function usableCertificate(
+  reading: Promise<Certificate | undefined>,
+): Promise<Certificate | undefined> {
+  try {
+    const certificate = await reading;
+    if (certificate === undefined || certificate.kind === "user") return certificate;
+    log.warn("the certificate {name} is not for users", { name: certificate.name });
+  } catch (error) {
+    if (!(error instanceof AuthenticationError)) throw error;
+    log.warn("{reason}", { reason: error.message });
+  }
+  return undefined;
 }
 
 function candidateOf(signer: Signer): KeyCandidate {

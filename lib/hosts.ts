@@ -75,7 +75,8 @@ export async function findHosts(
   if (credential?.kind === "key") await checkKeyType(credential);
   const firstMethods = credential?.kind === "key"
     ? ["publickey"] as const
-    : password !== undefined
+    // A key that is named beside a password is for a server that wants both.
+    : credential !== undefined && options.identityFiles.length === 0
     ? ["password", "keyboard-interactive"] as const
     : undefined;
   const upstream = makeHost(config, { prompter, password, fingerprint });
@@ -130,12 +131,14 @@ function makeHost(
 
 /** @throws {AuthenticationError} where the file cannot be read. */
 async function readPassword({ credential }: Options): Promise<string | undefined> {
-  if (credential === undefined) return Deno.env.get("SSHSHIM_PASSWORD");
+  // With a key the password is for what the server may want beside it.
+  if (credential === undefined || credential.kind === "key") {
+    return Deno.env.get("SSHSHIM_PASSWORD") || undefined;
+  }
   if (credential.kind === "password") {
     log.warn("--password can be read by every user in the process list; use --password-file");
     return credential.password;
   }
-  if (credential.kind !== "password-file") return undefined;
   try {
     const text = credential.file === "-"
       ? await new Response(Deno.stdin.readable).text()

@@ -6,7 +6,7 @@
  * a signature first, so that nobody is asked for a passphrase or a touch in vain.
  */
 
-import { AuthenticationError } from "./errors.ts";
+import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import type { Signer } from "./signer.ts";
 import { buildMessage, displayText, encodeFields, type Field, Reader, utf8String } from "./wire.ts";
 
@@ -83,6 +83,8 @@ export class UserAuth {
   readonly #keys: AsyncIterator<KeyCandidate>;
   readonly #tried: string[] = [];
   readonly #exhausted = new Set<Method>();
+  /** The first question that nobody was there for. */
+  #unasked: NobodyToAskError | undefined;
   #serverAlgorithms: string[] | undefined;
   #onMessage: ((payload: Uint8Array) => void) | undefined;
 
@@ -118,6 +120,7 @@ export class UserAuth {
    * Tries what there is to try; the server's success, which is not seen here, ends it in the middle.
    *
    * @throws {AuthenticationError} when nothing is left.
+   * @throws {NobodyToAskError} when nothing is left, and a person might have known more.
    */
   async run(): Promise<never> {
     const { first, afterwards } = this.#options.methods;
@@ -126,7 +129,7 @@ export class UserAuth {
     while (true) {
       if (failure.isPartial) methods = afterwards;
       const method = methods.find((it) => failure.methods.includes(it) && !this.#exhausted.has(it));
-      if (method === undefined) throw this.#refusal(failure);
+      if (method === undefined) throw this.#unasked ?? this.#refusal(failure);
       failure = await this.#try(method) ?? failure;
     }
   }
@@ -159,7 +162,7 @@ export class UserAuth {
   async #tryKey(candidate: KeyCandidate): Promise<Failure | undefined> {
     let signer: Signer | undefined;
     if (candidate.publicKey === undefined) {
-      signer = await candidate.unlock();
+      signer = await this.#ifPossible(() => candidate.unlock());
       if (signer === undefined) return undefined;
     }
     const publicKey = signer?.publicKey ?? candidate.publicKey;
@@ -173,12 +176,13 @@ export class UserAuth {
     const answer = await this.#request("publickey", false, algorithm, publicKey);
     if (answer[0] === userauthFailure) return readFailure(answer);
 
-    signer ??= await candidate.unlock();
-    if (signer === undefined) return undefined;
-    if (signer.needsTouch) this.#options.notify(`Touch your security key (${signer.name}).`);
+    const unlocked = signer ?? await this.#ifPossible(() => candidate.unlock());
+    if (unlocked === undefined) return undefined;
+    if (unlocked.needsTouch) this.#options.notify(`Touch your security key (${unlocked.name}).`);
     const fields: Field[] = ["publickey", true, algorithm, publicKey];
     const signed = encodeFields(this.#options.sessionId(), { raw: this.#build(...fields) });
-    const signature = await signer.sign(signed, algorithm);
+    const signature = await this.#ifPossible(() => unlocked.sign(signed, algorithm));
+    if (signature === undefined) return undefined;
     return readFailure(await this.#request("publickey", true, algorithm, publicKey, signature));
   }
 
@@ -204,7 +208,7 @@ export class UserAuth {
         const request = readInfoRequest(message);
         const answers = request.prompts.length === 0
           ? []
-          : await this.#options.source.answer(request, attempt);
+          : await this.#ifPossible(() => this.#options.source.answer(request, attempt));
         if (answers === undefined) {
           this.#exhausted.add(method);
           return failure;
@@ -224,7 +228,7 @@ export class UserAuth {
   async #tryPasswords(): Promise<Failure | undefined> {
     let failure: Failure | undefined;
     for (let attempt = 0; !failure?.isPartial; attempt++) {
-      const password = await this.#options.source.password(attempt);
+      const password = await this.#ifPossible(() => this.#options.source.password(attempt));
       if (password === undefined) {
         this.#exhausted.add("password");
         return failure;
@@ -233,7 +237,7 @@ export class UserAuth {
       let message = await this.#request("password", false, utf8String(password));
       if (message[0] !== userauthFailure) {
         const prompt = displayText(new Reader(message, 1).text());
-        const changed = await this.#options.source.newPassword(prompt);
+        const changed = await this.#ifPossible(() => this.#options.source.newPassword(prompt));
         if (changed === undefined) {
           this.#exhausted.add("password");
           return failure;
@@ -245,6 +249,18 @@ export class UserAuth {
       if (!failure.methods.includes("password")) return failure;
     }
     return failure;
+  }
+
+  /** As with ssh, what cannot be had is gone without: another key or method may do. */
+  async #ifPossible<T>(action: () => Promise<T | undefined>): Promise<T | undefined> {
+    try {
+      return await action();
+    } catch (error) {
+      if (error instanceof NobodyToAskError) this.#unasked ??= error;
+      else if (error instanceof AuthenticationError) this.#options.notify(error.message);
+      else throw error;
+      return undefined;
+    }
   }
 
   #noteTried(method: Method): void {
