@@ -22,6 +22,7 @@ import {
   type ChannelMessage,
   type ChannelOpen,
   type ChannelOpenConfirmation,
+  type ChannelOpenFailure,
   MessageType,
   rewriteConfirmation,
   rewriteRecipient,
@@ -424,11 +425,18 @@ export class Channels {
     }
   }
 
-  #onFailure(channel: Channel, from: Side, payload: Uint8Array): void {
+  #onFailure(
+    channel: Channel,
+    from: Side,
+    { reasonCode }: ChannelOpenFailure,
+    payload: Uint8Array,
+  ): void {
     const to = opposite(from);
     const { link, waiting, type } = channel;
     const sessions = link ? this.#countSessions(link, "live") : 0;
-    if (link && waiting && type === "session" && sessions > 0) {
+    const { connectFailed, resourceShortage } = ChannelOpenFailureReason;
+    const isCrowded = reasonCode === connectFailed || reasonCode === resourceShortage;
+    if (link && waiting && isCrowded && type === "session" && sessions > 0) {
       // This connection allows no more at a time; the client waits for its turn.
       link.sessionLimit = sessions;
       channel.link = undefined;
@@ -461,8 +469,9 @@ export class Channels {
       message.type === MessageType.channelOpenFailure
     ) {
       if (end.state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
-      if (message.type === MessageType.channelOpenFailure) this.#onFailure(channel, from, payload);
-      else this.#onConfirmation(channel, from, message, payload);
+      if (message.type === MessageType.channelOpenFailure) {
+        this.#onFailure(channel, from, message, payload);
+      } else this.#onConfirmation(channel, from, message, payload);
       return;
     }
     if (end.state !== "live") throw new ProtocolError("the channel is not open");
