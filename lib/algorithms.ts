@@ -2,6 +2,8 @@
 
 // @ts-types="@types/ssh2"
 import type ssh2 from "ssh2";
+import { Buffer } from "node:buffer";
+import { createDecipheriv } from "node:crypto";
 import constants from "ssh2/lib/protocol/constants.js";
 import { NegotiationError } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
@@ -13,7 +15,7 @@ const supported = constants as {
   SUPPORTED_MAC: string[];
 };
 
-/** A runtime lacks some: Deno before 2.9.3 has no raw ChaCha20. */
+/** A runtime lacks some: Deno before 2.9.3 has no raw ChaCha20, and AES-GCM not as ssh2 uses it. */
 const ciphers = [
   "chacha20-poly1305@openssh.com",
   "aes128-ctr",
@@ -21,7 +23,8 @@ const ciphers = [
   "aes256-ctr",
   "aes128-gcm@openssh.com",
   "aes256-gcm@openssh.com",
-].filter((name) => supported.SUPPORTED_CIPHER.includes(name));
+].filter((name) => supported.SUPPORTED_CIPHER.includes(name))
+  .filter((name) => !name.includes("-gcm") || canUseGcm());
 
 const macs = [
   "hmac-sha2-256-etm@openssh.com",
@@ -52,6 +55,18 @@ const hostKeyTypes = [
   "rsa-sha2-512",
   "rsa-sha2-256",
 ];
+
+/** Whether a decipher for AES-GCM does what ssh2 asks of it. */
+function canUseGcm(): boolean {
+  try {
+    const decipher = createDecipheriv("aes-128-gcm", Buffer.alloc(16), Buffer.alloc(12));
+    decipher.setAutoPadding(false);
+    return true;
+  } catch {
+    // Its message says that this is not supported yet.
+    return false;
+  }
+}
 
 /** What is offered on one side. */
 export interface OfferedAlgorithms {

@@ -3,8 +3,7 @@
  * errors mean.
  */
 
-// @ts-types="@types/ssh2"
-import ssh2 from "ssh2";
+import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./algorithms.ts";
 import {
   AuthenticationError,

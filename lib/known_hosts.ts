@@ -159,8 +159,8 @@ export function defaultKnownHostsFiles(): string[] {
 }
 
 /**
- * Appends a host's key to `file`, which is created (0600, its folder 0700) when missing. With
- * `isHashed` the host's name cannot be read from the line.
+ * Appends a host's key to `file`, which is created (0600, its folder 0700) when missing. A key that
+ * it has already is not added again. With `isHashed` the host's name cannot be read from the line.
  *
  * @throws {HostKeyError} when the file cannot be written, or the host name has characters that
  * mean something else in a known_hosts file.
@@ -183,6 +183,9 @@ export async function addKnownHost(
   try {
     await Deno.mkdir(dirname(file), { recursive: true, mode: 0o700 });
     using handle = await Deno.open(file, { read: true, append: true, create: true, mode: 0o600 });
+    await lock(handle);
+    // While a person was asked, or just now, another process may have added it.
+    if ((await KnownHosts.load([file])).check(entry, publicKey).kind === "known") return;
     const separator = await endsInsideLine(handle) ? "\n" : "";
     // One write on a file opened for appending: two processes that add a line at the same time
     // cannot cut each other's line in two.
@@ -350,6 +353,15 @@ function matchesPattern(name: string, pattern: string): boolean {
   }
   while (pattern[patternIndex] === "*") patternIndex++;
   return patternIndex === pattern.length;
+}
+
+/** Waits for other processes that add to the file; closing it lets the next one. */
+async function lock(handle: Deno.FsFile): Promise<void> {
+  try {
+    await handle.lock(true);
+  } catch {
+    // Some file systems have no locks: a line may be there twice then, which does no harm.
+  }
 }
 
 /** Whether the last line of a file lacks its line feed. */

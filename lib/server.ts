@@ -3,8 +3,7 @@
  * the relay.
  */
 
-// @ts-types="@types/ssh2"
-import ssh2 from "ssh2";
+import { ssh2 } from "./ssh2.ts";
 import { serverAlgorithms } from "./algorithms.ts";
 import { EndpointError } from "./errors.ts";
 import type { LocalHostKey } from "./host_key.ts";

@@ -14,6 +14,7 @@ import { hybridKexName } from "./hybrid_kex.ts";
 import type { Transport } from "./relay.ts";
 import type { ByteSocket } from "./socket.ts";
 import { type KexProtocol, offerHybridKex } from "./ssh2_kex.ts";
+import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
 import { buildMessage } from "./wire.ts";
 
 /** The part of ssh2's `Protocol` that is used here. */
@@ -21,7 +22,7 @@ interface Ssh2Protocol extends KexProtocol {
   _onPayload(payload: Uint8Array): unknown;
   _onPacket(): void;
   _kexinit: unknown;
-  _decipher: { inSeqno: number } | undefined;
+  _decipher: (Decipher & { inSeqno: number }) | undefined;
   _packetRW: {
     write: {
       allocStart: number;
@@ -201,6 +202,7 @@ export class Ssh2Transport implements Transport {
   }
 
   #onKeysExchanged(): void {
+    if (this.#protocol._decipher) allowLargePackets(this.#protocol._decipher);
     this.#bytesSinceRekey = 0;
     clearTimeout(this.#rekeyTimer);
     if (this.#isEnded) return;

@@ -54,7 +54,8 @@ export class PinnedTrust implements HostTrust {
     return Promise.reject(
       new HostKeyError(
         `Host key of "${this.#host}" is another one: ${this.#pinned} is expected, the host offers ` +
-          `${keyType(publicKey)} ${offered}. Check --fingerprint against the host's own word.`,
+          `${keyType(publicKey)} ${offered}. Check --fingerprint against the host's own word; for a ` +
+          `key of another type add -o HostKeyAlgorithms=….`,
       ),
     );
   }

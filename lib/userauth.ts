@@ -207,7 +207,7 @@ export class UserAuth {
       while (message[0] === userauthInfoRequest) {
         const request = readInfoRequest(message);
         const answers = request.prompts.length === 0
-          ? []
+          ? this.#tell(request)
           : await this.#ifPossible(() => this.#options.source.answer(request, attempt));
         if (answers === undefined) {
           this.#exhausted.add(method);
@@ -223,6 +223,13 @@ export class UserAuth {
       if (!failure.methods.includes(method)) return failure;
     }
     return failure;
+  }
+
+  /** Servers that ask nothing may have something to say, such as to look at one's telephone. */
+  #tell({ name, instruction }: InfoRequest): string[] {
+    const words = [name, instruction].filter(Boolean).join(": ");
+    if (words) this.#options.notify(`${this.#options.name} says: ${words}`);
+    return [];
   }
 
   async #tryPasswords(): Promise<Failure | undefined> {

@@ -1,0 +1,249 @@
+/**
+ * chacha20-poly1305@openssh.com for ssh2 (OpenSSH's PROTOCOL.chacha20poly1305).
+ *
+ * ssh2 makes three cipher objects for every packet and finishes none of them, and Deno keeps each
+ * unfinished one for ever: a twentieth of all bytes relayed would stay in memory. These make two
+ * and finish both, and need fewer buffers. They have the shape of ssh2's own classes, and take
+ * packets of up to 256 KiB, as OpenSSH does. Poly1305 is the WebAssembly that ssh2 brings.
+ *
+ * Imported before ssh2 is, by `ssh2.ts`: ssh2 takes these functions when it is loaded.
+ */
+
+import { Buffer } from "node:buffer";
+import { createCipheriv, createDecipheriv, randomFillSync, timingSafeEqual } from "node:crypto";
+import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
+import loadPoly1305 from "ssh2/lib/protocol/crypto/poly1305.js";
+
+const keyBytes = 32;
+const lengthBytes = 4;
+const macBytes = 16;
+const blockBytes = 8;
+const smallestPaddingBytes = 4;
+/** OpenSSH's PACKET_MAX_SIZE. */
+const maximumPacketBytes = 256 * 1024;
+
+/** One block of the key stream: its first half is the packet's key for Poly1305. */
+const zeroBlock = Buffer.alloc(64);
+
+/** What ssh2 hands to `createCipher` and `createDecipher`. */
+interface CipherConfig {
+  outbound: {
+    seqno: number;
+    onWrite(data: Uint8Array): void;
+    cipherInfo: { sslName: string };
+    cipherKey: Buffer;
+  };
+  inbound: {
+    seqno: number;
+    onPayload(payload: Buffer): false | number | undefined;
+    decipherInfo: { sslName: string };
+    decipherKey: Buffer;
+  };
+}
+
+/** The functions of ssh2's module that are replaced. */
+interface Ssh2Crypto {
+  createCipher(config: CipherConfig): unknown;
+  createDecipher(config: CipherConfig): unknown;
+}
+
+/** The WebAssembly module of ssh2, as Emscripten makes them. */
+interface Poly1305Module {
+  readonly HEAPU8: Uint8Array;
+  _malloc(bytes: number): number;
+  _poly1305_auth(
+    result: number,
+    head: number,
+    headBytes: number,
+    body: number,
+    bodyBytes: number,
+    key: number,
+  ): void;
+}
+
+const poly1305 = await (loadPoly1305 as () => Promise<Poly1305Module>)();
+const resultAt = poly1305._malloc(macBytes);
+const keyAt = poly1305._malloc(keyBytes);
+const headAt = poly1305._malloc(lengthBytes);
+const bodyAt = poly1305._malloc(maximumPacketBytes);
+
+/** The MAC over the encrypted length and the encrypted packet; a copy. */
+function authenticate(head: Uint8Array, body: Uint8Array, key: Uint8Array): Buffer {
+  const { HEAPU8: heap } = poly1305;
+  heap.set(head, headAt);
+  heap.set(body, bodyAt);
+  heap.set(key, keyAt);
+  poly1305._poly1305_auth(resultAt, headAt, head.length, bodyAt, body.length, keyAt);
+  return Buffer.from(heap.subarray(resultAt, resultAt + macBytes));
+}
+
+/** The keys of one direction, and its nonce: a block counter of zero and the sequence number. */
+class Keys {
+  readonly main: Buffer;
+  readonly length: Buffer;
+  readonly nonce: Buffer = Buffer.alloc(16);
+
+  constructor(key: Buffer) {
+    this.main = key.subarray(0, keyBytes);
+    this.length = key.subarray(keyBytes);
+  }
+
+  /** Encrypts or decrypts the four bytes of a packet's length. */
+  applyToLength(bytes: Buffer, sequenceNumber: number): Buffer {
+    this.nonce.writeUInt32BE(sequenceNumber, 12);
+    const cipher = createCipheriv("chacha20", this.length, this.nonce);
+    const result = cipher.update(bytes);
+    cipher.final();
+    return result;
+  }
+}
+
+/** Bytes for padding, fetched from the system many at a time. */
+const randomBytes = Buffer.alloc(8192);
+let randomAt = randomBytes.length;
+
+function fillRandom(bytes: Buffer): void {
+  if (randomAt + bytes.length > randomBytes.length) {
+    randomFillSync(randomBytes);
+    randomAt = 0;
+  }
+  randomBytes.copy(bytes, 0, randomAt, randomAt += bytes.length);
+}
+
+/** Packets are built here one after the other: each is encrypted in the turn in which it is made. */
+const scratch = Buffer.alloc(64 * 1024);
+
+class ChaChaCipher {
+  outSeqno: number;
+  readonly #keys: Keys;
+  readonly #onWrite: (data: Uint8Array) => void;
+  #isFreed = false;
+
+  constructor({ outbound }: CipherConfig) {
+    this.outSeqno = outbound.seqno;
+    this.#keys = new Keys(outbound.cipherKey);
+    this.#onWrite = outbound.onWrite;
+  }
+
+  free(): void {
+    this.#isFreed = true;
+  }
+
+  /** A packet with its length and padding written; the payload belongs behind the fifth byte. */
+  allocPacket(payloadBytes: number): Buffer {
+    let paddingBytes = blockBytes - (1 + payloadBytes) % blockBytes;
+    if (paddingBytes < smallestPaddingBytes) paddingBytes += blockBytes;
+    const packetBytes = 1 + payloadBytes + paddingBytes;
+    const size = lengthBytes + packetBytes;
+    const packet = size <= scratch.length ? scratch.subarray(0, size) : Buffer.alloc(size);
+    packet.writeUInt32BE(packetBytes);
+    packet[lengthBytes] = paddingBytes;
+    fillRandom(packet.subarray(size - paddingBytes));
+    return packet;
+  }
+
+  encrypt(packet: Buffer): void {
+    if (this.#isFreed) return;
+    const length = this.#keys.applyToLength(packet.subarray(0, lengthBytes), this.outSeqno);
+    const cipher = createCipheriv("chacha20", this.#keys.main, this.#keys.nonce);
+    const macKey = cipher.update(zeroBlock).subarray(0, keyBytes);
+    const body = cipher.update(packet.subarray(lengthBytes));
+    cipher.final();
+    this.#onWrite(length);
+    this.#onWrite(body);
+    this.#onWrite(authenticate(length, body, macKey));
+    this.outSeqno = (this.outSeqno + 1) >>> 0;
+  }
+}
+
+class ChaChaDecipher {
+  inSeqno: number;
+  readonly #keys: Keys;
+  readonly #onPayload: (payload: Buffer) => false | number | undefined;
+  readonly #length = Buffer.alloc(lengthBytes);
+  #lengthFilled = 0;
+  /** The packet that is being received, its MAC included, and how much of it is there. */
+  #packetBytes = 0;
+  #packet: Buffer | undefined;
+  #packetFilled = 0;
+
+  constructor({ inbound }: CipherConfig) {
+    this.inSeqno = inbound.seqno;
+    this.#keys = new Keys(inbound.decipherKey);
+    this.#onPayload = inbound.onPayload;
+  }
+
+  free(): void {}
+
+  /**
+   * Takes the bytes of `data` from `at` to `end`.
+   *
+   * @returns where to go on with another decipher, if this one is replaced.
+   */
+  decrypt(data: Buffer, at: number, end: number): number | undefined {
+    while (at < end) {
+      if (this.#lengthFilled < lengthBytes) {
+        const count = Math.min(lengthBytes - this.#lengthFilled, end - at);
+        data.copy(this.#length, this.#lengthFilled, at, at += count);
+        this.#lengthFilled += count;
+        if (this.#lengthFilled < lengthBytes) return;
+        this.#onLength();
+      }
+      const count = Math.min(this.#packetBytes - this.#packetFilled, end - at);
+      let packet: Buffer;
+      if (count === this.#packetBytes) {
+        packet = data.subarray(at, at + count);
+      } else {
+        packet = this.#packet ??= Buffer.allocUnsafe(this.#packetBytes);
+        data.copy(packet, this.#packetFilled, at, at + count);
+      }
+      at += count;
+      this.#packetFilled += count;
+      if (this.#packetFilled < this.#packetBytes) return;
+
+      const result = this.#onPayload(this.#open(packet));
+      if (result !== undefined) return result === false ? at : result;
+    }
+  }
+
+  #onLength(): void {
+    const bytes = this.#keys.applyToLength(this.#length, this.inSeqno).readUInt32BE();
+    if (bytes > maximumPacketBytes || bytes < blockBytes || bytes % blockBytes !== 0) {
+      throw new Error("Bad packet length");
+    }
+    this.#packetBytes = bytes + macBytes;
+  }
+
+  /** Verifies and decrypts a packet. */
+  #open(packet: Buffer): Buffer {
+    const body = packet.subarray(0, -macBytes);
+    this.#keys.nonce.writeUInt32BE(this.inSeqno, 12);
+    const decipher = createDecipheriv("chacha20", this.#keys.main, this.#keys.nonce);
+    const macKey = decipher.update(zeroBlock).subarray(0, keyBytes);
+    const isGenuine = timingSafeEqual(
+      authenticate(this.#length, body, macKey),
+      packet.subarray(-macBytes),
+    );
+    const plain = isGenuine ? decipher.update(body) : undefined;
+    decipher.final();
+    if (plain === undefined) throw new Error("Invalid MAC");
+    const paddingBytes = plain[0]!;
+    if (paddingBytes >= plain.length) throw new Error("Bad padding length");
+    this.inSeqno = (this.inSeqno + 1) >>> 0;
+    this.#lengthFilled = 0;
+    this.#packetFilled = 0;
+    this.#packet = undefined;
+    return plain.subarray(1, plain.length - paddingBytes);
+  }
+}
+
+const target = ssh2Crypto as Ssh2Crypto;
+const { createCipher, createDecipher } = target;
+target.createCipher = (config) =>
+  config.outbound.cipherInfo.sslName === "chacha20"
+    ? new ChaChaCipher(config)
+    : createCipher(config);
+target.createDecipher = (config) =>
+  config.inbound.decipherInfo.sslName === "chacha20"
+    ? new ChaChaDecipher(config)
+    : createDecipher(config);
