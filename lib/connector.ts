@@ -95,7 +95,11 @@ export class Connector {
     });
     const client = await ready.promise;
     log.info("going through {name}", { name: nameOf(host.config) });
-    const channel = await openChannel(client, { from: nameOf(host.config), to: next });
+    const channel = await openChannel(client, {
+      from: nameOf(host.config),
+      to: next,
+      signal: handlers.signal,
+    });
     return new StreamConnection({
       readable: Readable.toWeb(channel) as ReadableStream<Uint8Array>,
       writable: Writable.toWeb(channel) as WritableStream<Uint8Array>,
@@ -147,22 +151,48 @@ function openFirst(config: HostConfig, signal: AbortSignal): Promise<ByteConnect
   return Promise.resolve(startProxyCommand(command));
 }
 
+/** What the reason codes of a refused channel mean to the user (RFC 4254, section 5.1). */
+const refusals: Record<number, string> = {
+  1: "it does not allow that",
+  2: "nobody answers there",
+  3: "it knows no such channels",
+  4: "it is short of resources",
+};
+
+/** How long the jump host may take to reach the next one unless ConnectTimeout says so. */
+const defaultOpenTimeoutMs = 30_000;
+
 function openChannel(
   client: ssh2.Client,
-  { from, to }: { from: string; to: HostConfig },
+  { from, to, signal }: { from: string; to: HostConfig; signal: AbortSignal },
 ): Promise<ssh2.ClientChannel> {
-  return new Promise((resolve, reject) => {
-    client.forwardOut("127.0.0.1", 0, to.hostName, to.port, (error, channel) => {
-      if (!error) return resolve(channel);
-      client.end();
-      reject(
-        new UpstreamLostError(
-          `The jump host ${from} cannot connect to ${to.hostName}:${to.port}: ${error.message}. ` +
-            `Check the address as the jump host sees it, and that it allows forwarding.`,
-          { cause: error },
-        ),
-      );
-    });
+  const { promise, resolve, reject } = Promise.withResolvers<ssh2.ClientChannel>();
+  const refuse = (reason: string, cause?: Error) => {
+    reject(
+      new UpstreamLostError(
+        `The jump host ${from} cannot connect to ${to.hostName}:${to.port}: ${reason}. ` +
+          `Check the address as the jump host sees it, and that it allows forwarding.`,
+        { cause },
+      ),
+    );
+    client.end();
+  };
+  const timeoutMs = to.connectTimeoutSeconds
+    ? to.connectTimeoutSeconds * 1000
+    : defaultOpenTimeoutMs;
+  const timer = setTimeout(() => refuse(`no answer within ${timeoutMs / 1000} s`), timeoutMs);
+  const abort = () => refuse("sshshim is stopping");
+  signal.addEventListener("abort", abort);
+  client.forwardOut("127.0.0.1", 0, to.hostName, to.port, (error, channel) => {
+    if (!error) return resolve(channel);
+    const { reason } = error as Error & { reason?: number };
+    const description = error.message.replace("(SSH) Channel open failure: ", "");
+    const meaning = refusals[reason ?? 0];
+    refuse(meaning === undefined ? description : `${meaning} (${description})`, error);
+  });
+  return promise.finally(() => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", abort);
   });
 }
 

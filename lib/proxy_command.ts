@@ -1,7 +1,11 @@
 /** A connection to upstream through the standard input and output of a command. */
 
 import { UpstreamLostError } from "./errors.ts";
+import { logger } from "./log.ts";
+import type { ByteConnection } from "./socket.ts";
 import { StreamConnection } from "./stream_connection.ts";
+
+const log = logger("upstream");
 
 /**
  * Starts `command` in the user's shell; the connection's end ends it.
@@ -9,7 +13,7 @@ import { StreamConnection } from "./stream_connection.ts";
  * @param command with its tokens expanded; `host` and `user` in it have been checked.
  * @throws {UpstreamLostError} where the shell cannot be started.
  */
-export function startProxyCommand(command: string): StreamConnection {
+export function startProxyCommand(command: string): ByteConnection {
   const isWindows = Deno.build.os === "windows";
   const shell = isWindows
     ? Deno.env.get("COMSPEC") ?? "cmd.exe"
@@ -26,13 +30,30 @@ export function startProxyCommand(command: string): StreamConnection {
       { cause },
     );
   }
-  let hasEnded = false;
-  void child.status.then(() => hasEnded = true);
-  return new StreamConnection({
+  let isClosed = false;
+  void child.status.then(({ code }) => {
+    if (!isClosed) log.warn("ProxyCommand has ended with exit status {code}", { code });
+    isClosed = true;
+  });
+  const connection = new StreamConnection({
     readable: child.stdout,
     writable: child.stdin,
     onClose: () => {
-      if (!hasEnded) child.kill("SIGHUP");
+      if (isClosed) return;
+      isClosed = true;
+      try {
+        child.kill("SIGHUP");
+      } catch {
+        // It has just ended by itself.
+      }
     },
   });
+  return {
+    read: (buffer) => connection.read(buffer),
+    write: (data) =>
+      connection.write(data).catch((cause) => {
+        throw new Error("ProxyCommand has ended or reads no more", { cause });
+      }),
+    close: () => connection.close(),
+  };
 }

@@ -6,7 +6,8 @@
  * and finish both, and need fewer buffers. They have the shape of ssh2's own classes, and take
  * packets of up to 256 KiB, as OpenSSH does. Poly1305 is the WebAssembly that ssh2 brings.
  *
- * Imported before ssh2 is, by `ssh2.ts`: ssh2 takes these functions when it is loaded.
+ * Imported before ssh2 is, by `ssh2.ts`: ssh2 takes these functions when it is loaded. For that
+ * reason nothing may be awaited at this file's top level.
  */
 
 import { Buffer } from "node:buffer";
@@ -43,6 +44,8 @@ interface CipherConfig {
 
 /** The functions of ssh2's module that are replaced. */
 interface Ssh2Crypto {
+  /** Every connection waits for it. */
+  init: Promise<unknown>;
   createCipher(config: CipherConfig): unknown;
   createDecipher(config: CipherConfig): unknown;
 }
@@ -61,21 +64,42 @@ interface Poly1305Module {
   ): void;
 }
 
-const poly1305 = await (loadPoly1305 as () => Promise<Poly1305Module>)();
-const resultAt = poly1305._malloc(macBytes);
-const keyAt = poly1305._malloc(keyBytes);
-const headAt = poly1305._malloc(lengthBytes);
-const bodyAt = poly1305._malloc(maximumPacketBytes);
+/** Poly1305 and where its arguments lie in its memory. */
+class Poly1305 {
+  readonly #module: Poly1305Module;
+  readonly #resultAt: number;
+  readonly #keyAt: number;
+  readonly #headAt: number;
+  readonly #bodyAt: number;
 
-/** The MAC over the encrypted length and the encrypted packet; a copy. */
-function authenticate(head: Uint8Array, body: Uint8Array, key: Uint8Array): Buffer {
-  const { HEAPU8: heap } = poly1305;
-  heap.set(head, headAt);
-  heap.set(body, bodyAt);
-  heap.set(key, keyAt);
-  poly1305._poly1305_auth(resultAt, headAt, head.length, bodyAt, body.length, keyAt);
-  return Buffer.from(heap.subarray(resultAt, resultAt + macBytes));
+  constructor(module: Poly1305Module) {
+    this.#module = module;
+    this.#resultAt = module._malloc(macBytes);
+    this.#keyAt = module._malloc(keyBytes);
+    this.#headAt = module._malloc(lengthBytes);
+    this.#bodyAt = module._malloc(maximumPacketBytes);
+  }
+
+  /** The MAC over the encrypted length and the encrypted packet; a copy. */
+  authenticate(head: Uint8Array, body: Uint8Array, key: Uint8Array): Buffer {
+    const { HEAPU8: heap } = this.#module;
+    heap.set(head, this.#headAt);
+    heap.set(body, this.#bodyAt);
+    heap.set(key, this.#keyAt);
+    this.#module._poly1305_auth(
+      this.#resultAt,
+      this.#headAt,
+      head.length,
+      this.#bodyAt,
+      body.length,
+      this.#keyAt,
+    );
+    return Buffer.from(heap.subarray(this.#resultAt, this.#resultAt + macBytes));
+  }
 }
+
+/** Loaded before any connection starts: ssh2 waits for it. */
+let poly1305: Poly1305;
 
 /** The keys of one direction, and its nonce: a block counter of zero and the sequence number. */
 class Keys {
@@ -151,7 +175,7 @@ class ChaChaCipher {
     cipher.final();
     this.#onWrite(length);
     this.#onWrite(body);
-    this.#onWrite(authenticate(length, body, macKey));
+    this.#onWrite(poly1305.authenticate(length, body, macKey));
     this.outSeqno = (this.outSeqno + 1) >>> 0;
   }
 }
@@ -159,7 +183,8 @@ class ChaChaCipher {
 class ChaChaDecipher {
   inSeqno: number;
   readonly #keys: Keys;
-  readonly #onPayload: (payload: Buffer) => false | number | undefined;
+  /** ssh2 puts another function here for the length of a key exchange. */
+  _onPayload: (payload: Buffer) => false | number | undefined;
   readonly #length = Buffer.alloc(lengthBytes);
   #lengthFilled = 0;
   /** The packet that is being received, its MAC included, and how much of it is there. */
@@ -170,7 +195,7 @@ class ChaChaDecipher {
   constructor({ inbound }: CipherConfig) {
     this.inSeqno = inbound.seqno;
     this.#keys = new Keys(inbound.decipherKey);
-    this.#onPayload = inbound.onPayload;
+    this._onPayload = inbound.onPayload;
   }
 
   free(): void {}
@@ -201,7 +226,7 @@ class ChaChaDecipher {
       this.#packetFilled += count;
       if (this.#packetFilled < this.#packetBytes) return;
 
-      const result = this.#onPayload(this.#open(packet));
+      const result = this._onPayload(this.#open(packet));
       if (result !== undefined) return result === false ? at : result;
     }
   }
@@ -221,7 +246,7 @@ class ChaChaDecipher {
     const decipher = createDecipheriv("chacha20", this.#keys.main, this.#keys.nonce);
     const macKey = decipher.update(zeroBlock).subarray(0, keyBytes);
     const isGenuine = timingSafeEqual(
-      authenticate(this.#length, body, macKey),
+      poly1305.authenticate(this.#length, body, macKey),
       packet.subarray(-macBytes),
     );
     const plain = isGenuine ? decipher.update(body) : undefined;
@@ -238,7 +263,9 @@ class ChaChaDecipher {
 }
 
 const target = ssh2Crypto as Ssh2Crypto;
-const { createCipher, createDecipher } = target;
+const { init, createCipher, createDecipher } = target;
+const loading = (loadPoly1305 as () => Promise<Poly1305Module>)();
+target.init = Promise.all([init, loading.then((module) => poly1305 = new Poly1305(module))]);
 target.createCipher = (config) =>
   config.outbound.cipherInfo.sslName === "chacha20"
     ? new ChaChaCipher(config)

@@ -54,8 +54,8 @@ export class PinnedTrust implements HostTrust {
     return Promise.reject(
       new HostKeyError(
         `Host key of "${this.#host}" is another one: ${this.#pinned} is expected, the host offers ` +
-          `${keyType(publicKey)} ${offered}. Check --fingerprint against the host's own word; for a ` +
-          `key of another type add -o HostKeyAlgorithms=….`,
+          `${keyType(publicKey)} ${offered}. If yours is of another type, add ` +
+          `-o HostKeyAlgorithms=TYPE; else do not connect.`,
       ),
     );
   }
