@@ -245,6 +245,7 @@ export class Channel {
     const room = Math.min(downstream.flow.windowBytes, downstream.maximumPacketSize);
     if (this.type !== "session" || !downstream.listens || upstream.eofReceived) return;
     if (text.length > room) return;
+    downstream.flow.adjust(-text.length); // The client gives them back like any others.
     const { channelExtendedData } = MessageType;
     this.send(
       "downstream",

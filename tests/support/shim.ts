@@ -1,0 +1,131 @@
+/** The real shim, run as its users run it, for the length of a test. */
+
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { RunningProcess } from "./run.ts";
+import type { Transcript } from "./transcript.ts";
+
+/** The server that the shim stands in front of, and how to log in there. */
+export interface Upstream {
+  readonly host: string;
+  readonly port: number;
+  readonly username: string;
+  readonly keyFile: string;
+  readonly knownHostsFile: string;
+}
+
+/** What a test may ask of the shim. */
+export interface ShimOptions {
+  /** Further arguments of the command line. */
+  arguments?: string[];
+}
+
+/** A running shim. Leaving its scope stops it and asserts that it exits with 0. */
+export interface Shim extends AsyncDisposable {
+  readonly host: string;
+  readonly port: number;
+  /** Holds the shim's host key under `[host]:port`. */
+  readonly knownHostsFile: string;
+  /** The banner's facts. */
+  readonly banner: Banner;
+  readonly pid: number;
+  /** The log, one JSON object per line. */
+  readonly log: Transcript;
+  /** Resolves when it has ended. */
+  readonly status: Promise<Deno.CommandStatus>;
+  /** Asks it to stop by SIGTERM and asserts that it exits with 0. May be called twice. */
+  stop(): Promise<void>;
+}
+
+/** What the shim says on standard output once it listens. */
+export interface Banner {
+  localAddress: string;
+  localPort: number;
+  fingerprint: string;
+  /** The shim's host key as a line for known_hosts. */
+  knownHostsLine: string;
+}
+
+/** `main.ts` of this project. */
+export const mainModule: string = fileURLToPath(new URL("../../main.ts", import.meta.url));
+
+/** How the shim is run from its source: the program and its first arguments. */
+export const shimProgram: readonly string[] = [
+  Deno.execPath(),
+  "run",
+  "--no-check",
+  "-A",
+  mainModule,
+];
+
+/** The arguments that lead the shim to an upstream server. */
+export function upstreamArguments(upstream: Upstream): string[] {
+  return [
+    ...["--host", upstream.host, "--port", String(upstream.port)],
+    ...["--username", upstream.username, "--ed25519-key", upstream.keyFile],
+    ...["--known-hosts", upstream.knownHostsFile],
+  ];
+}
+
+/**
+ * The environment in which the tests run the shim: this process's own, but with a state folder
+ * of the test and without the user's agent.
+ */
+export function shimEnvironment(folder: string): Record<string, string> {
+  const { SSH_AUTH_SOCK: _agent, ...inherited } = Deno.env.toObject();
+  return { ...inherited, XDG_STATE_HOME: `${folder}/state`, NO_COLOR: "1" };
+}
+
+/**
+ * Starts the shim in front of `upstream` at a free port of loopback.
+ *
+ * @throws {Error} when it does not listen in time; the message holds what it wrote
+ */
+export async function startShim(upstream: Upstream, options: ShimOptions = {}): Promise<Shim> {
+  await using resources = new AsyncDisposableStack();
+  const folder = await Deno.makeTempDir({ prefix: "shim-" });
+  resources.defer(() => Deno.remove(folder, { recursive: true }));
+  const process = new RunningProcess([
+    ...shimProgram,
+    ...upstreamArguments(upstream),
+    ...["--local-port", "0", "--log-format", "json"],
+    ...(options.arguments ?? []),
+  ], { environment: shimEnvironment(folder) });
+  resources.use(process);
+  const banner = await readBanner(process);
+  const knownHostsFile = `${folder}/known_hosts`;
+  await Deno.writeTextFile(knownHostsFile, `${banner.knownHostsLine}\n`);
+
+  let stopped: Promise<void> | undefined;
+  const stop = () => stopped ??= stopCleanly(process);
+  resources.defer(stop);
+  const owned = resources.move();
+  return {
+    host: banner.localAddress,
+    port: banner.localPort,
+    knownHostsFile,
+    banner,
+    pid: process.pid,
+    log: process.stderr,
+    status: process.status,
+    stop,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+async function readBanner(process: RunningProcess): Promise<Banner> {
+  try {
+    const [line] = await process.stdout.waitFor(/^.*"listening".*$(?=\r?\n)/m);
+    return JSON.parse(line);
+  } catch (error) {
+    throw new Error(`The shim does not listen. It wrote:\n${process.stderr.text}`, {
+      cause: error,
+    });
+  }
+}
+
+async function stopCleanly(process: RunningProcess): Promise<void> {
+  process.kill("SIGTERM");
+  const status = await process.drained({ timeoutMs: 10_000 });
+  assert.equal(status.code, 0, `The shim's last words:\n${process.stderr.text.slice(-4000)}`);
+}
