@@ -97,6 +97,11 @@ export class Channels {
     return this.#channels.size;
   }
 
+  /** Whether a client waits for a channel that upstream has not been asked for. */
+  get isWanted(): boolean {
+    return [...this.#channels.values()].some(({ upstream }) => upstream.state === "unasked");
+  }
+
   /** Resolves when no channel is left. */
   async whenEmpty(): Promise<void> {
     if (this.#channels.size === 0) return;

@@ -184,9 +184,7 @@ export class AttemptCredentials implements CredentialSource {
   }
 
   async answer(request: InfoRequest, attempt: number): Promise<string[] | undefined> {
-    const [prompt] = request.prompts;
-    const asksPassword = request.prompts.length === 1 && !prompt!.echo &&
-      /passw|passcode/i.test(prompt!.text);
+    const asksPassword = isPasswordPrompt(request);
     if (asksPassword) {
       const remembered = this.#takeRemembered();
       if (remembered !== undefined) return [remembered];
@@ -338,6 +336,12 @@ export class AttemptCredentials implements CredentialSource {
     }
     return undefined;
   }
+}
+
+/** Whether it is the password that is asked for, and not one that changes each time. */
+function isPasswordPrompt({ prompts: [prompt, ...others] }: InfoRequest): boolean {
+  if (prompt === undefined || prompt.echo || others.length > 0) return false;
+  return /passw/i.test(prompt.text) && !/one[- ]?time|otp|oath|token|code/i.test(prompt.text);
 }
 
 /** A file that is no certificate for users is told of, and gone without. */

@@ -96,6 +96,11 @@ export class Forwards<Owner> {
     return this.#listeners.size;
   }
 
+  /** Whether a client waits for the answer to a request. */
+  get isWanted(): boolean {
+    return [...this.#listeners].some(({ state }) => state.kind === "requested");
+  }
+
   /** Takes a client's request; `onReply` is called once, with the truth. */
   onRequest(owner: Owner, request: GlobalRequest, onReply: (reply: GlobalReply) => void): void {
     if (!isForwardRequest(request.name)) throw new Error(`not about forwards: ${request.name}`);

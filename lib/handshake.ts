@@ -9,6 +9,7 @@ import {
   AuthenticationError,
   HostKeyError,
   NegotiationError,
+  ProtocolError,
   UpstreamLostError,
 } from "./errors.ts";
 import { logger } from "./log.ts";
@@ -136,7 +137,7 @@ export function handshake(socket: ByteSocket, options: HandshakeOptions): Promis
     username: options.username,
     ident: identification,
     // Returns nothing, which tells ssh2 to wait: authentication is ours.
-    authHandler: () => void userAuth.run().catch(failWith),
+    authHandler: () => void userAuth.run().catch((error) => failWith(asOurs(error, options))),
     hostVerifier,
     algorithms: options.algorithms.forSsh2,
     readyTimeout: 0,
@@ -232,6 +233,16 @@ function classify(error: Ssh2Error | undefined, { name }: HandshakeOptions): Err
     );
   }
   return new UpstreamLostError(`${name}: ${error.message}`, { cause });
+}
+
+/** Of what authentication throws, a message of the server that makes no sense. */
+function asOurs(error: Error, { name }: HandshakeOptions): Error {
+  if (!(error instanceof ProtocolError)) return error;
+  return new UpstreamLostError(
+    `${name} broke the protocol during authentication: ${error.message}. ` +
+      `Look into the host's log.`,
+    { cause: error },
+  );
 }
 
 function isEqual(one: Uint8Array, two: Uint8Array): boolean {

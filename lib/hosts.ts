@@ -129,7 +129,7 @@ function makeHost(
   };
 }
 
-/** @throws {AuthenticationError} where the file cannot be read. */
+/** @throws {AuthenticationError} where the file cannot be read or is empty. */
 async function readPassword({ credential }: Options): Promise<string | undefined> {
   // With a key the password is for what the server may want beside it.
   if (credential === undefined || credential.kind === "key") {
@@ -139,18 +139,24 @@ async function readPassword({ credential }: Options): Promise<string | undefined
     log.warn("--password can be read by every user in the process list; use --password-file");
     return credential.password;
   }
+  const { file } = credential;
+  let text: string;
   try {
-    const text = credential.file === "-"
+    text = file === "-"
       ? await new Response(Deno.stdin.readable).text()
-      : await Deno.readTextFile(credential.file);
-    return text.split(/\r?\n/)[0];
+      : await Deno.readTextFile(file);
   } catch (cause) {
     throw new AuthenticationError(
-      `The password file ${credential.file} cannot be read: ${(cause as Error).message}. ` +
+      `The password file ${file} cannot be read: ${(cause as Error).message}. ` +
         `Check the path and its permissions.`,
       { cause },
     );
   }
+  const [password] = text.split(/\r?\n/);
+  if (password) return password;
+  throw new AuthenticationError(
+    `The password file ${file} has no password in its first line. Write it there.`,
+  );
 }
 
 const expectedTypes = { rsa: "ssh-rsa", ed25519: "ssh-ed25519" } as const;

@@ -11,6 +11,8 @@ export interface LivenessOptions {
   intervalMs: number;
   /** How many such silences in a row mean death. */
   count: number;
+  /** How soon `probe` wants its sign of life, in milliseconds; 3 s by default. */
+  wakeUpDeadlineMs?: number;
   /** When the last byte came, by `performance.now()`. */
   lastByteAt(): number;
   isBusy(): boolean;
@@ -24,7 +26,7 @@ export interface LivenessOptions {
 const longestTickMs = 1000;
 /** With nothing open, silences are broken less often. */
 const idleFactor = 3;
-const wakeUpDeadlineMs = 3000;
+const defaultWakeUpDeadlineMs = 3000;
 
 /** Watches one connection until `stop`. */
 export class Liveness {
@@ -46,7 +48,7 @@ export class Liveness {
 
   /** Asks for a sign of life that has to come at once, for instance after a sleep. */
   probe(): void {
-    this.#sendProbe(wakeUpDeadlineMs);
+    this.#sendProbe(this.#options.wakeUpDeadlineMs ?? defaultWakeUpDeadlineMs);
     this.#schedule();
   }
 

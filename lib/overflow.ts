@@ -15,10 +15,10 @@ import type { Ssh2Transport } from "./transport.ts";
 
 const log = logger("overflow");
 
-/** How long a connection may be unused, and how long a failed attempt counts, in milliseconds. */
-const unusedMs = 60_000;
+/** How long a failed attempt counts, in milliseconds. */
 const pauseAfterFailureMs = 10_000;
-const checkMs = 5000;
+const defaultUnusedMs = 60_000;
+const defaultCheckMs = 5000;
 
 /** What further connections are made of. */
 export interface OverflowOptions {
@@ -27,6 +27,10 @@ export interface OverflowOptions {
   /** How many further connections there may be. */
   maximum: number;
   keepalive: Pick<LivenessOptions, "intervalMs" | "count">;
+  /** How long a connection may be unused, in milliseconds; 60 s by default. */
+  unusedMs?: number;
+  /** How often that is looked at, in milliseconds; 5 s by default. */
+  checkMs?: number;
 }
 
 interface Connection {
@@ -92,6 +96,7 @@ export class Overflow {
     });
     const connection: Connection = { transport, liveness, unusedSince: undefined };
     this.#connections.add(connection);
+    const { checkMs = defaultCheckMs } = this.#options;
     this.#timer ??= setInterval(() => this.#endUnused(), checkMs);
     const receiver = relay.attachOverflow(transport, requests);
     transport.start({
@@ -119,6 +124,7 @@ export class Overflow {
   }
 
   #endUnused(): void {
+    const { unusedMs = defaultUnusedMs } = this.#options;
     const now = performance.now();
     for (const connection of this.#connections) {
       const isUsed = this.#options.relay.countOn(connection.transport) > 0;

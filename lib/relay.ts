@@ -101,6 +101,11 @@ export class Relay {
     return this.#forwards.size;
   }
 
+  /** Whether a client waits for upstream. */
+  get isWanted(): boolean {
+    return this.#channels.isWanted || this.#forwards.isWanted;
+  }
+
   /**
    * Upstream is authenticated; give the returned receiver what it sends. Without forwards nothing
    * but sessions passes.

@@ -21,8 +21,7 @@ import type { Ssh2Transport } from "./transport.ts";
 
 const log = logger("upstream");
 
-/** A connection that has lived so long ends the series of failures, in milliseconds. */
-const provenMs = 60_000;
+const defaultProvenMs = 60_000;
 
 /** A client hurries a wait that is longer than this, in milliseconds. */
 const hurryMs = 1000;
@@ -40,6 +39,10 @@ export interface UpstreamOptions {
   reconnects: boolean;
   maximumDelayMs: number;
   keepalive: Pick<LivenessOptions, "intervalMs" | "count">;
+  /** The delays between attempts; by default they double up to `maximumDelayMs`. */
+  backoff?: Pick<Backoff, "next" | "reset">;
+  /** How long a connection has to live to end the series of failures; 60 s by default. */
+  provenMs?: number;
 }
 
 type State =
@@ -68,14 +71,14 @@ const followers: Record<State["kind"], readonly State["kind"][]> = {
 /** The connection to the remote host. */
 export class Upstream {
   readonly #options: UpstreamOptions;
-  readonly #backoff: Backoff;
+  readonly #backoff: Pick<Backoff, "next" | "reset">;
   readonly #sleepWatch = new SleepWatch(() => this.#onWake());
   readonly #lost = Promise.withResolvers<Error>();
   #state: State = { kind: "idle" };
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
-    this.#backoff = new Backoff(options.maximumDelayMs);
+    this.#backoff = options.backoff ?? new Backoff(options.maximumDelayMs);
   }
 
   /** `user@host:port`, for people. */
@@ -157,12 +160,18 @@ export class Upstream {
     try {
       await this.#connect({ mayAsk });
     } catch (error) {
-      if (this.#state.kind === "connecting") this.#onFailure(error as Error);
+      if (this.#state.kind !== "connecting") return;
+      if (error instanceof NobodyToAskError && !mayAsk && this.#options.relay.isWanted) {
+        // It was tried in silence, and somebody waits: that is worth a question.
+        this.#transition({ kind: "asleep", reason: error });
+        return this.#reconnect({ mayAsk: true });
+      }
+      this.#onFailure(error as Error);
     }
   }
 
   #onReady(transport: Ssh2Transport, verdict: TrustVerdict): State {
-    const { relay, keepalive } = this.#options;
+    const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const liveness = new Liveness({
       ...keepalive,
       lastByteAt: () => transport.lastByteAt,
