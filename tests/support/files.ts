@@ -6,7 +6,9 @@ import { createCipheriv, createHash } from "node:crypto";
 /** `length` bytes that look random and are always the same for one seed (0 to 255). */
 export function patternBytes(length: number, seed = 0): Uint8Array {
   const cipher = createCipheriv("aes-128-ctr", Buffer.alloc(16, seed), Buffer.alloc(16));
-  return new Uint8Array(cipher.update(Buffer.alloc(length)));
+  const bytes = new Uint8Array(cipher.update(Buffer.alloc(length)));
+  cipher.final();
+  return bytes;
 }
 
 /** The SHA-256 of bytes, in hex. */
@@ -31,6 +33,7 @@ export async function writePatternFile(path: string, length: number, seed = 0): 
       offset += await file.write(bytes.subarray(offset));
     }
   }
+  cipher.final();
   return hash.digest("hex");
 }
 
