@@ -11,10 +11,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { userInfo } from "node:os";
-// @ts-types="@types/ssh2"
-import ssh2 from "ssh2";
+import { ssh2 } from "../../lib/ssh2.ts";
 import { generateKey } from "../../lib/private_key.ts";
-import { offeredAlgorithms } from "../../lib/transport.ts";
+import { serverAlgorithms } from "../../lib/algorithms.ts";
 
 /** A running toy server. Leaving its scope ends it, its connections and their commands. */
 export interface ToyUpstream extends AsyncDisposable {
@@ -38,7 +37,7 @@ export async function startToyUpstream(authorizedKey: Uint8Array): Promise<ToyUp
   const hostKey = generateKey();
   const server = new ssh2.Server({
     hostKeys: [hostKey.privateKey],
-    algorithms: offeredAlgorithms("server"),
+    algorithms: serverAlgorithms().forSsh2,
   });
   const connections = new Set<ssh2.Connection>();
   server.on("connection", (connection) => {
