@@ -70,10 +70,10 @@ function canUseGcm(): boolean {
 
 /** What is offered on one side. */
 export interface OfferedAlgorithms {
-  /** For ssh2, which does not know the hybrid exchange. */
+  /** For ssh2, which does not know the hybrid exchange, and has to have one that it knows. */
   forSsh2: ssh2.Algorithms;
-  /** Whether the hybrid exchange is offered too, before the others. */
-  offersHybrid: boolean;
+  /** The key exchanges, the hybrid among them. */
+  kex: readonly string[];
 }
 
 /** What the local endpoint offers. */
@@ -127,14 +127,15 @@ export function keyAlgorithmFilter(list: string | undefined): (name: string) => 
   return isListed;
 }
 
-function offer({ kex, ...others }: Record<string, string[]>): OfferedAlgorithms {
+function offer({ kex = [], ...others }: Record<string, string[]>): OfferedAlgorithms {
+  const known = kex.filter((name) => supported.SUPPORTED_KEX.includes(name));
   return {
     forSsh2: {
       ...others,
-      kex: kex!.filter((name) => supported.SUPPORTED_KEX.includes(name)),
+      kex: known.length > 0 ? known : supported.SUPPORTED_KEX.slice(0, 1),
       compress: ["none"],
     } as ssh2.Algorithms,
-    offersHybrid: kex!.includes(hybridKexName),
+    kex: kex.filter((name) => name === hybridKexName || known.includes(name)),
   };
 }
 

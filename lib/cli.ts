@@ -128,19 +128,24 @@ const fileValue: ValueParser<"sync", string> = {
 };
 
 function valued<T>(
-  name: OptionName,
+  names: OptionName | readonly [OptionName, OptionName],
   value: ValueParser<"sync", T>,
   { takes, description }: { takes: string; description: string },
 ) {
+  const [first, ...others] = [names].flat();
+  const name = others[0] ?? first!;
   const error = message`${text(name)} takes ${text(takes)}.`;
-  return option(name, value, {
+  return option(first!, ...others, value, {
     description: [text(description)],
     errors: { invalidValue: error, endOfInput: error, duplicate: givenTwice(name) },
   });
 }
 
-function fileNamed(name: OptionName, description: string) {
-  return valued(name, fileValue, { takes: "the name of a file", description });
+function fileNamed(
+  names: OptionName | readonly [OptionName, OptionName],
+  description: string,
+) {
+  return valued(names, fileValue, { takes: "the name of a file", description });
 }
 
 function toggle(names: readonly [OptionName, ...OptionName[]], description: string) {
@@ -172,20 +177,16 @@ const upstream = object({
     takes: "a user name",
     description: "The user to log in as. Default: ssh's configuration, or your login name.",
   })),
-  jump: optional(
-    option("-J", "--jump", string({ metavar: "HOSTS" }), {
-      description: message`Go through these hosts, as ProxyJump; none for no host.`,
-      errors: { duplicate: givenTwice("--jump") },
-    }),
-  ),
+  jump: optional(valued(["-J", "--jump"], string({ metavar: "HOSTS", pattern: /./s }), {
+    takes: "hosts with commas between, or none",
+    description: "Go through these hosts, as ProxyJump; none for no host.",
+  })),
   configFile: optional(
-    option("-F", "--config", fileValue, {
-      description: message`Read this file of ssh's configuration, or none.`,
-      errors: { duplicate: givenTwice("--config") },
-    }),
+    fileNamed(["-F", "--config"], "Read this file of ssh's configuration, or none."),
   ),
-  configOverrides: multiple(option("-o", string({ metavar: "KEY=VALUE" }), {
-    description: message`A setting of ssh_config; may be repeated.`,
+  configOverrides: multiple(valued("-o", string({ metavar: "KEY=VALUE", pattern: /./s }), {
+    takes: "KEY=VALUE",
+    description: "A setting of ssh_config; may be repeated.",
   })),
   printConfig: toggle(["--print-config"], "Show the configuration for the server, and end."),
 });
@@ -204,9 +205,9 @@ const credential = object({
       description: "Log in with the password in the first line of a file; - is standard input.",
     }),
   ),
-  identityFiles: multiple(option("-i", "--identity", fileValue, {
-    description: message`Offer this private key, of any type; may be repeated.`,
-  })),
+  identityFiles: multiple(
+    fileNamed(["-i", "--identity"], "Offer this private key, of any type; may be repeated."),
+  ),
 });
 
 const trust = object({

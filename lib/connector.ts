@@ -117,10 +117,13 @@ export class Connector {
     const socket = new ByteSocket(connection, { role: "client" });
     const abort = () => socket.destroy();
     signal.addEventListener("abort", abort);
-    const attempt = credentials.forAttempt({ mayAsk, signal });
+    // Then a question that is still open is taken back: nobody would use the answer.
+    const end = new AbortController();
+    const asking = { mayAsk, signal: AbortSignal.any([signal, end.signal]) };
+    const attempt = credentials.forAttempt(asking);
     try {
       signal.throwIfAborted();
-      const trust = await host.loadTrust({ mayAsk, signal });
+      const trust = await host.loadTrust(asking);
       const methods = methodsOf(config);
       await handshake(socket, {
         name: nameOf(config),
@@ -138,6 +141,7 @@ export class Connector {
       socket.destroy();
       throw error;
     } finally {
+      end.abort();
       attempt.close();
       signal.removeEventListener("abort", abort);
     }

@@ -6,17 +6,10 @@ import type { Usage } from "@optique/core/usage";
 
 export const programName = "sshshim";
 
-/** Optique lists every option here; people need the host and one credential. */
+/** Optique lists every option here; people need the host, and at most one credential. */
 export const usageLine: Usage = [
   { type: "argument", metavar: "[USER@]HOST[:PORT]" },
-  {
-    type: "exclusive",
-    terms: [
-      [{ type: "option", names: ["--password"], metavar: "PASSWORD" }],
-      [{ type: "option", names: ["--rsa-key"], metavar: "FILE" }],
-      [{ type: "option", names: ["--ed25519-key"], metavar: "FILE" }],
-    ],
-  },
+  { type: "literal", value: "[--password PASSWORD | --rsa-key FILE | --ed25519-key FILE]" },
   { type: "literal", value: "[OPTION...]" },
 ];
 
@@ -26,6 +19,7 @@ const about = text(
 );
 
 const examples = lines([
+  "sshshim prod",
   "sshshim ubuntu@prod.example.com --ed25519-key ~/.ssh/id_ed25519",
   "sshshim --host 192.0.2.7 --username git --rsa-key KEY --local-port 0",
 ]);

@@ -20,7 +20,8 @@ export interface LivenessOptions {
   onDead(reason: string): void;
 }
 
-const tickMs = 1000;
+/** Whether anything is open is asked this often. */
+const longestTickMs = 1000;
 /** With nothing open, silences are broken less often. */
 const idleFactor = 3;
 const wakeUpDeadlineMs = 3000;
@@ -28,13 +29,14 @@ const wakeUpDeadlineMs = 3000;
 /** Watches one connection until `stop`. */
 export class Liveness {
   readonly #options: LivenessOptions;
-  readonly #timer: ReturnType<typeof setInterval>;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #probe: { sentAt: number; deadlineMs: number } | undefined;
   #roundTripMs: number | undefined;
+  #isStopped = false;
 
   constructor(options: LivenessOptions) {
     this.#options = options;
-    this.#timer = setInterval(() => this.#tick(), tickMs);
+    this.#schedule();
   }
 
   /** The smoothed round trip to upstream's SSH server, once one was measured. */
@@ -45,25 +47,40 @@ export class Liveness {
   /** Asks for a sign of life that has to come at once, for instance after a sleep. */
   probe(): void {
     this.#sendProbe(wakeUpDeadlineMs);
+    this.#schedule();
   }
 
   /** May be called twice. */
   stop(): void {
-    clearInterval(this.#timer);
+    this.#isStopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** When the silence has lasted too long, by `performance.now()`. */
+  get #dueAt(): number {
+    const { intervalMs, lastByteAt, isBusy } = this.#options;
+    if (this.#probe) return Math.max(this.#probe.sentAt, lastByteAt()) + this.#probe.deadlineMs;
+    return lastByteAt() + (isBusy() ? intervalMs : intervalMs * idleFactor);
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    if (this.#isStopped) return;
+    const waitMs = Math.min(longestTickMs, Math.max(1, this.#dueAt - performance.now()));
+    this.#timer = setTimeout(() => this.#tick(), waitMs);
   }
 
   #tick(): void {
-    const { intervalMs, count, lastByteAt, isBusy } = this.#options;
+    const { intervalMs, count, lastByteAt, onDead } = this.#options;
     const now = performance.now();
-    const silentMs = now - lastByteAt();
-    const probe = this.#probe;
-    if (probe === undefined) {
-      if (silentMs < (isBusy() ? intervalMs : intervalMs * idleFactor)) return;
-      this.#sendProbe(intervalMs * (count - 1));
-    } else if (now - probe.sentAt >= probe.deadlineMs && silentMs >= probe.deadlineMs) {
-      this.stop();
-      this.#options.onDead(`no answer for ${Math.round(silentMs / 1000)} s`);
+    if (now >= this.#dueAt) {
+      if (this.#probe) {
+        this.stop();
+        return onDead(`no answer for ${Math.round((now - lastByteAt()) / 1000)} s`);
+      }
+      this.#sendProbe(intervalMs * Math.max(1, count - 1));
     }
+    this.#schedule();
   }
 
   #sendProbe(deadlineMs: number): void {

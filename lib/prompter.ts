@@ -6,45 +6,48 @@
 import type { Prompter } from "./credentials.ts";
 import { NobodyToAskError } from "./errors.ts";
 import { escapeControls } from "./log.ts";
-import { openTerminal } from "./terminal.ts";
+import { openTerminal, type Terminal } from "./terminal.ts";
 
 /** Asks at the terminal, or with SSH_ASKPASS. Questions that come at once wait for each other. */
 export class UserPrompter implements Prompter {
   #last: Promise<unknown> = Promise.resolve();
+  /** Of a question that was taken back: it waits for what is typed, which is for the next one. */
+  #terminal: Terminal | undefined;
 
   ask(
     question: string,
     options: { echo: boolean; signal: AbortSignal },
   ): Promise<string | undefined> {
-    const answer = this.#last.then(() => ask(question, options));
+    const answer = this.#last.then(() => this.#ask(question, options));
     this.#last = answer.catch(() => {});
     return answer;
   }
-}
 
-async function ask(
-  question: string,
-  { echo, signal }: { echo: boolean; signal: AbortSignal },
-): Promise<string | undefined> {
-  // A server may have written the question: it must not move the cursor or change colours.
-  const text = question.split("\n").map(escapeControls).join("\n");
-  const program = askpassProgram();
-  const required = Deno.env.get("SSH_ASKPASS_REQUIRE");
-  if (program !== undefined && (required === "force" || required === "prefer")) {
-    return await runAskpass(program, text, signal);
-  }
-  const terminal = openTerminal();
-  if (terminal === null) {
-    if (program !== undefined) return await runAskpass(program, text, signal);
-    throw new NobodyToAskError(
-      `There is no terminal to ask "${text.trim()}". Use a key without a passphrase or an SSH ` +
-        `agent, set SSH_ASKPASS, or give the password with --password-file FILE.`,
-    );
-  }
-  try {
-    return await terminal.ask(text, { echo, signal }) ?? undefined;
-  } finally {
-    terminal.close();
+  async #ask(
+    question: string,
+    { echo, signal }: { echo: boolean; signal: AbortSignal },
+  ): Promise<string | undefined> {
+    // A server may have written the question: it must not move the cursor or change colours.
+    const text = question.split("\n").map(escapeControls).join("\n");
+    const program = askpassProgram();
+    const required = Deno.env.get("SSH_ASKPASS_REQUIRE");
+    if (program !== undefined && (required === "force" || required === "prefer")) {
+      return await runAskpass(program, text, signal);
+    }
+    const terminal = this.#terminal ?? openTerminal();
+    if (terminal === null) {
+      if (program !== undefined) return await runAskpass(program, text, signal);
+      throw new NobodyToAskError(
+        `There is no terminal to ask "${text.trim()}". Use a key without a passphrase or an SSH ` +
+          `agent, set SSH_ASKPASS, or give the password with --password-file FILE.`,
+      );
+    }
+    try {
+      return await terminal.ask(text, { echo, signal }) ?? undefined;
+    } finally {
+      this.#terminal = signal.aborted ? terminal : undefined;
+      if (!signal.aborted) terminal.close();
+    }
   }
 }
 

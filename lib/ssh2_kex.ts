@@ -1,10 +1,10 @@
 /**
  * Adds mlkem768x25519-sha256 to an ssh2 connection, which has no post-quantum key exchange.
  *
- * Our KEXINIT offers it first, while the list that ssh2 negotiates from leaves it out, so that ssh2
- * settles on a classical exchange; where both sides' lists begin with the hybrid in common, the
- * exchange that ssh2 has made is turned into it before it sends anything. Like `transport.ts` this
- * builds on private fields of ssh2 1.17.0.
+ * Our KEXINIT offers it, while the list that ssh2 negotiates from leaves it out, so that ssh2
+ * settles on a classical exchange; where the hybrid is what both sides' lists lead to, the exchange
+ * that ssh2 has made is turned into it before it sends anything. Like `transport.ts` this builds on
+ * private fields of ssh2 1.17.0.
  */
 
 import { Buffer } from "node:buffer";
@@ -14,6 +14,7 @@ import {
   type HybridExchange,
   hybridKexName,
 } from "./hybrid_kex.ts";
+import { ProtocolError } from "./errors.ts";
 import { Reader } from "./wire.ts";
 
 /** ssh2's lists for KEXINIT; `all` is what it sends, `lists.kex.array` what it chooses from. */
@@ -34,50 +35,110 @@ interface KeyExchange {
   computeSecret(otherPublicKey: Buffer): Buffer | Error;
 }
 
+/** What an ssh2 decipher hands its payloads to. */
+export interface KexDecipher {
+  _onPayload(payload: Uint8Array): unknown;
+}
+
 /** The fields of ssh2's `Protocol` that key exchange touches. */
 export interface KexProtocol {
   _server: boolean;
   _offer: KexOffer;
   _kex: KeyExchange | undefined;
+  _decipher: KexDecipher | undefined;
   _skipNextInboundPacket: boolean;
 }
 
-/** KEXINIT's lists begin behind the message number and a cookie of 16 bytes. */
+/**
+ * SSH_MSG_KEXINIT (RFC 4253, section 7.1): its lists begin behind a cookie of 16 bytes, and after
+ * them come a boolean, whether a guess follows, and a reserved number.
+ */
+const kexinitMessage = 20;
 const firstListAt = 17;
+const reservedBytes = 4;
 
-/** Offers the hybrid key exchange; before the connection has sent KEXINIT. */
-export function offerHybridKex(protocol: KexProtocol): void {
-  addToOffer(protocol._offer);
+/**
+ * Offers key exchanges in this order; before the connection has sent KEXINIT.
+ *
+ * @param names all of them; ssh2 was given the others of the list, and at least one.
+ */
+export function offerKeyExchanges(protocol: KexProtocol, names: readonly string[]): void {
+  setOffer(protocol._offer, names);
+  if (!names.includes(hybridKexName)) return;
   let kex = protocol._kex;
+  /** The peer's KEXINIT that leads to the hybrid, as it came: it is hashed. */
+  let hybridKexinit: Uint8Array | undefined;
+  const onReceived = (payload: Uint8Array): Uint8Array => {
+    const theirs = payload[0] === kexinitMessage ? namesOf(payload) : undefined;
+    if (theirs === undefined) return payload;
+    const isHybrid = isHybridChosen(protocol, { names, theirs });
+    hybridKexinit = isHybrid ? payload : undefined;
+    const known = protocol._offer.lists.kex.array[0]!;
+    // Then ssh2 finds an exchange that it knows, to be turned into the hybrid.
+    if (isHybrid) return withNames(payload, [...theirs, known]);
+    // It was given that one because it has to have one, but it is not offered: none will do.
+    return names.includes(known) ? payload : withNames(payload, []);
+  };
+  let decipher = protocol._decipher;
+  if (decipher) watch(decipher, onReceived);
+  Object.defineProperty(protocol, "_decipher", {
+    configurable: true,
+    enumerable: true,
+    get: () => decipher,
+    set: (next: KexDecipher | undefined) => {
+      decipher = next;
+      if (next) watch(next, onReceived);
+    },
+  });
   Object.defineProperty(protocol, "_kex", {
     configurable: true,
     enumerable: true,
     get: () => kex,
     set: (next: KeyExchange | undefined) => {
       kex = next;
-      if (next && isHybridChosen(protocol, next)) becomeHybrid(protocol, next);
+      if (next && hybridKexinit) {
+        next._remoteKexinit = hybridKexinit;
+        becomeHybrid(protocol, next);
+      }
     },
   });
 }
 
-/** Puts the name first into the bytes that are sent. A server's connections share one offer. */
-function addToOffer(offer: KexOffer): void {
+/** Lets a function change what the peer sends. The first decipher is there before any hook is. */
+function watch(decipher: KexDecipher, onReceived: (payload: Uint8Array) => Uint8Array): void {
+  const onPayload = decipher._onPayload;
+  decipher._onPayload = (payload) => onPayload(onReceived(payload));
+}
+
+/** Puts the names into the bytes that are sent. A server's connections share one offer. */
+function setOffer(offer: KexOffer, names: readonly string[]): void {
   const { all } = offer.lists;
-  const names = Buffer.from(new Reader(all).bytes()).toString();
-  if (names.startsWith(hybridKexName)) return;
+  const before = Buffer.from(new Reader(all).bytes()).toString();
+  // What ssh2 says there of itself, such as that it knows the strict exchange.
+  const signs = before.split(",").filter((name) => /^(ext-info|kex-strict)-/.test(name));
+  const list = Buffer.from([...names, ...signs].join(","));
   const length = Buffer.alloc(4);
-  const list = Buffer.from(`${hybridKexName},${names}`);
   length.writeUInt32BE(list.length);
-  offer.lists.all = Buffer.concat([length, list, all.subarray(4 + names.length)]);
+  offer.lists.all = Buffer.concat([length, list, all.subarray(4 + before.length)]);
   offer.totalSize = offer.lists.all.length;
 }
 
-/** RFC 4253, section 7.1: the client's first name that the server has too; ours is first here. */
-function isHybridChosen(protocol: KexProtocol, kex: KeyExchange): boolean {
-  const theirs = namesOf(kex._remoteKexinit);
-  if (!protocol._server) return theirs.includes(hybridKexName);
-  const ours = [hybridKexName, ...protocol._offer.lists.kex.array];
-  return theirs.find((name) => ours.includes(name)) === hybridKexName;
+/** RFC 4253, section 7.1: the client's first name that the server has too. */
+function isHybridChosen(
+  protocol: KexProtocol,
+  { names, theirs }: { names: readonly string[]; theirs: readonly string[] },
+): boolean {
+  const [clients, servers] = protocol._server ? [theirs, names] : [names, theirs];
+  return clients.find((name) => servers.includes(name)) === hybridKexName;
+}
+
+/** A KEXINIT with other key exchanges. */
+function withNames(kexinit: Uint8Array, names: readonly string[]): Buffer {
+  const list = Buffer.from(names.join(","));
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(list.length);
+  const rest = firstListAt + 4 + new Reader(kexinit, firstListAt).bytes().length;
+  return Buffer.concat([kexinit.subarray(0, firstListAt), length, list, kexinit.subarray(rest)]);
 }
 
 function becomeHybrid(protocol: KexProtocol, kex: KeyExchange): void {
@@ -94,11 +155,18 @@ function becomeHybrid(protocol: KexProtocol, kex: KeyExchange): void {
       return error as Error;
     }
   };
-  // A peer that guessed the hybrid right has sent its first packet already (RFC 4253, section 7).
-  if (namesOf(kex._remoteKexinit)[0] === hybridKexName) protocol._skipNextInboundPacket = false;
+  // A peer that guesses has sent its first packet already (RFC 4253, section 7).
+  const { _remoteKexinit: kexinit } = kex;
+  const hasGuessed = kexinit.at(-reservedBytes - 1) === 1;
+  if (hasGuessed) protocol._skipNextInboundPacket = namesOf(kexinit)?.[0] !== hybridKexName;
 }
 
-/** The key exchange names of a KEXINIT. */
-function namesOf(kexinit: Uint8Array): string[] {
-  return Buffer.from(new Reader(kexinit, firstListAt).bytes()).toString().split(",");
+/** The key exchange names of a KEXINIT; `undefined` where it is cut short, as ssh2 will tell. */
+function namesOf(kexinit: Uint8Array): string[] | undefined {
+  try {
+    return Buffer.from(new Reader(kexinit, firstListAt).bytes()).toString().split(",");
+  } catch (error) {
+    if (error instanceof ProtocolError) return undefined;
+    throw error;
+  }
 }

@@ -12,8 +12,8 @@ export interface Terminal {
    * or with null at the end of input (Ctrl-D) or when the terminal is gone. What is typed is shown
    * unless `echo` is false.
    *
-   * An aborted `signal` rejects with its reason. The line then being typed answers the next
-   * question, and until it ends the process is kept alive, unless it exits by `Deno.exit`.
+   * An aborted `signal` rejects with its reason. What is then typed answers the next question, and
+   * until then the process is kept alive, unless it exits by `Deno.exit`.
    */
   ask(
     question: string,
@@ -76,8 +76,8 @@ export async function confirmHostKey(
 class DeviceTerminal implements Terminal {
   readonly #device: Device;
   #isOpen = true;
-  /** The line being typed; it outlives a question that was taken back. */
-  #line: Promise<string | null> | null = null;
+  /** What is typed next; it outlives a question that was taken back. */
+  #typed: Promise<Uint8Array | null> | null = null;
 
   constructor(device: Device) {
     this.#device = device;
@@ -94,10 +94,9 @@ class DeviceTerminal implements Terminal {
 
   async #askLine(question: string, signal?: AbortSignal): Promise<string | null> {
     await this.#print(question);
-    this.#line ??= this.#readLine().finally(() => this.#line = null);
     let line: string | null = null;
     try {
-      line = await unlessAborted(this.#line, signal);
+      line = await this.#readLine(signal);
     } finally {
       // Whatever is printed next starts on a line of its own.
       if (line === null) await this.#print("\n");
@@ -120,7 +119,7 @@ class DeviceTerminal implements Terminal {
     globalThis.addEventListener("unload", restore);
     try {
       await this.#print(question);
-      return await unlessAborted(this.#readSecret(), signal);
+      return await this.#readSecret(signal);
     } finally {
       globalThis.removeEventListener("unload", restore);
       restore();
@@ -128,13 +127,12 @@ class DeviceTerminal implements Terminal {
     }
   }
 
-  async #readSecret(): Promise<string | null> {
-    const buffer = new Uint8Array(LINE_BUFFER_BYTES);
+  async #readSecret(signal?: AbortSignal): Promise<string | null> {
     const typed: number[] = [];
     while (true) {
-      const count = await this.#device.input.read(buffer).catch(() => null);
-      if (count === null) return null;
-      for (const byte of buffer.subarray(0, count)) {
+      const bytes = await this.#read(signal);
+      if (bytes === null) return null;
+      for (const byte of bytes) {
         if (byte === Key.enter || byte === Key.lineFeed) {
           return new TextDecoder().decode(Uint8Array.from(typed));
         }
@@ -160,22 +158,24 @@ class DeviceTerminal implements Terminal {
     }
   }
 
-  async #readLine(): Promise<string | null> {
+  async #readLine(signal?: AbortSignal): Promise<string | null> {
     const decoder = new TextDecoder();
-    const buffer = new Uint8Array(LINE_BUFFER_BYTES);
     let line = "";
     while (!line.includes("\n")) {
-      let count: number | null;
-      try {
-        count = await this.#device.input.read(buffer);
-      } catch {
-        // The terminal was closed: nobody is there to answer.
-        return null;
-      }
-      if (count === null) return line === "" ? null : line;
-      line += decoder.decode(buffer.subarray(0, count), { stream: true });
+      const bytes = await this.#read(signal);
+      if (bytes === null) return line === "" ? null : line;
+      line += decoder.decode(bytes, { stream: true });
     }
     return line.slice(0, line.indexOf("\n")).replace(/\r$/, "");
+  }
+
+  /** What is typed next; null at the end of input, or when the terminal was closed. */
+  #read(signal?: AbortSignal): Promise<Uint8Array | null> {
+    const buffer = new Uint8Array(LINE_BUFFER_BYTES);
+    this.#typed ??= this.#device.input.read(buffer)
+      .then((count) => count === null ? null : buffer.subarray(0, count), () => null)
+      .finally(() => this.#typed = null);
+    return unlessAborted(this.#typed, signal);
   }
 }
 

@@ -13,7 +13,7 @@ import { DisconnectReason } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
 import type { Transport } from "./relay.ts";
 import type { ByteSocket } from "./socket.ts";
-import { type KexProtocol, offerHybridKex } from "./ssh2_kex.ts";
+import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
 import { buildMessage } from "./wire.ts";
 
@@ -22,7 +22,7 @@ interface Ssh2Protocol extends KexProtocol {
   _onPayload(payload: Uint8Array): unknown;
   _onPacket(): void;
   _kexinit: unknown;
-  _decipher: (Decipher & { inSeqno: number }) | undefined;
+  _decipher: (Decipher & KexDecipher & { inSeqno: number }) | undefined;
   _packetRW: {
     write: {
       allocStart: number;
@@ -92,13 +92,13 @@ export class Ssh2Transport implements Transport {
    * Must be called before the first key exchange ends: after `connect()`, or in the server's
    * `connection` event. Later ssh2 has captured its own handler.
    */
-  constructor(connection: Ssh2Connection, { offersHybrid }: { offersHybrid: boolean }) {
+  constructor(connection: Ssh2Connection, { kex }: { kex: readonly string[] }) {
     const { _protocol: protocol, _sock: socket } = connection as unknown as {
       _protocol: Ssh2Protocol;
       _sock: ByteSocket;
     };
     assertKnownProtocol(protocol);
-    if (offersHybrid) offerHybridKex(protocol);
+    offerKeyExchanges(protocol, kex);
     this.#protocol = protocol;
     this.socket = socket;
     const onPayload = protocol._onPayload;

@@ -1,22 +1,35 @@
 import assert from "node:assert/strict";
-import { userInfo } from "node:os";
 import config from "../deno.json" with { type: "json" };
 import { type Options, parseArguments } from "../lib/cli.ts";
 import { UsageError } from "../lib/errors.ts";
 
 const secret = "hunter2";
 const key = ["--rsa-key", "id"];
+const pinned = "SHA256:0eQZpIxc8Tw4QAvZyQIdWgOTYk+JPVJUyPnBPIUIzUM";
 
 const defaults: Options = {
   host: "prod",
-  port: 22,
-  username: userInfo().username,
+  port: undefined,
+  username: undefined,
   credential: { kind: "key", type: "rsa", file: "id" },
+  identityFiles: [],
+  jumpHosts: undefined,
+  configFile: undefined,
+  configOverrides: [],
+  printsConfig: false,
   localPort: 2222,
   localHostKey: undefined,
   knownHostsFiles: [],
   acceptNew: false,
+  fingerprint: undefined,
   localAuth: "same-user",
+  reconnects: true,
+  reconnectMaxDelayMs: 30_000,
+  keepaliveIntervalMs: undefined,
+  keepaliveCount: undefined,
+  openTimeoutMs: 30_000,
+  maxSessions: undefined,
+  overflow: 0,
   verbosity: "normal",
   logFormat: "text",
 };
@@ -44,7 +57,8 @@ function errorOf(args: string[]): UsageError {
   throw new assert.AssertionError({ message: `${JSON.stringify(args)} is accepted` });
 }
 
-Deno.test("a host and a credential suffice, everything else has its default", () => {
+Deno.test("a host suffices, and what is not said is left to ssh's configuration", () => {
+  assert.deepEqual(optionsOf(["prod"]), { ...defaults, credential: undefined });
   assert.deepEqual(optionsOf(["prod", ...key]), defaults);
 });
 
@@ -57,7 +71,7 @@ const understood: [string[], Partial<Options>][] = [
   [["bücher.example"], { host: "bücher.example" }],
   [["::1"], { host: "::1" }],
   [["ubuntu@::1"], { host: "::1", username: "ubuntu" }],
-  [["2001:db8::2:22"], { host: "2001:db8::2:22", port: 22 }],
+  [["2001:db8::2:22"], { host: "2001:db8::2:22" }],
   [["[::1]"], { host: "::1" }],
   [["[::1]:2200"], { host: "::1", port: 2200 }],
   [["ubuntu@[fe80::1%eth0]:1"], { host: "fe80::1%eth0", port: 1, username: "ubuntu" }],
@@ -77,6 +91,22 @@ const understood: [string[], Partial<Options>][] = [
   [["prod", "--local-ed25519-key", "f"], { localHostKey: { type: "ed25519", file: "f" } }],
   [["prod", "--known-hosts", "a", "--known-hosts=b"], { knownHostsFiles: ["a", "b"] }],
   [["prod", "--accept-new"], { acceptNew: true }],
+  [["prod", "--fingerprint", pinned], { fingerprint: pinned }],
+  [["prod", `--fingerprint=${pinned}=`], { fingerprint: `${pinned}=` }],
+  [["prod", "-J", "a,b@c:22"], { jumpHosts: "a,b@c:22" }],
+  [["prod", "--jump", "none"], { jumpHosts: "none" }],
+  [["prod", "-F", "none"], { configFile: "none" }],
+  [["prod", "--config=./f"], { configFile: "./f" }],
+  [["prod", "-o", "Port=1", "-o", "User a"], { configOverrides: ["Port=1", "User a"] }],
+  [["prod", "-i", "a", "--identity", "b", "-i", "a"], { identityFiles: ["a", "b", "a"] }],
+  [["prod", "--print-config"], { printsConfig: true }],
+  [["prod", "--no-reconnect"], { reconnects: false }],
+  [["prod", "--reconnect-max-delay", "1"], { reconnectMaxDelayMs: 1000 }],
+  [["prod", "--keepalive-interval", "86400"], { keepaliveIntervalMs: 86_400_000 }],
+  [["prod", "--keepalive-count", "1000"], { keepaliveCount: 1000 }],
+  [["prod", "--open-timeout=2"], { openTimeoutMs: 2000 }],
+  [["prod", "--max-sessions", "10"], { maxSessions: 10 }],
+  [["prod", "--overflow", "3"], { overflow: 3 }],
   [["prod", "--local-auth", "none"], { localAuth: "none" }],
   [["prod", "--local-auth", "same-user"], {}],
   [["prod", "-v"], { verbosity: "verbose" }],
@@ -101,11 +131,14 @@ const credentials: [string[], Options["credential"]][] = [
   [["--password", secret], { kind: "password", password: secret }],
   [["--password= a b "], { kind: "password", password: " a b " }],
   [["--password", "--help"], { kind: "password", password: "--help" }],
+  [[], undefined],
+  [["--password-file", "my file"], { kind: "password-file", file: "my file" }],
+  [["--password-file=-"], { kind: "password-file", file: "-" }],
   [["--rsa-key", "my id"], { kind: "key", type: "rsa", file: "my id" }],
   [["--ed25519-key=./-id"], { kind: "key", type: "ed25519", file: "./-id" }],
 ];
 
-Deno.test("the credential is a password as it was typed, or a key file with its type", () => {
+Deno.test("the credential is a password as it was typed, a file with one, or a key file", () => {
   for (const [args, expected] of credentials) {
     assert.deepEqual(optionsOf(["prod", ...args]).credential, expected);
   }
@@ -165,7 +198,41 @@ const refused: [string[], RegExp][] = [
   [["prod", ...key, "--local-port", "-1"], /--local-port takes a number from 0 to 65535/],
   [["prod", ...key, "--local-port", "65536"], /--local-port takes a number from 0 to 65535/],
   [["prod", ...key, "--local-port"], /--local-port takes a number from 0 to 65535/],
-  [["prod"], /One of --password, --rsa-key and --ed25519-key is needed/],
+  [["prod", ...key, "--password-file", "f"], /Only one of --password-file, --rsa-key can/],
+  [
+    ["prod", "--password", secret, "--password-file", "f"],
+    /Only one of --password, --password-file can/,
+  ],
+  [["prod", "--password-file"], /--password-file takes the name of a file, or -/],
+  [["prod", "--password-file", ""], /--password-file takes the name of a file, or -/],
+  [["prod", "--password-file", "--verbose"], /--password-file takes the name of a file, or -/],
+  [["prod", "--password-file", "-", "--password-file", "-"], /--password-file is given twice/],
+  [["prod", "-i"], /--identity takes the name of a file/],
+  [["prod", "-i", "-v"], /--identity takes the name of a file/],
+  [["prod", "--identity="], /--identity takes the name of a file/],
+  [["prod", "-J"], /--jump takes hosts with commas between, or none/],
+  [["prod", "-J", ""], /--jump takes hosts with commas between, or none/],
+  [["prod", "-J", "a", "--jump", "b"], /--jump is given twice/],
+  [["prod", "-F"], /--config takes the name of a file/],
+  [["prod", "-F", "a", "-F", "b"], /--config is given twice/],
+  [["prod", "-o"], /-o takes KEY=VALUE/],
+  [["prod", "-o", ""], /-o takes KEY=VALUE/],
+  [["prod", "--print-config=yes"], /--print-config takes no value/],
+  [["prod", "--fingerprint"], /--fingerprint takes a fingerprint as ssh shows it, SHA256:…/],
+  [["prod", "--fingerprint", pinned.slice(0, -1)], /--fingerprint takes a fingerprint/],
+  [["prod", "--fingerprint", `${pinned}==`], /--fingerprint takes a fingerprint/],
+  [["prod", "--fingerprint", pinned.slice("SHA256:".length)], /--fingerprint takes a fingerprint/],
+  [["prod", "--fingerprint", "MD5:00:11"], /--fingerprint takes a fingerprint/],
+  [["prod", "--fingerprint", pinned, "--fingerprint", pinned], /--fingerprint is given twice/],
+  [["prod", "--no-reconnect=1"], /--no-reconnect takes no value/],
+  [["prod", "--reconnect-max-delay", "0"], /--reconnect-max-delay takes a number of seconds/],
+  [["prod", "--reconnect-max-delay", "1.5"], /--reconnect-max-delay takes a number of seconds/],
+  [["prod", "--keepalive-interval", "86401"], /--keepalive-interval takes a number of seconds/],
+  [["prod", "--keepalive-count", "0"], /--keepalive-count takes a number from 1 to 1000/],
+  [["prod", "--open-timeout", "-1"], /--open-timeout takes a number of seconds/],
+  [["prod", "--max-sessions", "0"], /--max-sessions takes a number from 1 to 1000/],
+  [["prod", "--max-sessions", "5", "--max-sessions", "5"], /--max-sessions is given twice/],
+  [["prod", "--overflow", "101"], /--overflow takes a number from 0 to 100/],
   [["prod", ...key, "--password", secret], /Only one of --password, --rsa-key can/],
   [["prod", ...key, "--ed25519-key", "f"], /Only one of --rsa-key, --ed25519-key can/],
   [
@@ -235,6 +302,8 @@ Deno.test("no usage error shows the password, wherever it was typed", () => {
     ],
     ...["--password", "--passwrd", "--port", "--username", "--rsa-key", "--local-auth", "--"],
     ...["--log-format", "--completion", "-p", "-v", "--host", "--known-hosts", "--accept-new"],
+    ...["--password-file", "-o", "-J", "-F", "-i", "--fingerprint", "--print-config"],
+    ...["--no-reconnect", "--open-timeout", "--max-sessions"],
   ];
   const seed = Math.floor(Math.random() * 2 ** 31);
   const next = randomNumbers(seed);
@@ -270,13 +339,16 @@ Deno.test("the help has every option, every exit status, and fits 80 columns", (
   assert.equal(textOf(["prod", "--bogus", "--help"]), help);
   assert.match(
     help,
-    /^Usage: sshshim .*--password PASSWORD \| --rsa-key FILE \| --ed25519-key FILE/,
+    /^Usage: sshshim \[--password PASSWORD \| --rsa-key FILE \| --ed25519-key FILE\]/,
   );
   const options = [
     ...["--host", "--port", "--username", "--password", "--rsa-key", "--ed25519-key"],
     ...["--known-hosts", "--accept-new", "--local-port", "--local-rsa-key", "--local-ed25519-key"],
     ...["--local-auth", "-v, --verbose", "-q, --quiet", "--log-format", "-h, --help", "--version"],
-    ...["--completion", "[USER@]HOST[:PORT]"],
+    ...["--completion", "[USER@]HOST[:PORT]", "--password-file", "-i, --identity", "-o"],
+    ...["-J, --jump", "-F, --config", "--print-config", "--fingerprint", "--no-reconnect"],
+    ...["--reconnect-max-delay", "--keepalive-interval", "--keepalive-count", "--open-timeout"],
+    ...["--max-sessions", "--overflow"],
   ];
   for (const option of options) assert(help.includes(`\n  ${option} `), option);
   assert.doesNotMatch(help, /^ *ARG/m);
@@ -291,7 +363,7 @@ Deno.test("the help has every option, every exit status, and fits 80 columns", (
 
 Deno.test("the examples of the help are command lines that work", () => {
   const examples = [...textOf(["--help"]).matchAll(/^ {2}sshshim (.*)$/gm)];
-  assert.equal(examples.length, 2);
+  assert.equal(examples.length, 3);
   for (const [, example] of examples) assert(optionsOf(example?.split(" ") ?? []));
 });
 
@@ -315,5 +387,7 @@ Deno.test("completion knows options, their choices, and where a file name belong
   assert.deepEqual(suggestions("prod", "--ed"), ["--ed25519-key"]);
   assert.deepEqual(suggestions("prod", "--local-auth", ""), ["same-user", "none"]);
   assert.match(suggestions("prod", "--rsa-key", "id").join(), /^__FILE__:file:/);
+  assert.match(suggestions("prod", "-i", "id").join(), /^__FILE__:file:/);
+  assert.deepEqual(suggestions("prod", "--print"), ["--print-config"]);
   assert.deepEqual(suggestions("prod", "--password", ""), []);
 });
