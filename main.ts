@@ -38,8 +38,12 @@ const log = logger();
 /** Where neither the command line nor ssh's configuration says it, in milliseconds. */
 const defaultKeepaliveIntervalMs = 5000;
 
-/** How long open channels may take to close at the end, in milliseconds. */
+/** What sessions and clients are told at the end. */
+const farewell = "sshshim has been stopped";
+
+/** How long everything may take to close at the end, and channels alone, in milliseconds. */
 const closingTimeoutMs = 3000;
+const channelsTimeoutMs = 2000;
 
 const exitStatuses: [new (...args: never[]) => Error, number][] = [
   [UsageError, 2],
@@ -104,11 +108,14 @@ async function run(options: Options): Promise<void> {
     end = await Promise.race([stopSignal, upstream.whenLost]);
   }
 
-  endpoint.stopListening();
-  await within(closingTimeoutMs, relay.closeAll("sshshim has been stopped"));
-  upstream.close();
-  overflow.close();
-  await endpoint.close("sshshim has been stopped");
+  const close = async () => {
+    endpoint.stopListening();
+    await within(channelsTimeoutMs, relay.closeAll(farewell));
+    upstream.close();
+    overflow.close();
+    await endpoint.close(farewell);
+  };
+  await within(closingTimeoutMs, close());
   if (end instanceof Error) throw end;
   log.info("stopped by {signal}", { signal: end });
 }

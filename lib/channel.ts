@@ -149,6 +149,7 @@ export class Channel {
         this[from].flow.adjust(message.bytesToAdd);
         return this.grant(from);
       case MessageType.channelEof:
+        if (this[from].eofReceived) return; // One end has one.
         this[from].eofReceived = true;
         return this.forward(from, payload);
       case MessageType.channelRequest:

@@ -7,8 +7,7 @@
  */
 
 import {
-  Channel,
-  type EndState,
+  type Channel,
   isKeepalive,
   type Link,
   type LiveMessage,
@@ -17,6 +16,7 @@ import {
   type Peer,
   type Side,
 } from "./channel.ts";
+import { ChannelTable } from "./channel_table.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
 import {
   type ChannelMessage,
@@ -67,17 +67,9 @@ type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
   reason: string;
 };
 
-/** What the table keeps of a client. */
-interface ClientRecord {
-  readonly channels: Set<Channel>;
-  refusesSessions: boolean;
-}
-
-/** The table of all channels; it relays their messages between the clients and upstream. */
+/** Relays the messages of all channels between the clients and upstream. */
 export class Channels {
-  readonly #channels = new Map<number, Channel>();
-  readonly #freeSlots: number[] = [];
-  readonly #clients = new Map<Peer, ClientRecord>();
+  readonly #table = new ChannelTable();
   readonly #options: ChannelsOptions;
   /** The one connection upstream. */
   #upstream: Link | undefined;
@@ -86,7 +78,6 @@ export class Channels {
   /** Whether upstream's host key was trusted, so that anything but sessions may pass. */
   #allowsForwards = true;
   #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
-  readonly #onEmpty: (() => void)[] = [];
 
   constructor(options: ChannelsOptions) {
     this.#options = options;
@@ -94,7 +85,7 @@ export class Channels {
 
   /** How many slots are taken. */
   get size(): number {
-    return this.#channels.size;
+    return this.#table.size;
   }
 
   /** Whether a client waits for a channel that upstream has not been asked for. */
@@ -103,9 +94,8 @@ export class Channels {
   }
 
   /** Resolves when no channel is left. */
-  async whenEmpty(): Promise<void> {
-    if (this.#channels.size === 0) return;
-    await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
+  whenEmpty(): Promise<void> {
+    return this.#table.whenEmpty();
   }
 
   /** Upstream is there: what waits for it goes on. */
@@ -144,14 +134,12 @@ export class Channels {
   }
 
   /** How many channels a connection upstream carries. */
-  countOn(peer: Peer): number {
-    let count = 0;
-    for (const { link } of this.#channels.values()) if (link?.peer === peer) count++;
-    return count;
+  countOn(upstream: Peer): number {
+    return this.#table.countOn(upstream);
   }
 
   #onLinkLost(link: Link, reason: string): void {
-    for (const channel of [...this.#channels.values()]) {
+    for (const channel of this.#table.all()) {
       if (channel.link !== link) continue;
       if (channel.waiting) {
         channel.upstream.state = "unasked";
@@ -166,7 +154,7 @@ export class Channels {
   /** Upstream will not come back by itself: what waits for it is refused, and so is what comes. */
   refuseOpens(reason: string): void {
     this.#availability = { kind: "refused", reason };
-    for (const channel of [...this.#channels.values()]) {
+    for (const channel of this.#table.all()) {
       if (channel.upstream.state === "unasked") this.#leave(channel, "upstream", reason);
     }
   }
@@ -180,7 +168,7 @@ export class Channels {
   /** Ends every channel in both directions and refuses new ones. */
   closeAll(reason: string): void {
     this.refuseOpens(reason);
-    for (const channel of [...this.#channels.values()]) {
+    for (const channel of this.#table.all()) {
       channel.sendNotice(reason);
       channel.finish("downstream", reason);
       channel.finish("upstream", reason);
@@ -190,13 +178,12 @@ export class Channels {
 
   /** A client is here; until it has left, its messages are taken. */
   addClient(client: Peer): void {
-    this.#clients.set(client, { channels: new Set(), refusesSessions: false });
+    this.#table.addClient(client);
   }
 
   /** A client is gone: its channels are closed upstream. May be called twice. */
   removeClient(client: Peer): void {
-    const record = this.#clients.get(client);
-    this.#clients.delete(client);
+    const record = this.#table.removeClient(client);
     for (const channel of [...record?.channels ?? []]) {
       this.#leave(channel, "downstream", "the client has left");
     }
@@ -204,7 +191,7 @@ export class Channels {
 
   /** This client will have no more sessions (OpenSSH's PROTOCOL, section 2.2). */
   refuseSessions(client: Peer): void {
-    const record = this.#clients.get(client);
+    const record = this.#table.client(client);
     if (record) record.refusesSessions = true;
   }
 
@@ -218,7 +205,7 @@ export class Channels {
       this.#onDownstreamOpen(client, message, payload);
       return;
     }
-    const channel = this.#channels.get(message.recipientChannel);
+    const channel = this.#table.get(message.recipientChannel);
     if (channel?.owner !== client) throw new ProtocolError("no such channel");
     this.#onMessage(channel, "downstream", message, payload);
   }
@@ -233,21 +220,21 @@ export class Channels {
       this.#onUpstreamOpen(upstream, message, payload);
       return;
     }
-    const channel = this.#channels.get(message.recipientChannel);
+    const channel = this.#table.get(message.recipientChannel);
     if (channel?.link?.peer !== upstream) throw new ProtocolError("no such channel");
     this.#onMessage(channel, "upstream", message, payload);
   }
 
   /** A client has taken its backlog: grants that were withheld because of it are due. */
   onDownstreamDrain(client: Peer): void {
-    for (const channel of this.#clients.get(client)?.channels ?? []) {
+    for (const channel of this.#table.client(client)?.channels ?? []) {
       channel.refill("downstream");
     }
   }
 
   /** Upstream has taken its backlog: grants that were withheld because of it are due. */
   onUpstreamDrain(upstream: Peer): void {
-    for (const channel of this.#channels.values()) {
+    for (const channel of this.#table.all()) {
       if (channel.link?.peer === upstream) channel.refill("upstream");
     }
   }
@@ -255,7 +242,7 @@ export class Channels {
   // Opening
 
   #onDownstreamOpen(client: Peer, message: ChannelOpen, payload: Uint8Array): void {
-    const record = this.#clients.get(client);
+    const record = this.#table.client(client);
     if (record === undefined) throw new ProtocolError("the client has left");
     const refuse = (reasonCode: number, description: string) =>
       client.send(openFailure(message.senderChannel, reasonCode, description));
@@ -278,7 +265,7 @@ export class Channels {
       pendingOpens.length >= limits.pendingOpens
     ) return refuse(resourceShortage, "too many channels of this client");
 
-    const channel = this.#add(message.channelType, client, {
+    const channel = this.#table.add(message.channelType, client, {
       downstream: "asking",
       upstream: "unasked",
     });
@@ -293,7 +280,7 @@ export class Channels {
   /** Sends upstream what waits for it, in order, as far as it can take it. */
   #offerWaiting(): void {
     let isCrowded = false;
-    for (const channel of this.#channels.values()) {
+    for (const channel of this.#table.all()) {
       if (channel.upstream.state !== "unasked") continue;
       const link = this.#linkFor(channel);
       if (link === undefined) {
@@ -311,18 +298,8 @@ export class Channels {
   #linkFor(channel: Channel): Link | undefined {
     if (this.#upstream === undefined || channel.type !== "session") return this.#upstream;
     return [this.#upstream, ...this.#overflow].find((link) =>
-      this.#countSessions(link, "awaiting", "live") < link.sessionLimit
+      this.#table.countSessions(link, "awaiting", "live") < link.sessionLimit
     );
-  }
-
-  /** Servers count a session until its CLOSE has been answered. */
-  #countSessions(link: Link, ...states: EndState[]): number {
-    let count = 0;
-    for (const channel of this.#channels.values()) {
-      const { type, upstream } = channel;
-      if (type === "session" && channel.link === link && states.includes(upstream.state)) count++;
-    }
-    return count;
   }
 
   #onWaitedTooLong(channel: Channel): void {
@@ -349,7 +326,7 @@ export class Channels {
         kind === "open" ? "no client asked for this channel" : this.#availability.reason,
       ));
     } else if (owners.size === 1) {
-      const channel = this.#add(message.channelType, owner, {
+      const channel = this.#table.add(message.channelType, owner, {
         downstream: "awaiting",
         upstream: "asking",
       });
@@ -357,7 +334,7 @@ export class Channels {
       const opening = channel.takeOpening("upstream", message, payload);
       channel.send("downstream", opening);
     } else {
-      const channel = this.#add("x11", undefined, { downstream: "done", upstream: "live" });
+      const channel = this.#table.add("x11", undefined, { downstream: "done", upstream: "live" });
       channel.link = this.#linkOf(upstream);
       hold(channel, message);
     }
@@ -373,23 +350,17 @@ export class Channels {
     const owners = new Set<Peer>();
     if (!this.#allowsForwards) return owners;
     if (message.channelType === "x11") {
-      for (const session of this.#liveSessions()) {
+      for (const session of this.#table.live()) {
         if (session.x11Cookie) owners.add(session.owner);
       }
     } else if (message.channelType === "auth-agent@openssh.com") {
-      const asked = [...this.#liveSessions()].filter((session) => session.forwardsAgent);
+      const asked = [...this.#table.live()].filter((session) => session.forwardsAgent);
       if (asked.length > 0) owners.add(asked[asked.length - 1]!.owner);
     } else {
       const owner = this.#options.owners.ownerOf(message.channelType, message.data);
-      if (owner && this.#clients.has(owner)) owners.add(owner);
+      if (owner && this.#table.client(owner)) owners.add(owner);
     }
     return owners;
-  }
-
-  *#liveSessions(): Generator<Channel & { owner: Peer }> {
-    for (const channel of this.#channels.values()) {
-      if (channel.owner && channel.downstream.listens) yield channel as Channel & { owner: Peer };
-    }
   }
 
   #onConfirmation(
@@ -438,7 +409,7 @@ export class Channels {
   ): void {
     const to = opposite(from);
     const { link, waiting, type } = channel;
-    const sessions = link ? this.#countSessions(link, "live") : 0;
+    const sessions = link ? this.#table.countSessions(link, "live") : 0;
     const { connectFailed, resourceShortage } = ChannelOpenFailureReason;
     const isCrowded = reasonCode === connectFailed || reasonCode === resourceShortage;
     if (link && waiting && isCrowded && type === "session" && sessions > 0) {
@@ -516,34 +487,16 @@ export class Channels {
       if (end.state === "live" && end.closeSent && end.closeReceived) end.state = "done";
     }
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
-    if (!this.#channels.delete(channel.slot)) return;
+    if (!this.#table.remove(channel)) return;
     channel.stopWaiting();
-    this.#freeSlots.push(channel.slot);
-    if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
     if (channel.type === "session") this.#offerWaiting();
-    if (this.#channels.size > 0) return;
-    for (const resolve of this.#onEmpty.splice(0)) resolve();
   }
 
   /** Looks for the owner of a held x11 channel after each message of it. */
   #findX11Owner(channel: Channel, message: LiveMessage): void {
-    const owner = findOwner(channel, message, this.#liveSessions());
+    const owner = findOwner(channel, message, this.#table.live());
     if (owner === undefined) return;
-    channel.owner = owner;
-    this.#clients.get(owner)?.channels.add(channel);
+    this.#table.adopt(channel, owner);
     offerHeld(channel);
-  }
-
-  // The table
-
-  #add(type: string, owner: Peer | undefined, ends: {
-    downstream: EndState;
-    upstream: EndState;
-  }): Channel {
-    const slot = this.#freeSlots.pop() ?? this.#channels.size;
-    const channel = new Channel(slot, type, owner, ends);
-    this.#channels.set(slot, channel);
-    if (owner) this.#clients.get(owner)?.channels.add(channel);
-    return channel;
   }
 }

@@ -247,6 +247,7 @@ export class Forwards<Owner> {
     state.isAsked = true;
     requests.send(name, data, (reply) => {
       state.isAsked = false;
+      if (!this.#listeners.has(listener)) return; // Everything was closed meanwhile.
       if (reply.type === MessageType.requestSuccess) {
         listener.state = { kind: "listening" };
         if (listener.owner === undefined) this.#sendCancel(listener, () => {});

@@ -1,0 +1,100 @@
+/** The channels that there are, by their slots, and the clients that own them. */
+
+import { Channel, type EndState, type Link, type Peer } from "./channel.ts";
+
+/** What is kept of a client. */
+export interface ClientRecord {
+  readonly channels: Set<Channel>;
+  /** It has said that it wants no more sessions. */
+  refusesSessions: boolean;
+}
+
+/** All channels; a channel's slot is the relay's own number of it, on both sides. */
+export class ChannelTable {
+  readonly #channels = new Map<number, Channel>();
+  readonly #freeSlots: number[] = [];
+  readonly #clients = new Map<Peer, ClientRecord>();
+  readonly #onEmpty: (() => void)[] = [];
+
+  /** How many slots are taken. */
+  get size(): number {
+    return this.#channels.size;
+  }
+
+  /** Resolves when no channel is left. */
+  async whenEmpty(): Promise<void> {
+    if (this.#channels.size === 0) return;
+    await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
+  }
+
+  addClient(client: Peer): void {
+    this.#clients.set(client, { channels: new Set(), refusesSessions: false });
+  }
+
+  /** @returns what was kept of the client; `undefined` if it has left before. */
+  removeClient(client: Peer): ClientRecord | undefined {
+    const record = this.#clients.get(client);
+    this.#clients.delete(client);
+    return record;
+  }
+
+  /** `undefined` once the client has left. */
+  client(client: Peer): ClientRecord | undefined {
+    return this.#clients.get(client);
+  }
+
+  get(slot: number): Channel | undefined {
+    return this.#channels.get(slot);
+  }
+
+  /** All channels in the order in which they were opened; some may be removed meanwhile. */
+  all(): Channel[] {
+    return [...this.#channels.values()];
+  }
+
+  /** Takes a free slot for a new channel. */
+  add(type: string, owner: Peer | undefined, ends: {
+    downstream: EndState;
+    upstream: EndState;
+  }): Channel {
+    const slot = this.#freeSlots.pop() ?? this.#channels.size;
+    const channel = new Channel(slot, type, undefined, ends);
+    this.#channels.set(slot, channel);
+    if (owner) this.adopt(channel, owner);
+    return channel;
+  }
+
+  /** A channel belongs to a client from now on. */
+  adopt(channel: Channel, owner: Peer): void {
+    channel.owner = owner;
+    this.#clients.get(owner)?.channels.add(channel);
+  }
+
+  /** Frees a channel's slot; `false` if it was free already. */
+  remove(channel: Channel): boolean {
+    if (!this.#channels.delete(channel.slot)) return false;
+    this.#freeSlots.push(channel.slot);
+    if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
+    if (this.#channels.size === 0) { for (const resolve of this.#onEmpty.splice(0)) resolve(); }
+    return true;
+  }
+
+  /** The channels of clients that can be told something. */
+  *live(): Generator<Channel & { owner: Peer }> {
+    for (const channel of this.#channels.values()) {
+      if (channel.owner && channel.downstream.listens) yield channel as Channel & { owner: Peer };
+    }
+  }
+
+  /** How many channels a connection upstream carries. */
+  countOn(upstream: Peer): number {
+    return this.all().filter(({ link }) => link?.peer === upstream).length;
+  }
+
+  /** How many sessions a connection upstream carries; servers count one until it is closed. */
+  countSessions(on: Link, ...states: EndState[]): number {
+    return this.all().filter(({ type, link, upstream }) =>
+      type === "session" && link === on && states.includes(upstream.state)
+    ).length;
+  }
+}

@@ -1,0 +1,663 @@
+/** Remote forwards: who owns a listener on the remote host, and where its connections go. */
+
+import assert from "node:assert/strict";
+import { encodeFields, MessageType } from "../lib/wire.ts";
+import { type MemoryPeer, World } from "./support/memory.ts";
+
+const {
+  globalRequest,
+  requestSuccess,
+  requestFailure,
+  channelOpen,
+  channelOpenConfirmation,
+  channelOpenFailure,
+  channelClose,
+} = MessageType;
+
+const listen = "tcpip-forward";
+const cancel = "cancel-tcpip-forward";
+const listenAtPath = "streamlocal-forward@openssh.com";
+const cancelAtPath = "cancel-streamlocal-forward@openssh.com";
+
+/** The spellings that sshd may bind to one and the same socket. */
+const anyOrLoopback = ["", "*", "localhost", "127.0.0.1", "0.0.0.0", "::", "::1", "LocalHost"];
+
+/** A client gets a TCP listener that upstream grants. */
+function grant(world: World, client: MemoryPeer, address: string, port: number): void {
+  client.say(globalRequest, listen, true, address, port);
+  const request = world.upstream.expect(globalRequest);
+  assert.deepEqual(request.data, encodeFields(address, port));
+  world.upstream.say(requestSuccess);
+  client.expect(requestSuccess);
+}
+
+/** A client gets a listener at a path that upstream grants. */
+function grantPath(world: World, client: MemoryPeer, path: string): void {
+  client.say(globalRequest, listenAtPath, true, path);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestSuccess);
+  client.expect(requestSuccess);
+}
+
+/** Upstream has a connection to a TCP listener; nobody has answered. */
+function connect(world: World, address: string, port: number): number {
+  return world.askFromUpstream("forwarded-tcpip", encodeFields(address, port, "10.0.0.9", 55555));
+}
+
+/** Upstream has a connection to a TCP listener, and `client` takes it. */
+function expectTaken(world: World, client: MemoryPeer, address: string, port: number): void {
+  const upstream = connect(world, address, port);
+  const asked = client.expect(channelOpen);
+  assert.equal(asked.channelType, "forwarded-tcpip");
+  assert.deepEqual(asked.data, encodeFields(address, port, "10.0.0.9", 55555));
+  client.say(channelOpenConfirmation, asked.senderChannel, 31, 100, 100);
+  const { senderChannel } = world.upstream.expectOn(channelOpenConfirmation, upstream);
+  world.upstream.say(channelClose, senderChannel);
+  client.expectOn(channelClose, 31);
+  client.say(channelClose, asked.senderChannel);
+  world.upstream.expectOn(channelClose, upstream);
+}
+
+/** Upstream has a connection that nobody wants. */
+function expectRefused(world: World, address: string, port: number): void {
+  const upstream = connect(world, address, port);
+  world.upstream.expectOn(channelOpenFailure, upstream);
+}
+
+Deno.test("a forward is granted by upstream, and its connections reach its owner", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  expectRefused(world, "localhost", 8080);
+  grant(world, alice, "localhost", 8080);
+  assert.equal(world.relay.forwardCount, 1);
+  expectTaken(world, alice, "localhost", 8080);
+  grant(world, bob, "localhost", 9090);
+  expectTaken(world, bob, "localhost", 9090);
+  expectTaken(world, alice, "localhost", 8080);
+  expectRefused(world, "localhost", 7070);
+  assert.equal(world.relay.channelCount, 0);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a forward goes upstream with want_reply, whatever the client said", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  for (
+    const [name, body] of [
+      [listen, encodeFields("", 8080)],
+      [listenAtPath, encodeFields("/tmp/s")],
+    ] as const
+  ) {
+    alice.say(globalRequest, name, false, { raw: body });
+    const request = world.upstream.expect(globalRequest);
+    assert.equal(request.name, name);
+    assert.equal(request.wantReply, true);
+    assert.deepEqual(request.data, body);
+    world.upstream.say(requestSuccess);
+  }
+  assert.equal(world.relay.forwardCount, 2);
+  expectTaken(world, alice, "localhost", 8080);
+  world.expectQuiet(alice);
+});
+
+Deno.test("a forward that upstream refuses is refused, and nobody owns it", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  alice.say(globalRequest, listen, true, "", 80);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestFailure);
+  alice.expect(requestFailure);
+  assert.equal(world.relay.forwardCount, 0);
+  expectRefused(world, "", 80);
+  grant(world, bob, "", 80);
+  expectTaken(world, bob, "", 80);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a connection right behind the grant reaches the owner, after the grant", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  alice.say(globalRequest, listen, true, "", 0);
+  alice.say(globalRequest, listenAtPath, true, "/tmp/s");
+  world.upstream.take();
+  world.upstream.say(requestSuccess, 40001);
+  connect(world, "localhost", 40001);
+  assert.deepEqual(alice.expect(requestSuccess).data, encodeFields(40001));
+  alice.expect(channelOpen);
+  world.upstream.say(requestSuccess);
+  world.askFromUpstream("forwarded-streamlocal@openssh.com", encodeFields("/tmp/s", ""));
+  alice.expect(requestSuccess);
+  alice.expect(channelOpen);
+  world.expectQuiet(alice);
+});
+
+Deno.test("port 0 comes back as the port that upstream allocated, and is known by it", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  alice.say(globalRequest, listen, true, "localhost", 0);
+  bob.say(globalRequest, listen, true, "localhost", 0);
+  assert.deepEqual(world.upstream.expect(globalRequest).data, encodeFields("localhost", 0));
+  assert.deepEqual(world.upstream.expect(globalRequest).data, encodeFields("localhost", 0));
+  world.upstream.say(requestSuccess, 40001);
+  world.upstream.say(requestSuccess, 40002);
+  assert.deepEqual(alice.expect(requestSuccess).data, encodeFields(40001));
+  assert.deepEqual(bob.expect(requestSuccess).data, encodeFields(40002));
+  expectTaken(world, bob, "localhost", 40002);
+  expectTaken(world, alice, "localhost", 40001);
+  bob.say(globalRequest, listen, true, "localhost", 40001);
+  bob.expect(requestFailure);
+  alice.say(globalRequest, cancel, true, "localhost", 40001);
+  assert.deepEqual(world.upstream.expect(globalRequest).data, encodeFields("localhost", 40001));
+  world.upstream.say(requestSuccess);
+  alice.expect(requestSuccess);
+  expectRefused(world, "localhost", 40001);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a grant of port 0 that names no port ends upstream, and the client is told no", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  alice.say(globalRequest, listen, true, "localhost", 0);
+  world.upstream.expect(globalRequest);
+  const { upstream } = world;
+  upstream.say(requestSuccess);
+  upstream.expectEnded(/truncated/);
+  alice.expect(requestFailure);
+  assert.equal(world.relay.forwardCount, 0);
+  world.relay.detachUpstream("lost");
+  world.attach();
+  alice.say(globalRequest, "unknown@example.com", true);
+  alice.expect(requestFailure);
+  world.expectQuiet(alice);
+});
+
+Deno.test("an address that another client owns is refused without asking, in every spelling", () => {
+  for (const taken of anyOrLoopback) {
+    const world = new World();
+    const [alice, bob] = [world.client("alice"), world.client("bob")];
+    grant(world, alice, taken, 8080);
+    for (const wanted of anyOrLoopback) {
+      bob.say(globalRequest, listen, true, wanted, 8080);
+      bob.expect(requestFailure);
+      world.upstream.expectNothing();
+    }
+    grant(world, bob, taken, 8081);
+    grant(world, bob, "192.0.2.1", 8080);
+    for (const spelling of anyOrLoopback) expectTaken(world, alice, spelling, 8080);
+    expectTaken(world, bob, "192.0.2.1", 8080);
+    expectTaken(world, bob, taken, 8081);
+    world.expectQuiet(alice, bob);
+  }
+});
+
+Deno.test("names and addresses other than those compare without case", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grant(world, alice, "Host.example.com", 8080);
+  bob.say(globalRequest, listen, true, "host.EXAMPLE.com", 8080);
+  bob.expect(requestFailure);
+  grant(world, bob, "2001:DB8::1", 8080);
+  expectTaken(world, bob, "2001:db8::1", 8080);
+  expectTaken(world, alice, "host.example.com", 8080);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("an address that is asked for, but not granted yet, is taken already", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  alice.say(globalRequest, listen, true, "", 8080);
+  world.upstream.expect(globalRequest);
+  bob.say(globalRequest, listen, true, "localhost", 8080);
+  bob.expect(requestFailure);
+  world.upstream.say(requestSuccess);
+  alice.expect(requestSuccess);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("what a client asks for twice is upstream's to decide", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "localhost", 8080);
+  alice.say(globalRequest, listen, true, "localhost", 8080);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestFailure);
+  alice.expect(requestFailure);
+  assert.equal(world.relay.forwardCount, 1);
+  expectTaken(world, alice, "localhost", 8080);
+  world.expectQuiet(alice);
+});
+
+Deno.test("a port beyond 65535 is refused without asking", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "", 65535);
+  for (const port of [65536, 0x7fffffff, 0x80000000, 0xffffffff]) {
+    for (const name of [listen, cancel]) {
+      alice.say(globalRequest, name, true, "", port);
+      alice.expect(requestFailure);
+    }
+  }
+  world.expectQuiet(alice);
+});
+
+Deno.test("a connection whose address upstream spells in its own way finds the only owner", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grant(world, alice, "host.example.com", 8080);
+  expectTaken(world, alice, "192.0.2.7", 8080);
+  grant(world, bob, "192.0.2.8", 8080);
+  expectRefused(world, "192.0.2.7", 8080);
+  expectTaken(world, bob, "192.0.2.8", 8080);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a forward is cancelled by its owner, as upstream says", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "localhost", 8080);
+  alice.say(globalRequest, cancel, true, "localhost", 8080);
+  const request = world.upstream.expect(globalRequest);
+  assert.equal(request.name, cancel);
+  assert.equal(request.wantReply, true);
+  world.upstream.say(requestFailure);
+  alice.expect(requestFailure);
+  expectTaken(world, alice, "localhost", 8080);
+
+  alice.say(globalRequest, cancel, false, "localhost", 8080);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestSuccess);
+  alice.expectNothing();
+  assert.equal(world.relay.forwardCount, 0);
+  expectRefused(world, "localhost", 8080);
+  grant(world, alice, "localhost", 8080);
+  world.expectQuiet(alice);
+});
+
+Deno.test("a forward that is not there, or is another client's, cannot be cancelled", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grant(world, alice, "localhost", 8080);
+  grantPath(world, alice, "/tmp/s");
+  for (const address of anyOrLoopback) {
+    bob.say(globalRequest, cancel, true, address, 8080);
+    bob.expect(requestFailure);
+  }
+  bob.say(globalRequest, cancelAtPath, true, "/tmp/s");
+  bob.expect(requestFailure);
+  alice.say(globalRequest, cancel, true, "localhost", 8081);
+  alice.expect(requestFailure);
+  world.upstream.expectNothing();
+  expectTaken(world, alice, "localhost", 8080);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a connection while the cancellation is under way still reaches its owner", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "localhost", 8080);
+  alice.say(globalRequest, cancel, true, "localhost", 8080);
+  world.upstream.expect(globalRequest);
+  expectTaken(world, alice, "localhost", 8080);
+  alice.say(globalRequest, cancel, true, "localhost", 8080);
+  world.upstream.expectNothing();
+  world.upstream.say(requestSuccess);
+  alice.expect(requestSuccess);
+  alice.expect(requestFailure);
+  assert.equal(world.relay.forwardCount, 0);
+  world.expectQuiet(alice);
+});
+
+Deno.test("a client leaves: what it listens on is cancelled, nobody else's", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grant(world, alice, "", 8080);
+  grantPath(world, alice, "/tmp/alice");
+  grant(world, bob, "", 9090);
+  alice.leave();
+  const first = world.upstream.expect(globalRequest);
+  assert.equal(first.name, cancel);
+  assert.deepEqual(first.data, encodeFields("", 8080));
+  const second = world.upstream.expect(globalRequest);
+  assert.equal(second.name, cancelAtPath);
+  assert.deepEqual(second.data, encodeFields("/tmp/alice"));
+  alice.leave();
+  world.upstream.expectNothing();
+  expectRefused(world, "", 8080);
+  world.upstream.say(requestSuccess);
+  world.upstream.say(requestFailure);
+  assert.equal(world.relay.forwardCount, 1);
+  expectTaken(world, bob, "", 9090);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a client leaves: its address may be asked for by another at once", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grant(world, alice, "", 8080);
+  alice.leave();
+  bob.say(globalRequest, listen, true, "", 8080);
+  assert.equal(world.upstream.expect(globalRequest).name, cancel);
+  assert.equal(world.upstream.expect(globalRequest).name, listen);
+  world.upstream.say(requestSuccess);
+  world.upstream.say(requestSuccess);
+  bob.expect(requestSuccess);
+  expectTaken(world, bob, "", 8080);
+  assert.equal(world.relay.forwardCount, 1);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a client leaves before its forward is granted: it is cancelled once it is", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  alice.say(globalRequest, listen, true, "", 0);
+  alice.say(globalRequest, listenAtPath, true, "/tmp/s");
+  alice.say(globalRequest, listen, true, "", 80);
+  world.upstream.take();
+  alice.leave();
+  world.upstream.expectNothing();
+  world.upstream.say(requestSuccess, 40001);
+  assert.deepEqual(world.upstream.expect(globalRequest).data, encodeFields("", 40001));
+  expectRefused(world, "", 40001);
+  world.upstream.say(requestSuccess);
+  assert.equal(world.upstream.expect(globalRequest).name, cancelAtPath);
+  world.upstream.say(requestFailure);
+  world.upstream.expectNothing();
+  world.upstream.say(requestSuccess);
+  world.upstream.say(requestSuccess);
+  assert.equal(world.relay.forwardCount, 0);
+  world.expectQuiet();
+});
+
+Deno.test("a client leaves while its cancellation is under way: it is not asked for again", () => {
+  for (const answer of [requestSuccess, requestFailure]) {
+    const world = new World();
+    const alice = world.client("alice");
+    grant(world, alice, "", 8080);
+    alice.say(globalRequest, cancel, true, "", 8080);
+    world.upstream.expect(globalRequest);
+    alice.leave();
+    world.upstream.expectNothing();
+    world.upstream.say(answer);
+    assert.equal(world.relay.forwardCount, 0);
+    world.upstream.expectNothing();
+  }
+});
+
+Deno.test("a connection that waits for its owner's answer is refused when the owner leaves", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "", 8080);
+  const upstream = connect(world, "localhost", 8080);
+  alice.expect(channelOpen);
+  alice.leave();
+  const answers = world.upstream.take().map(({ message }) => message);
+  assert(
+    answers.some((message) =>
+      message.type === channelOpenFailure && message.recipientChannel === upstream
+    ),
+  );
+  assert.equal(world.relay.channelCount, 0);
+});
+
+Deno.test("the owner's refusal of a connection passes with its reason", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "", 8080);
+  const upstream = connect(world, "localhost", 8080);
+  const { senderChannel } = alice.expect(channelOpen);
+  alice.say(channelOpenFailure, senderChannel, 2, "connect failed", "");
+  const failure = world.upstream.expectOn(channelOpenFailure, upstream);
+  assert.equal(failure.reasonCode, 2);
+  assert.equal(failure.description, "connect failed");
+  assert.equal(world.relay.channelCount, 0);
+  world.expectQuiet(alice);
+});
+
+Deno.test("a forward at a path: granted, connected, refused to others, cancelled", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grantPath(world, alice, "/tmp/s");
+  bob.say(globalRequest, listenAtPath, true, "/tmp/s");
+  bob.expect(requestFailure);
+  world.upstream.expectNothing();
+  grantPath(world, bob, "/tmp/S");
+
+  const body = encodeFields("/tmp/s", "");
+  world.askFromUpstream("forwarded-streamlocal@openssh.com", body);
+  assert.deepEqual(alice.expect(channelOpen).data, body);
+  bob.expectNothing();
+  const nobody = world.askFromUpstream(
+    "forwarded-streamlocal@openssh.com",
+    encodeFields("/tmp/other", ""),
+  );
+  world.upstream.expectOn(channelOpenFailure, nobody);
+
+  alice.say(globalRequest, cancelAtPath, true, "/tmp/s");
+  assert.deepEqual(world.upstream.expect(globalRequest).data, encodeFields("/tmp/s"));
+  world.upstream.say(requestSuccess);
+  alice.expect(requestSuccess);
+  grantPath(world, bob, "/tmp/s");
+  world.askFromUpstream("forwarded-streamlocal@openssh.com", body);
+  bob.expect(channelOpen);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a path and an address are never the same place", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grantPath(world, alice, "");
+  grant(world, bob, "", 8080);
+  expectTaken(world, bob, "", 8080);
+  world.expectQuiet(alice, bob);
+});
+
+// Upstream that is lost and comes back
+
+/** Upstream is asked for a TCP listener again. */
+function expectAskedAgain(world: World, address: string, port: number): void {
+  const request = world.upstream.expect(globalRequest);
+  assert.equal(request.name, listen);
+  assert.equal(request.wantReply, true);
+  assert.deepEqual(request.data, encodeFields(address, port));
+}
+
+Deno.test("upstream comes back: every forward is asked for again, in order, at its old port", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grant(world, alice, "", 8080);
+  bob.say(globalRequest, listen, true, "localhost", 0);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestSuccess, 40001);
+  bob.expect(requestSuccess);
+  grantPath(world, alice, "/tmp/s");
+  world.relay.detachUpstream("lost");
+  assert.equal(world.relay.forwardCount, 3);
+  world.attach();
+  expectAskedAgain(world, "", 8080);
+  expectAskedAgain(world, "localhost", 40001);
+  assert.equal(world.upstream.expect(globalRequest).name, listenAtPath);
+  for (let count = 0; count < 3; count++) world.upstream.say(requestSuccess);
+  assert.deepEqual(world.reports, [
+    "remote forward *:8080 is back",
+    "remote forward localhost:40001 is back",
+    "remote forward /tmp/s is back",
+  ]);
+  expectTaken(world, bob, "localhost", 40001);
+  expectTaken(world, alice, "", 8080);
+  assert.equal(world.clock.pending, 0);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a port that the dead connection still holds is asked for until it is free", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "", 8080);
+  world.relay.detachUpstream("lost");
+  world.attach();
+  for (const delayMs of [500, 1000, 2000, 4000, 8000, 10_000, 10_000]) {
+    expectAskedAgain(world, "", 8080);
+    world.upstream.say(requestFailure);
+    world.clock.advance(delayMs - 1);
+    world.upstream.expectNothing();
+    world.clock.advance(1);
+  }
+  assert.equal(world.reports.length, 1);
+  expectAskedAgain(world, "", 8080);
+  world.upstream.say(requestSuccess);
+  assert.equal(world.reports.length, 2);
+  assert.equal(world.clock.pending, 0);
+  expectTaken(world, alice, "", 8080);
+  world.expectQuiet(alice);
+});
+
+Deno.test("a lost forward stays its owner's: no other client gets it meanwhile", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grant(world, alice, "", 8080);
+  world.relay.detachUpstream("lost");
+  bob.say(globalRequest, listen, true, "localhost", 8080);
+  bob.expect(requestFailure);
+  bob.say(globalRequest, cancel, true, "", 8080);
+  bob.expect(requestFailure);
+  world.attach();
+  expectAskedAgain(world, "", 8080);
+  bob.say(globalRequest, listen, true, "localhost", 8080);
+  bob.expect(requestFailure);
+  world.upstream.say(requestSuccess);
+  expectTaken(world, alice, "", 8080);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a lost forward that is cancelled, or whose owner leaves, is not asked for again", () => {
+  for (const ends of ["cancelled", "left"] as const) {
+    for (const when of ["away", "asked", "refused"] as const) {
+      const world = new World();
+      const alice = world.client("alice");
+      grant(world, alice, "", 8080);
+      world.relay.detachUpstream("lost");
+      if (when !== "away") expectAskedAgain((world.attach(), world), "", 8080);
+      if (when === "refused") world.upstream.say(requestFailure);
+      if (ends === "left") alice.leave();
+      else {
+        alice.say(globalRequest, cancel, true, "", 8080);
+        alice.expect(requestSuccess);
+      }
+      if (when === "away") world.attach();
+      if (when === "asked") {
+        // It comes back all the same, and is cancelled then.
+        world.upstream.say(requestSuccess);
+        assert.equal(world.upstream.expect(globalRequest).name, cancel);
+        world.upstream.say(requestSuccess);
+      }
+      world.clock.advance(60_000);
+      assert.equal(world.clock.pending, 0);
+      assert.equal(world.relay.forwardCount, 0);
+      expectRefused(world, "", 8080);
+      world.expectQuiet(alice);
+    }
+  }
+});
+
+Deno.test("what is asked for while upstream is away is answered with the truth when it is back", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  alice.say(globalRequest, listen, true, "", 8080);
+  world.upstream.expect(globalRequest);
+  world.relay.detachUpstream("lost");
+  alice.say(globalRequest, listen, true, "", 0);
+  alice.say(globalRequest, "keepalive@openssh.com", true);
+  bob.say(globalRequest, listen, true, "", 80);
+  assert.equal(world.wishes.upstream, 2);
+  alice.expectNothing();
+  world.attach();
+  expectAskedAgain(world, "", 8080);
+  expectAskedAgain(world, "", 0);
+  expectAskedAgain(world, "", 80);
+  world.upstream.say(requestSuccess);
+  world.upstream.say(requestSuccess, 40001);
+  world.upstream.say(requestFailure);
+  alice.expect(requestSuccess);
+  assert.deepEqual(alice.expect(requestSuccess).data, encodeFields(40001));
+  alice.expect(requestFailure);
+  bob.expect(requestFailure);
+  assert.equal(world.relay.forwardCount, 2);
+  expectTaken(world, alice, "", 40001);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a client that leaves while its request waits for upstream leaves nothing behind", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  alice.say(globalRequest, listen, true, "", 8080);
+  world.upstream.expect(globalRequest);
+  world.relay.detachUpstream("lost");
+  alice.say(globalRequest, listen, true, "", 8081);
+  alice.leave();
+  assert.equal(world.relay.forwardCount, 0);
+  world.attach();
+  world.expectQuiet(alice);
+});
+
+Deno.test("a cancellation that is under way when upstream is lost is done", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "", 8080);
+  alice.say(globalRequest, cancel, true, "", 8080);
+  world.upstream.expect(globalRequest);
+  world.relay.detachUpstream("lost");
+  alice.expect(requestSuccess);
+  assert.equal(world.relay.forwardCount, 0);
+  world.attach();
+  world.expectQuiet(alice);
+});
+
+Deno.test("upstream that will not come back: requests are refused, those that wait too", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "", 8080);
+  alice.say(globalRequest, listen, true, "", 8081);
+  world.upstream.expect(globalRequest);
+  world.relay.detachUpstream("lost");
+  alice.expectNothing();
+  world.relay.refuseOpens("the host key has changed");
+  alice.expect(requestFailure);
+  alice.say(globalRequest, listen, true, "", 8082);
+  alice.expect(requestFailure);
+  world.relay.awaitUpstream();
+  alice.say(globalRequest, listen, true, "", 8083);
+  alice.expectNothing();
+  world.attach();
+  expectAskedAgain(world, "", 8080);
+  expectAskedAgain(world, "", 8083);
+  world.expectQuiet(alice);
+});
+
+Deno.test("no timer is left once everything is closed", async () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grant(world, alice, "", 8080);
+  world.relay.detachUpstream("lost");
+  world.attach();
+  expectAskedAgain(world, "", 8080);
+  world.upstream.say(requestFailure);
+  assert.equal(world.clock.pending, 1);
+  await world.relay.closeAll("stopped");
+  assert.equal(world.clock.pending, 0);
+  assert.equal(world.relay.forwardCount, 0);
+});
+
+Deno.test("no timer begins once everything is closed", async () => {
+  for (const answer of [requestSuccess, requestFailure]) {
+    const world = new World();
+    const alice = world.client("alice");
+    grant(world, alice, "", 8080);
+    world.relay.detachUpstream("lost");
+    world.attach();
+    expectAskedAgain(world, "", 8080);
+    await world.relay.closeAll("stopped");
+    world.upstream.say(answer);
+    assert.equal(world.clock.pending, 0);
+    assert.deepEqual(world.reports, []);
+    world.expectQuiet(alice);
+  }
+});

@@ -1,0 +1,762 @@
+/**
+ * The relay as a whole: global requests, peers that break the protocol, congestion.
+ *
+ * Each violation is committed beside a bystander whose session must go on, and nothing of it may
+ * reach the other side; `MemoryPeer` parses everything that is sent to it.
+ */
+
+import assert from "node:assert/strict";
+import { buildMessage, concatenate, encodeFields, type Field, MessageType } from "../lib/wire.ts";
+import { MemoryPeer, type OpenChannel, patternBytes, World } from "./support/memory.ts";
+
+const {
+  globalRequest,
+  requestSuccess,
+  requestFailure,
+  channelOpen,
+  channelOpenConfirmation,
+  channelOpenFailure,
+  channelWindowAdjust,
+  channelData,
+  channelExtendedData,
+  channelEof,
+  channelClose,
+  channelRequest,
+  channelSuccess,
+  channelFailure,
+} = MessageType;
+
+// Global requests
+
+Deno.test("what a client asks globally is answered here, in order, unless it is a forward", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  for (
+    const name of [
+      "keepalive@openssh.com",
+      "hostkeys-prove-00@openssh.com",
+      "invented@example.com",
+      "",
+      "toString",
+    ]
+  ) {
+    alice.say(globalRequest, name, true, { raw: Uint8Array.of(1, 2, 3) });
+    assert.equal(alice.expect(requestFailure).data.length, 0);
+    alice.say(globalRequest, name, false);
+  }
+  world.expectQuiet(alice);
+});
+
+Deno.test("replies keep the order of a client's requests, whoever answers them", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  alice.say(globalRequest, "tcpip-forward", true, "", 0);
+  alice.say(globalRequest, "keepalive@openssh.com", true);
+  alice.say(globalRequest, "tcpip-forward", false, "", 8080);
+  alice.say(globalRequest, "no-more-sessions@openssh.com", true);
+  alice.say(globalRequest, "tcpip-forward", true, "", 8081);
+  alice.say(globalRequest, "keepalive@openssh.com", true);
+  bob.say(globalRequest, "keepalive@openssh.com", true);
+  bob.expect(requestFailure);
+  alice.expectNothing();
+  for (const port of [0, 8080, 8081]) {
+    assert.deepEqual(world.upstream.expect(globalRequest).data, encodeFields("", port));
+  }
+  world.upstream.say(requestSuccess, 40001);
+  assert.deepEqual(alice.expect(requestSuccess).data, encodeFields(40001));
+  alice.expect(requestFailure);
+  alice.expect(requestSuccess);
+  alice.expectNothing();
+  world.upstream.say(requestSuccess);
+  alice.expectNothing();
+  world.upstream.say(requestFailure);
+  alice.expect(requestFailure);
+  alice.expect(requestFailure);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("our keepalives share the queue of replies with the clients' requests", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  const answered: string[] = [];
+  world.relay.sendKeepalive(() => answered.push("first"));
+  alice.say(globalRequest, "tcpip-forward", true, "", 8080);
+  world.relay.sendKeepalive(() => answered.push("second"));
+  assert.equal(world.upstream.expect(globalRequest).name, "keepalive@openssh.com");
+  assert.equal(world.upstream.expect(globalRequest).name, "tcpip-forward");
+  const keepalive = world.upstream.expect(globalRequest);
+  assert.equal(keepalive.wantReply, true);
+  assert.equal(keepalive.data.length, 0);
+  world.upstream.say(requestFailure);
+  assert.deepEqual(answered, ["first"]);
+  alice.expectNothing();
+  world.upstream.say(requestSuccess);
+  alice.expect(requestSuccess);
+  assert.deepEqual(answered, ["first"]);
+  world.upstream.say(requestFailure);
+  assert.deepEqual(answered, ["first", "second"]);
+  world.expectQuiet(alice);
+});
+
+Deno.test("a keepalive whose upstream is lost is not answered by the next one", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  const answered: string[] = [];
+  world.relay.sendKeepalive(() => answered.push("old"));
+  world.relay.detachUpstream("lost");
+  world.relay.sendKeepalive(() => answered.push("while away"));
+  world.attach();
+  world.relay.sendKeepalive(() => answered.push("new"));
+  world.upstream.expect(globalRequest);
+  alice.say(globalRequest, "tcpip-forward", true, "", 8080);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestFailure);
+  world.upstream.say(requestSuccess);
+  alice.expect(requestSuccess);
+  assert.deepEqual(answered, ["new"]);
+  world.expectQuiet(alice);
+});
+
+Deno.test("a client that asks 1,001 times without waiting for a reply is ended", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  const bystander = world.open(bob);
+  for (let count = 0; count < 1000; count++) {
+    alice.say(globalRequest, "tcpip-forward", true, "", 10_000 + count);
+  }
+  assert.equal(alice.ending, undefined);
+  world.upstream.take();
+  alice.say(globalRequest, "tcpip-forward", true, "", 20_000);
+  alice.expectEnded(/too many requests/);
+  world.upstream.expectNothing();
+  bystander.expectAlive();
+});
+
+Deno.test("upstream's global requests are not passed on, and are answered with a failure", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  for (const name of ["hostkeys-00@openssh.com", "keepalive@openssh.com", "invented@example.com"]) {
+    world.upstream.say(globalRequest, name, false, { raw: encodeFields("key") });
+    world.upstream.expectNothing();
+    world.upstream.say(globalRequest, name, true);
+    world.upstream.expect(requestFailure);
+  }
+  world.expectQuiet(alice);
+});
+
+Deno.test("a message that RFC 4254 does not know is answered as not implemented", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  const channel = world.open(alice);
+  for (const type of [83, 89, 101, 127, 192, 255]) {
+    alice.sayBytes(Uint8Array.of(type, 0, 0, 0, 0));
+    world.upstream.sayBytes(Uint8Array.of(type));
+  }
+  assert.equal(alice.unimplementedCount, 6);
+  assert.equal(world.upstream.unimplementedCount, 6);
+  channel.expectAlive();
+  world.expectQuiet(alice);
+});
+
+// Violations by a client
+
+/** What a client does wrong; it has a session, whose window upstream set to 100,000 bytes. */
+interface Violation {
+  name: string;
+  reason: RegExp;
+  commit(offender: MemoryPeer, session: OpenChannel, world: World): void;
+}
+
+const pty: Field[] = ["xterm", 80, 24, 0, 0, new Uint8Array()];
+
+/** A channel request whose body is `fields` less its last byte, and with one byte too many. */
+function wrongBodies(requestType: string, ...fields: Field[]): Violation[] {
+  const body = encodeFields(...fields);
+  const say = (raw: Uint8Array) => (_: MemoryPeer, session: OpenChannel) =>
+    session.up(channelRequest, requestType, true, { raw });
+  return [
+    ...body.length === 0 ? [] : [{
+      name: `${requestType} cut short`,
+      reason: /truncated/,
+      commit: say(body.subarray(0, -1)),
+    }],
+    {
+      name: `${requestType} with a byte too many`,
+      reason: /after the end/,
+      commit: say(concatenate([body, Uint8Array.of(0)])),
+    },
+  ];
+}
+
+/** A session of the offender's that upstream has asked it for a channel, which it owes an answer. */
+function askForAgent(offender: MemoryPeer, session: OpenChannel, world: World): number {
+  session.up(channelRequest, "auth-agent-req@openssh.com", false);
+  session.expectUp(channelRequest);
+  world.askFromUpstream("auth-agent@openssh.com", new Uint8Array());
+  return offender.expect(channelOpen).senderChannel;
+}
+
+const clientViolations: Violation[] = [
+  {
+    name: "a CHANNEL_REQUEST cut short",
+    reason: /truncated/,
+    commit: (offender, session) =>
+      offender.sayBytes(buildMessage(channelRequest, session.slot, "exec").subarray(0, -1)),
+  },
+  {
+    name: "a CHANNEL_REQUEST without want_reply",
+    reason: /truncated/,
+    commit: (offender, session) => offender.say(channelRequest, session.slot, "exec"),
+  },
+  ...wrongBodies("exec", "true"),
+  ...wrongBodies("shell"),
+  ...wrongBodies("subsystem", "sftp"),
+  ...wrongBodies("env", "LANG", "C"),
+  ...wrongBodies("pty-req", ...pty),
+  ...wrongBodies("x11-req", false, "MIT-MAGIC-COOKIE-1", "00", 0),
+  ...wrongBodies("window-change", 80, 24, 0, 0),
+  ...wrongBodies("signal", "INT"),
+  ...wrongBodies("break", 0),
+  ...wrongBodies("auth-agent-req@openssh.com"),
+  ...wrongBodies("agent-req"),
+  ...wrongBodies("eow@openssh.com"),
+  {
+    name: "terminal modes cut short",
+    reason: /truncated/,
+    commit: (_, session) =>
+      session.up(channelRequest, "pty-req", true, "xterm", 80, 24, 0, 0, Uint8Array.of(1, 0)),
+  },
+  {
+    name: "a command with a NUL byte",
+    reason: /NUL/,
+    commit: (_, session) => session.up(channelRequest, "exec", true, "true\0false"),
+  },
+  {
+    name: "a second terminal",
+    reason: /second terminal/,
+    commit: (_, session) => {
+      session.up(channelRequest, "pty-req", true, ...pty);
+      session.expectUp(channelRequest);
+      session.up(channelRequest, "pty-req", true, ...pty);
+    },
+  },
+  {
+    name: "a WINDOW_ADJUST that overflows",
+    reason: /overflow/,
+    commit: (_, session) => {
+      session.up(channelWindowAdjust, 0xffffffff);
+    },
+  },
+  {
+    name: "WINDOW_ADJUSTs that overflow together",
+    reason: /overflow/,
+    commit: (_, session, world) => {
+      session.up(channelWindowAdjust, 0x80000000);
+      session.up(channelWindowAdjust, 0x7fd00000);
+      world.upstream.take();
+      session.up(channelWindowAdjust, 0x00100000);
+    },
+  },
+  {
+    name: "a WINDOW_ADJUST cut short",
+    reason: /truncated/,
+    commit: (offender, session) =>
+      offender.sayBytes(Uint8Array.of(channelWindowAdjust, 0, 0, 0, session.slot, 0, 0, 1)),
+  },
+  {
+    name: "a CONFIRMATION for a channel that is open",
+    reason: /answer to no CHANNEL_OPEN/,
+    commit: (_, session) => session.up(channelOpenConfirmation, 7, 100, 100),
+  },
+  {
+    name: "a FAILURE for a channel that is open",
+    reason: /answer to no CHANNEL_OPEN/,
+    commit: (_, session) => session.up(channelOpenFailure, 1, "", ""),
+  },
+  {
+    name: "a CONFIRMATION of its own open",
+    reason: /answer to no CHANNEL_OPEN/,
+    commit: (offender, _, world) => {
+      const slot = world.ask(offender, { downstream: 8 });
+      offender.say(channelOpenConfirmation, slot, 8, 100, 100);
+    },
+  },
+  {
+    name: "a second CONFIRMATION",
+    reason: /answer to no CHANNEL_OPEN/,
+    commit: (offender, session, world) => {
+      const slot = askForAgent(offender, session, world);
+      offender.say(channelOpenConfirmation, slot, 8, 100, 100);
+      world.upstream.expect(channelOpenConfirmation);
+      offender.say(channelOpenConfirmation, slot, 8, 100, 100);
+    },
+  },
+  {
+    name: "a CONFIRMATION with a byte too many",
+    reason: /after the end/,
+    commit: (offender, session, world) => {
+      const slot = askForAgent(offender, session, world);
+      offender.say(channelOpenConfirmation, slot, 8, 100, 100, true);
+    },
+  },
+  {
+    name: "a FAILURE with a NUL byte in its description",
+    reason: /NUL/,
+    commit: (offender, session, world) => {
+      const slot = askForAgent(offender, session, world);
+      offender.say(channelOpenFailure, slot, 1, "a\0b", "");
+    },
+  },
+  {
+    name: "a FAILURE without a language",
+    reason: /truncated/,
+    commit: (offender, session, world) => {
+      const slot = askForAgent(offender, session, world);
+      offender.say(channelOpenFailure, slot, 1, "no");
+    },
+  },
+  {
+    name: "data on a channel that upstream asks for, before the answer",
+    reason: /not open/,
+    commit: (offender, session, world) => {
+      const slot = askForAgent(offender, session, world);
+      offender.say(channelData, slot, "x");
+    },
+  },
+  {
+    name: "data on a channel that it asks for, before the answer",
+    reason: /not open/,
+    commit: (offender, _, world) =>
+      offender.say(channelData, world.ask(offender, { downstream: 8 }), "x"),
+  },
+  {
+    name: "a CLOSE of a channel that it asks for, before the answer",
+    reason: /not open/,
+    commit: (offender, _, world) =>
+      offender.say(channelClose, world.ask(offender, { downstream: 8 })),
+  },
+  {
+    name: "a request on a channel that it asks for, before the answer",
+    reason: /not open/,
+    commit: (offender, _, world) =>
+      offender.say(channelRequest, world.ask(offender, { downstream: 8 }), "shell", false),
+  },
+  {
+    name: "one byte beyond the window",
+    reason: /more data than the window/,
+    commit: (_, session, world) => {
+      for (const size of [32768, 32768, 32768, 100_000 - 3 * 32768]) {
+        session.up(channelData, patternBytes(size));
+      }
+      world.upstream.take();
+      session.up(channelData, "x");
+    },
+  },
+  {
+    name: "stderr beyond the window",
+    reason: /more data than the window/,
+    commit: (_, session, world) => {
+      for (const size of [32768, 32768, 32768, 100_000 - 3 * 32768]) {
+        session.up(channelExtendedData, 1, patternBytes(size));
+      }
+      world.upstream.take();
+      session.up(channelExtendedData, 1, "x");
+    },
+  },
+  {
+    name: "one byte beyond the maximum packet size",
+    reason: /maximum packet size/,
+    commit: (_, session) => session.up(channelData, patternBytes(32769)),
+  },
+  {
+    name: "data after EOF",
+    reason: /after CHANNEL_EOF/,
+    commit: (_, session) => {
+      session.up(channelEof);
+      session.expectUp(channelEof);
+      session.up(channelData, "x");
+    },
+  },
+  {
+    name: "no data after EOF",
+    reason: /after CHANNEL_EOF/,
+    commit: (_, session) => {
+      session.up(channelEof);
+      session.expectUp(channelEof);
+      session.up(channelData, "");
+    },
+  },
+  {
+    name: "stderr after EOF",
+    reason: /after CHANNEL_EOF/,
+    commit: (_, session) => {
+      session.up(channelEof);
+      session.expectUp(channelEof);
+      session.up(channelExtendedData, 1, "x");
+    },
+  },
+  ...[
+    channelData,
+    channelExtendedData,
+    channelWindowAdjust,
+    channelEof,
+    channelClose,
+    channelRequest,
+    channelSuccess,
+    channelFailure,
+    channelOpenConfirmation,
+    channelOpenFailure,
+  ].flatMap((type) => [
+    {
+      name: `message ${type} for a channel that nobody has`,
+      reason: /no such channel/,
+      commit: (offender: MemoryPeer) => offender.sayBytes(wellFormed(type, 999)),
+    },
+    {
+      name: `message ${type} for a channel of another client's`,
+      reason: /no such channel/,
+      commit: (offender: MemoryPeer, session: OpenChannel) =>
+        offender.sayBytes(wellFormed(type, session.slot === 0 ? 1 : 0)),
+    },
+    {
+      name: `message ${type} for a channel number beyond 2^31`,
+      reason: /no such channel/,
+      commit: (offender: MemoryPeer) => offender.sayBytes(wellFormed(type, 0xffffffff)),
+    },
+  ]),
+  {
+    name: "a message on a channel that was closed in both directions",
+    reason: /no such channel/,
+    commit: (_, session) => {
+      session.close();
+      session.up(channelData, "x");
+    },
+  },
+  {
+    name: "a message on a channel that was refused",
+    reason: /no such channel/,
+    commit: (offender, _, world) => {
+      const slot = world.ask(offender, { downstream: 8 });
+      world.upstream.say(channelOpenFailure, slot, 1, "", "");
+      offender.expect(channelOpenFailure);
+      offender.say(channelWindowAdjust, slot, 1);
+    },
+  },
+  {
+    name: "a reply to no channel request",
+    reason: /reply to no channel request/,
+    commit: (_, session) => session.up(channelSuccess),
+  },
+  {
+    name: "a failure of no channel request",
+    reason: /reply to no channel request/,
+    commit: (_, session) => session.up(channelFailure),
+  },
+  {
+    name: "a reply to no global request",
+    reason: /reply to no global request/,
+    commit: (offender) => offender.say(requestSuccess),
+  },
+  {
+    name: "a failure of no global request",
+    reason: /reply to no global request/,
+    commit: (offender) => offender.say(requestFailure),
+  },
+  {
+    name: "a global reply while one of its own requests is open",
+    reason: /reply to no global request/,
+    commit: (offender, _, world) => {
+      offender.say(globalRequest, "tcpip-forward", true, "", 8080);
+      world.upstream.expect(globalRequest);
+      offender.say(requestFailure);
+    },
+  },
+  {
+    name: "a tcpip-forward cut short",
+    reason: /truncated/,
+    commit: (offender) => offender.say(globalRequest, "tcpip-forward", true, "localhost"),
+  },
+  {
+    name: "a tcpip-forward with a byte too many",
+    reason: /after the end/,
+    commit: (offender) => offender.say(globalRequest, "tcpip-forward", true, "", 8080, false),
+  },
+  {
+    name: "a forward at a path with a NUL byte",
+    reason: /NUL/,
+    commit: (offender) =>
+      offender.say(globalRequest, "streamlocal-forward@openssh.com", true, "a\0b"),
+  },
+  {
+    name: "no-more-sessions with a body",
+    reason: /after the end/,
+    commit: (offender) => offender.say(globalRequest, "no-more-sessions@openssh.com", false, 0),
+  },
+  {
+    name: "an open cut short",
+    reason: /truncated/,
+    commit: (offender) => offender.say(channelOpen, "session", 8, 100),
+  },
+  {
+    name: "a session with a body",
+    reason: /after the end/,
+    commit: (offender) => offender.say(channelOpen, "session", 8, 100, 100, true),
+  },
+  {
+    name: "a direct-tcpip cut short",
+    reason: /truncated/,
+    commit: (offender) =>
+      offender.say(channelOpen, "direct-tcpip", 8, 100, 100, "localhost", 22, "x"),
+  },
+  {
+    name: "an empty data message without its length",
+    reason: /truncated/,
+    commit: (offender, session) => offender.say(channelData, session.slot),
+  },
+  {
+    name: "an EOF with a byte too many",
+    reason: /after the end/,
+    commit: (offender, session) => offender.say(channelEof, session.slot, false),
+  },
+];
+
+for (const { name, reason, commit } of clientViolations) {
+  Deno.test(`a client is ended, alone, for ${name}`, () => {
+    const world = new World();
+    const [bystander, offender] = [world.client("bystander"), world.client("offender")];
+    const other = world.open(bystander);
+    const session = world.open(offender, { upstreamAnnounces: { windowBytes: 100_000 } });
+    commit(offender, session, world);
+    offender.expectEnded(reason);
+
+    // What comes from the offender now is not heard, and its channels are closed, no more.
+    offender.say(channelOpen, "session", 9, 0, 0);
+    offender.say(globalRequest, "tcpip-forward", true, "", 9090);
+    for (const { message } of world.upstream.take()) {
+      assert(
+        message.type === channelClose || message.type === channelOpenFailure,
+        `upstream was sent ${JSON.stringify(message)}`,
+      );
+    }
+    other.expectAlive();
+    assert.equal(world.upstream.ending, undefined);
+    assert.equal(bystander.ending, undefined);
+    bystander.expectNothing();
+  });
+}
+
+Deno.test("a channel of an ended client is closed upstream, and nothing stays behind", () => {
+  const world = new World();
+  const offender = world.client("offender");
+  const session = world.open(offender);
+  const slot = world.ask(offender, { downstream: 8 });
+  offender.say(globalRequest, "tcpip-forward", true, "", 8080);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestSuccess);
+  offender.say(requestSuccess);
+  assert.equal(world.upstream.expect(globalRequest).name, "cancel-tcpip-forward");
+  session.expectUp(channelClose);
+  world.upstream.expectNothing();
+  session.down(channelClose);
+  world.upstream.say(channelOpenConfirmation, slot, 200, 0, 0);
+  world.upstream.expectOn(channelClose, 200);
+  world.upstream.say(channelClose, slot);
+  world.upstream.say(requestSuccess);
+  assert.equal(world.relay.channelCount, 0);
+  assert.equal(world.relay.forwardCount, 0);
+  world.expectQuiet();
+});
+
+// Violations by upstream
+
+/** What upstream does wrong; there is a session, whose window the client set to 100,000 bytes. */
+interface UpstreamViolation {
+  name: string;
+  reason: RegExp;
+  commit(upstream: MemoryPeer, session: OpenChannel, world: World): void;
+}
+
+const upstreamViolations: UpstreamViolation[] = [
+  {
+    name: "a CHANNEL_REQUEST cut short",
+    reason: /truncated/,
+    commit: (upstream, session) => upstream.say(channelRequest, session.slot, "exit-status"),
+  },
+  {
+    name: "a WINDOW_ADJUST that overflows",
+    reason: /overflow/,
+    commit: (_, session) => session.down(channelWindowAdjust, 0xffffffff),
+  },
+  {
+    name: "one byte beyond the window",
+    reason: /more data than the window/,
+    commit: (_, session) => {
+      for (const size of [32768, 32768, 32768, 100_000 - 3 * 32768]) {
+        session.down(channelData, patternBytes(size));
+      }
+      session.client.take();
+      session.down(channelData, "x");
+    },
+  },
+  {
+    name: "data beyond the maximum packet size",
+    reason: /maximum packet size/,
+    commit: (_, session) => session.down(channelData, patternBytes(32769)),
+  },
+  {
+    name: "data after EOF",
+    reason: /after CHANNEL_EOF/,
+    commit: (_, session) => {
+      session.down(channelEof);
+      session.expectDown(channelEof);
+      session.down(channelExtendedData, 1, "x");
+    },
+  },
+  {
+    name: "a message for a channel that nobody has",
+    reason: /no such channel/,
+    commit: (upstream) => upstream.say(channelData, 999, "x"),
+  },
+  {
+    name: "a CONFIRMATION for a channel that is open",
+    reason: /answer to no CHANNEL_OPEN/,
+    commit: (_, session) => session.down(channelOpenConfirmation, 7, 100, 100),
+  },
+  {
+    name: "a FAILURE for a channel that is open",
+    reason: /answer to no CHANNEL_OPEN/,
+    commit: (_, session) => session.down(channelOpenFailure, 1, "", ""),
+  },
+  {
+    name: "data before its CONFIRMATION",
+    reason: /not open/,
+    commit: (upstream, session, world) => {
+      upstream.say(channelData, world.ask(session.client, { downstream: 8 }), "x");
+    },
+  },
+  {
+    name: "data on a channel that it asks for, before the answer",
+    reason: /not open/,
+    commit: (upstream, session, world) => {
+      const slot = askForAgent(session.client, session, world);
+      upstream.say(channelData, slot, "x");
+    },
+  },
+  {
+    name: "a reply to no global request",
+    reason: /reply to no global request/,
+    commit: (upstream) => upstream.say(requestSuccess),
+  },
+  {
+    name: "an open cut short",
+    reason: /truncated/,
+    commit: (upstream) => upstream.say(channelOpen, "forwarded-tcpip", 1, 100, 100, "localhost"),
+  },
+  {
+    name: "a message after both CLOSEs",
+    reason: /no such channel/,
+    commit: (_, session) => {
+      session.close();
+      session.down(channelRequest, "exit-status", false, 0);
+    },
+  },
+];
+
+for (const { name, reason, commit } of upstreamViolations) {
+  Deno.test(`upstream is ended, and no client, for ${name}`, () => {
+    const world = new World();
+    const alice = world.client("alice");
+    const session = world.open(alice, { downstreamAnnounces: { windowBytes: 100_000 } });
+    const { upstream } = world;
+    commit(upstream, session, world);
+    upstream.expectEnded(reason);
+    alice.expectNothing();
+    assert.equal(alice.ending, undefined);
+
+    // The owner of the connection tells the relay, and the clients live on.
+    world.relay.detachUpstream("lost");
+    alice.take();
+    world.attach().take();
+    world.open(alice, { downstream: 20 }).expectAlive();
+    assert.equal(alice.ending, undefined);
+  });
+}
+
+// Congestion
+
+const clientLimitBytes = 8 * 1024 * 1024;
+const upstreamLimitBytes = 32 * 1024 * 1024;
+
+Deno.test("a client that does not take its replies is not read from until it has", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  const [session, other] = [world.open(alice), world.open(bob)];
+  alice.backlogBytes = clientLimitBytes;
+  session.expectAlive();
+  assert.equal(alice.isPaused, false);
+  alice.backlogBytes = clientLimitBytes + 1;
+  session.expectAlive();
+  assert.equal(alice.isPaused, true);
+  other.expectAlive();
+  assert.equal(bob.isPaused, false);
+  alice.receiver?.drained();
+  assert.equal(alice.isPaused, true);
+  alice.drain();
+  assert.equal(alice.isPaused, false);
+  session.expectAlive();
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("while upstream is congested, a client that sends is not read from", () => {
+  const world = new World();
+  const [alice, bob, carol] = ["alice", "bob", "carol"].map((name) => world.client(name));
+  const [session, other] = [world.open(alice!), world.open(bob!)];
+  world.upstream.backlogBytes = upstreamLimitBytes + 1;
+  session.expectAlive();
+  assert.deepEqual([alice!.isPaused, bob!.isPaused], [true, false]);
+  other.expectAlive();
+  carol!.backlogBytes = clientLimitBytes + 1;
+  carol!.say(globalRequest, "keepalive@openssh.com", false);
+  bob!.drain();
+  assert.deepEqual([alice, bob, carol].map((client) => client!.isPaused), [true, true, true]);
+  world.upstream.drain();
+  assert.deepEqual([alice, bob, carol].map((client) => client!.isPaused), [false, false, true]);
+  carol!.drain();
+  assert.equal(carol!.isPaused, false);
+  world.expectQuiet(alice!, bob!, carol!);
+});
+
+Deno.test("clients that wait for a congested upstream are read from again when it is lost", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  const session = world.open(alice);
+  world.upstream.backlogBytes = upstreamLimitBytes + 1;
+  session.expectAlive();
+  assert.equal(alice.isPaused, true);
+  world.relay.detachUpstream("lost");
+  assert.equal(alice.isPaused, false);
+});
+
+Deno.test("a client that leaves while it is not read from is forgotten", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  const session = world.open(alice);
+  world.upstream.backlogBytes = upstreamLimitBytes + 1;
+  session.expectAlive();
+  alice.leave();
+  world.upstream.drain();
+  assert.equal(alice.isPaused, true);
+});
+
+/** A message of a given type for a given channel that is well-formed. */
+function wellFormed(type: number, channel: number): Uint8Array {
+  const rest: Record<number, Field[]> = {
+    [channelOpenConfirmation]: [1, 100, 100],
+    [channelOpenFailure]: [1, "", ""],
+    [channelWindowAdjust]: [1],
+    [channelData]: ["x"],
+    [channelExtendedData]: [1, "x"],
+    [channelRequest]: ["shell", false],
+  };
+  return buildMessage(type, channel, ...rest[type] ?? []);
+}
