@@ -99,7 +99,7 @@ async function run(options: Options): Promise<void> {
   });
   const overflow = new Overflow({ connector, relay, maximum: options.overflow, keepalive });
   const stopSignal = onStopSignal();
-  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGUSR1", () => upstream.retry());
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGUSR2", () => upstream.retry());
 
   let end: Deno.Signal | Error | void = await Promise.race([stopSignal, upstream.start()]);
   if (end === undefined) {

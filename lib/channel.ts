@@ -36,7 +36,7 @@ export interface Peer {
 /** Withheld window is not refilled while a receiver has this much waiting, in bytes. */
 const backlogLimitBytes = 1024 * 1024;
 
-/** OpenSSH's own packets carry 32 KiB, and ssh2 accepts no more than 35,000 bytes. */
+/** What OpenSSH's own packets carry, and the most that sshshim lets either end announce. */
 const maximumPacketSize = 32768;
 
 /** A connection upstream: the one, or a further one that carries nothing but sessions. */

@@ -67,6 +67,9 @@ type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
   reason: string;
 };
 
+/** Why nothing but sessions passes to a host whose key has changed. */
+const doubted = "the remote host's key is not trusted";
+
 /** Relays the messages of all channels between the clients and upstream. */
 export class Channels {
   readonly #table = new ChannelTable();
@@ -90,7 +93,7 @@ export class Channels {
 
   /** Whether a client waits for a channel that upstream has not been asked for. */
   get isWanted(): boolean {
-    return [...this.#channels.values()].some(({ upstream }) => upstream.state === "unasked");
+    return this.#table.all().some(({ upstream }) => upstream.state === "unasked");
   }
 
   /** Resolves when no channel is left. */
@@ -103,6 +106,12 @@ export class Channels {
     this.#upstream = { peer: upstream, sessionLimit: this.#options.limits.sessions };
     this.#allowsForwards = allowsForwards;
     this.#availability = { kind: "open" };
+    if (!allowsForwards) {
+      for (const channel of this.#table.all()) {
+        const isForward = channel.upstream.state === "unasked" && channel.type !== "session";
+        if (isForward) this.#leave(channel, "upstream", doubted);
+      }
+    }
     this.#offerWaiting();
   }
 
@@ -257,7 +266,7 @@ export class Channels {
       return refuse(administrativelyProhibited, "no more sessions were announced");
     }
     if (message.channelType !== "session" && !this.#allowsForwards) {
-      return refuse(administrativelyProhibited, "the remote host's key is not trusted");
+      return refuse(administrativelyProhibited, doubted);
     }
     const pendingOpens = [...record.channels].filter((it) => it.downstream.state === "asking");
     if (

@@ -296,7 +296,7 @@ const survival = object({
   openTimeout: seconds(
     "--open-timeout",
     30,
-    "How long a client's session or forward waits for the connection, or for a free session.",
+    "How long a client's session or connection waits for the server, or for a free session.",
   ),
   maxSessions: optional(count(
     "--max-sessions",

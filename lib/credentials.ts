@@ -319,7 +319,9 @@ export class AttemptCredentials implements CredentialSource {
   async #unlock(key: KeyFile): Promise<Signer | undefined> {
     const { file } = key;
     const known = this.#state.unlocked.get(file);
-    if (known) return known;
+    const isSame = key.publicKey === undefined ||
+      (known && isSameKey(known.publicKey, key.publicKey));
+    if (known && isSame) return known;
     for (let attempt = 0; attempt < passphraseAttempts; attempt++) {
       const passphrase = key.encrypted
         ? await this.ask(`Passphrase for the key ${file}: `, { echo: false })

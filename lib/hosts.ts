@@ -31,12 +31,6 @@ export async function readUpstreamConfig(options: Options): Promise<HostConfig> 
     configFile,
     overrides: [...jump, ...configOverrides],
   });
-  if (config.bindAddress !== undefined) {
-    throw new UsageError(
-      `BindAddress ${config.bindAddress} cannot be followed: the system chooses the address to ` +
-        `connect from. Override it with -F none, or leave it out for this host.`,
-    );
-  }
   for (const { file, line, text } of config.notes) {
     log.debug("{file} line {line}: {text}", { file, line, text });
   }
@@ -53,7 +47,7 @@ export async function readUpstreamConfig(options: Options): Promise<HostConfig> 
       identityFilesAreDefaults: false,
     }),
     ...(credential?.kind === "key" && {
-      identityFiles: [credential.file],
+      identityFiles: [credential.file, ...files],
       identityFilesAreDefaults: false,
       identitiesOnly: true,
     }),
@@ -105,6 +99,7 @@ async function jumpsTo(
   return hosts;
 }
 
+/** @throws {UsageError} where something is configured that cannot be followed. */
 function makeHost(
   config: HostConfig,
   { prompter, password, fingerprint }: {
@@ -113,6 +108,12 @@ function makeHost(
     fingerprint: string | undefined;
   },
 ): Host {
+  if (config.bindAddress !== undefined) {
+    throw new UsageError(
+      `BindAddress ${config.bindAddress} of ${config.alias} cannot be followed: the system ` +
+        `chooses the address to connect from. Leave it out for this host, or pass -F none.`,
+    );
+  }
   const name = `${config.user}@${config.hostName}`;
   const credentials = new Credentials({ name, config, password, prompter });
   return {

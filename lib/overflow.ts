@@ -1,7 +1,7 @@
 /**
  * Further connections to upstream, for sessions beyond the number that it allows on one.
  *
- * They are made only where authentication needs nobody, carry nothing but sessions, and are closed
+ * They are made only where authentication needs nobody, carry sessions and what those open, and are closed
  * when they have not been used for a while.
  */
 
@@ -63,7 +63,10 @@ export class Overflow {
       await connector.connect({
         signal: this.#stop.signal,
         mayAsk: false,
-        onReady: (transport) => connection = this.#onReady(transport),
+        onReady: (transport, { verdict }) => {
+          if (verdict === "trusted") connection = this.#onReady(transport);
+          else transport.disconnect(DisconnectReason.byApplication, "the host key is not trusted");
+        },
         onLost: (reason) => connection && this.#onLost(connection, reason),
       });
     } catch (error) {

@@ -1,8 +1,8 @@
 /**
  * Raw payloads in and out of an ssh2 connection.
  *
- * This is the only file that knows ssh2's private fields; they were read in version 1.17.0, which
- * is why that version is pinned. ssh2 does key exchange, encryption and authentication; the
+ * This file and its neighbours `ssh2_*.ts` are the only ones that know ssh2's private fields; they
+ * were read in version 1.17.0, which is why that version is pinned. ssh2 does key exchange, encryption and authentication; the
  * messages of the connection protocol (80 and above) never reach its handlers.
  */
 

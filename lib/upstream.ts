@@ -144,7 +144,7 @@ export class Upstream {
         else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
       },
       onLost: (reason) => {
-        if (this.#state === ready) this.#onLost(reason);
+        if (this.#state === ready) this.#onLost(reason, { byServer: reason.cause === undefined });
       },
     });
   }
@@ -179,7 +179,8 @@ export class Upstream {
       sendKeepalive: (onReply) => relay.sendKeepalive(onReply),
       onDead: (reason) => {
         transport.abort();
-        if (this.#state === ready) this.#onLost(new UpstreamLostError(`${this.name}: ${reason}`));
+        if (this.#state !== ready) return;
+        this.#onLost(new UpstreamLostError(`${this.name}: ${reason}`), { byServer: false });
       },
     });
     const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
@@ -193,14 +194,16 @@ export class Upstream {
       onDrain: receiver.drained,
       onDisconnect: (description) => {
         if (this.#state !== ready) return;
-        this.#onLost(new UpstreamLostError(`${this.name} broke the protocol: ${description}`));
+        const reason = `${this.name} broke the protocol: ${description}`;
+        this.#onLost(new UpstreamLostError(reason), { byServer: false });
       },
     });
     log.info("connected to {name}", { name: this.name });
     return ready;
   }
 
-  #onLost(reason: Error): void {
+  /** @param byServer whether the server has closed it, rather than the network or we. */
+  #onLost(reason: Error, { byServer }: { byServer: boolean }): void {
     const { relay, reconnects } = this.#options;
     const wasUnused = relay.channelCount === 0 && relay.forwardCount === 0;
     log.warn("connection lost: {reason}", { reason });
@@ -209,7 +212,7 @@ export class Upstream {
     if (!reconnects) {
       this.#transition({ kind: "stopped", reason });
       this.#lost.resolve(reason);
-    } else if (wasUnused && reason.cause === undefined) {
+    } else if (wasUnused && byServer) {
       // The server has closed a connection that nobody used: it would do so again.
       this.#sleep(reason);
     } else {
@@ -228,12 +231,12 @@ export class Upstream {
       const timer = setTimeout(() => void this.#reconnect({ mayAsk: false }), delayMs);
       this.#transition({ kind: "waiting", retryAt: performance.now() + delayMs, timer });
       log.info("{reason}; trying again in {seconds} s", {
-        reason: reason.message,
+        reason: reason.message.replace(/\.$/, ""),
         seconds: (delayMs / 1000).toFixed(1),
       });
     } else {
       this.#transition({ kind: "stopped", reason });
-      log.error("{reason} Not tried again; send SIGUSR1 to try once more.", {
+      log.error("{reason} Not tried again; send SIGUSR2 to try once more.", {
         reason: reason.message,
       });
       this.#options.relay.refuseOpens(escapeControls(reason.message));
