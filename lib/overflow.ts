@@ -15,8 +15,7 @@ import type { Ssh2Transport } from "./transport.ts";
 
 const log = logger("overflow");
 
-/** How long a failed attempt counts, in milliseconds. */
-const pauseAfterFailureMs = 10_000;
+const defaultPauseMs = 10_000;
 const defaultUnusedMs = 60_000;
 const defaultCheckMs = 5000;
 
@@ -31,6 +30,8 @@ export interface OverflowOptions {
   unusedMs?: number;
   /** How often that is looked at, in milliseconds; 5 s by default. */
   checkMs?: number;
+  /** How long no attempt follows one that the network failed, in milliseconds; 10 s by default. */
+  pauseMs?: number;
 }
 
 interface Connection {
