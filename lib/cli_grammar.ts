@@ -1,0 +1,253 @@
+/**
+ * The grammar of the command line: every option, what it takes, and the words of its help.
+ *
+ * No error repeats a value from the command line: whatever stands in the wrong place may be the
+ * password.
+ */
+
+import { group, object } from "@optique/core/constructs";
+import { type Message, message, text } from "@optique/core/message";
+import { multiple, optional, withDefault } from "@optique/core/modifiers";
+import { argument, option } from "@optique/core/primitives";
+import { findSimilar } from "@optique/core/suggestion";
+import { extractOptionNames, type OptionName } from "@optique/core/usage";
+import { choice, integer, string, type ValueParser } from "@optique/core/valueparser";
+import { userPattern } from "./destination.ts";
+
+// What an option takes: a parser for its value, and the words that complete "--port takes …".
+
+const portRange = "a number from 1 to 65535";
+const portValue = integer({ metavar: "PORT", min: 1, max: 65535 });
+const localPortValue = integer({ metavar: "PORT", min: 0, max: 65535 });
+const fileValue: ValueParser<"sync", string> = {
+  ...string({ metavar: "FILE", pattern: /^(?!-)[^\0]+$/ }),
+  *suggest(prefix) {
+    yield { kind: "file", type: "file", pattern: prefix, includeHidden: true };
+  },
+};
+
+function valued<T>(
+  names: OptionName | readonly [OptionName, OptionName],
+  value: ValueParser<"sync", T>,
+  { takes, description }: { takes: string; description: string },
+) {
+  const [first, ...others] = [names].flat();
+  const name = others[0] ?? first!;
+  const error = message`${text(name)} takes ${text(takes)}.`;
+  return option(first!, ...others, value, {
+    description: [text(description)],
+    errors: { invalidValue: error, endOfInput: error, duplicate: givenTwice(name) },
+  });
+}
+
+function fileNamed(
+  names: OptionName | readonly [OptionName, OptionName],
+  description: string,
+) {
+  return valued(names, fileValue, { takes: "the name of a file", description });
+}
+
+function toggle(names: readonly [OptionName, ...OptionName[]], description: string) {
+  const name = names.at(-1) ?? "";
+  const unexpectedValue = message`${text(name)} takes no value.`;
+  return option(...names, {
+    description: [text(description)],
+    errors: { unexpectedValue, duplicate: givenTwice(name) },
+  });
+}
+
+function givenTwice(name: string): Message {
+  return message`${text(name)} is given twice.`;
+}
+
+const upstream = object({
+  destination: optional(argument(string({ metavar: "[USER@]HOST[:PORT]" }), {
+    description: message`The server. An IPv6 address with a port is written as [::1]:22.`,
+  })),
+  host: optional(valued("--host", string({ metavar: "HOST" }), {
+    takes: "a host name or an address",
+    description: "The server, in place of the argument.",
+  })),
+  port: optional(valued("--port", portValue, {
+    takes: portRange,
+    description: "Its port. Default: ssh's configuration, or 22.",
+  })),
+  username: optional(valued("--username", string({ metavar: "USER", pattern: userPattern }), {
+    takes: "a user name",
+    description: "The user to log in as. Default: ssh's configuration, or your login name.",
+  })),
+  jump: optional(valued(["-J", "--jump"], string({ metavar: "HOSTS", pattern: /./s }), {
+    takes: "hosts with commas between, or none",
+    description: "Go through these hosts, as ProxyJump; none for no host.",
+  })),
+  configFile: optional(
+    fileNamed(["-F", "--config"], "Read this file of ssh's configuration, or none."),
+  ),
+  configOverrides: multiple(valued("-o", string({ metavar: "KEY=VALUE", pattern: /./s }), {
+    takes: "KEY=VALUE",
+    description: "A setting of ssh_config; may be repeated.",
+  })),
+  printConfig: toggle(["--print-config"], "Show the configuration for the server, and end."),
+});
+
+const credential = object({
+  password: optional(valued("--password", string({ metavar: "PASSWORD", pattern: /./s }), {
+    takes: "a password that is not empty",
+    description: "Log in with a password. Other users can read it in the list of processes; " +
+      "prefer a key.",
+  })),
+  rsaKey: optional(fileNamed("--rsa-key", "Log in with this RSA private key.")),
+  ed25519Key: optional(fileNamed("--ed25519-key", "Log in with this Ed25519 private key.")),
+  passwordFile: optional(
+    valued("--password-file", string({ metavar: "FILE", pattern: /^(?!-.)[^\0]+$/ }), {
+      takes: "the name of a file, or -",
+      description: "Log in with the password in the first line of a file; - is standard input.",
+    }),
+  ),
+  identityFiles: multiple(
+    fileNamed(["-i", "--identity"], "Offer this private key, of any type; may be repeated."),
+  ),
+});
+
+const trust = object({
+  knownHostsFiles: multiple(fileNamed(
+    "--known-hosts",
+    "Look here for the server's host key; may be repeated. " +
+      "Default: your known_hosts and the system's.",
+  )),
+  acceptNew: toggle(
+    ["--accept-new"],
+    "Trust and remember the key of an unknown server. A changed key is always refused.",
+  ),
+  fingerprint: optional(
+    valued(
+      "--fingerprint",
+      string({ metavar: "SHA256:…", pattern: /^SHA256:[A-Za-z0-9+/]{43}=?$/ }),
+      {
+        takes: "a fingerprint as ssh shows it, SHA256:…",
+        description: "Take this host key and no other, whatever known_hosts has.",
+      },
+    ),
+  ),
+});
+
+const endpoint = object({
+  localPort: withDefault(
+    valued("--local-port", localPortValue, {
+      takes: "a number from 0 to 65535",
+      description:
+        "The port on 127.0.0.1 that clients connect to; 0 takes a free one. Default: 2222.",
+    }),
+    2222,
+  ),
+  localRsaKey: optional(fileNamed(
+    "--local-rsa-key",
+    "The RSA key that the local port shows as its host key. " +
+      "Default: an Ed25519 key made at the first start.",
+  )),
+  localEd25519Key: optional(
+    fileNamed("--local-ed25519-key", "The same with an Ed25519 key."),
+  ),
+  localAuth: withDefault(
+    valued("--local-auth", choice(["same-user", "none"], { metavar: "WHO" }), {
+      takes: "same-user or none",
+      description: "Who may connect: same-user, your own processes, or none, " +
+        "every user of this machine. Default: same-user.",
+    }),
+    "same-user",
+  ),
+});
+
+function seconds(name: OptionName, secondsByDefault: number, description: string) {
+  const value = integer({ metavar: "SECONDS", min: 1, max: 86_400 });
+  const takes = "a number of seconds, 1 to 86400";
+  return withDefault(
+    valued(name, value, { takes, description: `${description} Default: ${secondsByDefault}.` }),
+    secondsByDefault,
+  );
+}
+
+function count(name: OptionName, description: string) {
+  const value = integer({ metavar: "N", min: 1, max: 1000 });
+  return valued(name, value, { takes: "a number from 1 to 1000", description });
+}
+
+const survival = object({
+  noReconnect: toggle(["--no-reconnect"], "End when the connection is lost."),
+  reconnectMaxDelay: seconds(
+    "--reconnect-max-delay",
+    30,
+    "The longest wait between attempts to reconnect.",
+  ),
+  keepaliveInterval: optional(valued(
+    "--keepalive-interval",
+    integer({ metavar: "SECONDS", min: 1, max: 86_400 }),
+    {
+      takes: "a number of seconds, 1 to 86400",
+      description: "Ask a silent server for a sign of life after so long; with nothing open, " +
+        "after three times that. Default: ServerAliveInterval, or 5.",
+    },
+  )),
+  keepaliveCount: optional(count(
+    "--keepalive-count",
+    "Give a silent server up after so many intervals. Default: ServerAliveCountMax, or 3.",
+  )),
+  openTimeout: seconds(
+    "--open-timeout",
+    30,
+    "How long a client's session or connection waits for the server, or for a free session.",
+  ),
+  maxSessions: optional(count(
+    "--max-sessions",
+    "How many sessions the server allows at a time; more wait. Default: found out.",
+  )),
+  overflow: withDefault(
+    valued("--overflow", integer({ metavar: "N", min: 0, max: 100 }), {
+      takes: "a number from 0 to 100",
+      description: "Make up to so many further connections for sessions that would wait, if " +
+        "logging in needs nobody. Default: 0.",
+    }),
+    0,
+  ),
+});
+
+const output = object({
+  verbose: toggle(["-v", "--verbose"], "Log details, with times and stack traces."),
+  quiet: toggle(["-q", "--quiet"], "Log warnings and errors only."),
+  logFormat: withDefault(
+    valued("--log-format", choice(["text", "json"], { metavar: "FORMAT" }), {
+      takes: "text or json",
+      description: "Write text, or json: one object per line. Default: text.",
+    }),
+    "text",
+  ),
+});
+
+/** The whole command line. */
+export const grammar = object({
+  upstream: group("Server", upstream),
+  credential: group("Log in with", credential),
+  trust: group("Trust", trust),
+  endpoint: group("Local port", endpoint),
+  survival: group("Reconnecting", survival),
+  output: group("Messages", output),
+}, { errors: { unexpectedInput } });
+
+/** What the grammar makes of arguments; `undefined` where an option is absent. */
+export type Parsed = NonNullable<(typeof grammar)["$valueType"][number]>;
+
+function unexpectedInput(token: string): Message {
+  if (!token.startsWith("-")) {
+    return message`Only one HOST can be given; a value with spaces needs quotes.`;
+  }
+  // Of --name=VALUE and -nVALUE only the name may be shown.
+  const name = /^(?:--[\w-]+|-\w)/.exec(token)?.[0];
+  if (name === undefined) return message`An argument starts with - and is no option.`;
+  const known = extractOptionNames(grammar.usage);
+  for (const other of ["-h", "--help", "--version", "--completion"]) known.add(other);
+  // An option after "--", or a value for one of those that Optique adds.
+  if (known.has(name)) return message`${text(name)} is not understood in this place.`;
+  const similar = name.startsWith("--") ? findSimilar(name, known) : [];
+  const hint = similar.length === 0 ? "" : ` Did you mean ${similar.join(" or ")}?`;
+  return message`There is no option ${text(name)}.${text(hint)}`;
+}
