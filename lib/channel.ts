@@ -44,6 +44,9 @@ export interface Link {
   readonly peer: Peer;
   /** How many sessions it has shown to allow at a time. */
   sessionLimit: number;
+  /** How many sessions have ended on it, and of how many of them it has certainly taken note. */
+  sessionsEnded: number;
+  sessionsFreed: number;
 }
 
 /**
@@ -106,6 +109,8 @@ export class Channel {
   link: Link | undefined;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, and what ends the wait. */
   waiting: { opening: Uint8Array; cancelTimeout(): void } | undefined;
+  /** Of a channel that was offered to its link: how the link's sessions stood then. */
+  offered: Pick<Link, "sessionsEnded" | "sessionsFreed"> | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
   /** Of a session: agent forwarding was requested. */

@@ -103,7 +103,7 @@ export class Channels {
 
   /** Upstream is there: what waits for it goes on. */
   attachUpstream(upstream: Peer, { allowsForwards }: { allowsForwards: boolean }): void {
-    this.#upstream = { peer: upstream, sessionLimit: this.#options.limits.sessions };
+    this.#upstream = this.#newLink(upstream);
     this.#allowsForwards = allowsForwards;
     this.#availability = { kind: "open" };
     if (!allowsForwards) {
@@ -117,7 +117,7 @@ export class Channels {
 
   /** A further connection is there, for sessions. */
   attachOverflow(peer: Peer): void {
-    this.#overflow.add({ peer, sessionLimit: this.#options.limits.sessions });
+    this.#overflow.add(this.#newLink(peer));
     this.#offerWaiting();
   }
 
@@ -145,6 +145,15 @@ export class Channels {
   /** How many channels a connection upstream carries. */
   countOn(upstream: Peer): number {
     return this.#table.countOn(upstream);
+  }
+
+  #newLink(peer: Peer): Link {
+    return {
+      peer,
+      sessionLimit: this.#options.limits.sessions,
+      sessionsEnded: 0,
+      sessionsFreed: 0,
+    };
   }
 
   #onLinkLost(link: Link, reason: string): void {
@@ -297,6 +306,7 @@ export class Channels {
         continue;
       }
       channel.link = link;
+      channel.offered = { sessionsEnded: link.sessionsEnded, sessionsFreed: link.sessionsFreed };
       channel.upstream.state = "awaiting";
       channel.send("upstream", channel.waiting!.opening);
     }
@@ -417,13 +427,16 @@ export class Channels {
     payload: Uint8Array,
   ): void {
     const to = opposite(from);
-    const { link, waiting, type } = channel;
+    const { link, waiting, type, offered } = channel;
     const sessions = link ? this.#table.countSessions(link, "live") : 0;
+    // OpenSSH's sshd frees a session a moment after its last CLOSE, and refuses an open that comes
+    // in the same breath; by its answer it has freed what had ended before.
+    const isTooSoon = offered !== undefined && offered.sessionsFreed < offered.sessionsEnded;
     const { connectFailed, resourceShortage } = ChannelOpenFailureReason;
     const isCrowded = reasonCode === connectFailed || reasonCode === resourceShortage;
-    if (link && waiting && isCrowded && type === "session" && sessions > 0) {
+    if (link && waiting && isCrowded && type === "session" && (sessions > 0 || isTooSoon)) {
       // This connection allows no more at a time; the client waits for its turn.
-      link.sessionLimit = sessions;
+      if (!isTooSoon) link.sessionLimit = sessions;
       channel.link = undefined;
       channel.upstream.state = "unasked";
       this.#offerWaiting();
@@ -454,6 +467,8 @@ export class Channels {
       message.type === MessageType.channelOpenFailure
     ) {
       if (end.state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
+      const { link, offered } = channel;
+      if (link && offered) link.sessionsFreed = Math.max(link.sessionsFreed, offered.sessionsEnded);
       if (message.type === MessageType.channelOpenFailure) {
         this.#onFailure(channel, from, message, payload);
       } else this.#onConfirmation(channel, from, message, payload);
@@ -493,7 +508,10 @@ export class Channels {
   /** Frees the slot once both ends are done. */
   #settle(channel: Channel): void {
     for (const end of [channel.downstream, channel.upstream]) {
-      if (end.state === "live" && end.closeSent && end.closeReceived) end.state = "done";
+      if (end.state !== "live" || !end.closeSent || !end.closeReceived) continue;
+      end.state = "done";
+      const { type, link } = channel;
+      if (end === channel.upstream && type === "session" && link) link.sessionsEnded++;
     }
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
     if (!this.#table.remove(channel)) return;

@@ -56,8 +56,13 @@ export interface ForwardsOptions {
   report(text: string): void;
 }
 
-/** A listener that the dead connection still holds is asked for again after these delays. */
+/**
+ * A listener that the dead connection still holds is asked for again after delays that grow this
+ * slowly: once it is free, half a second and an eighth of the time that it was held are lost at
+ * most.
+ */
 const firstRetryMs = 500;
+const retryGrowth = 1.125;
 const longestRetryMs = 10_000;
 
 const maximumPort = 65535;
@@ -256,7 +261,7 @@ export class Forwards<Owner> {
         this.#listeners.delete(listener);
       } else {
         if (state.failures === 0) report(`remote forward ${where} is still taken, trying again`);
-        const delayMs = Math.min(longestRetryMs, firstRetryMs * 2 ** state.failures++);
+        const delayMs = Math.min(longestRetryMs, firstRetryMs * retryGrowth ** state.failures++);
         state.cancelRetry = schedule(delayMs, () => this.#sendAgain(listener, state));
       }
     });

@@ -6,7 +6,7 @@
  */
 
 import type { ConnectionHandlers } from "./connector.ts";
-import { DisconnectReason } from "./errors.ts";
+import { DisconnectReason, UpstreamLostError } from "./errors.ts";
 import { RequestQueue } from "./global_requests.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { escapeControls, logger } from "./log.ts";
@@ -47,6 +47,8 @@ export class Overflow {
   readonly #stop = new AbortController();
   #timer: ReturnType<typeof setInterval> | undefined;
   #isConnecting = false;
+  /** Whether a session waits that the connection being made has no room for. */
+  #isWanted = false;
   #notBefore = 0;
 
   constructor(options: OverflowOptions) {
@@ -55,26 +57,43 @@ export class Overflow {
 
   /** A session waits: makes one more connection, if one is allowed. */
   async grow(): Promise<void> {
-    const { connector, maximum } = this.#options;
-    const isFull = this.#connections.size >= maximum;
-    if (isFull || this.#isConnecting || performance.now() < this.#notBefore) return;
+    if (this.#isConnecting) {
+      this.#isWanted = true;
+      return;
+    }
+    const isFull = this.#connections.size >= this.#options.maximum;
+    if (isFull || this.#stop.signal.aborted || performance.now() < this.#notBefore) return;
     this.#isConnecting = true;
+    this.#isWanted = false;
+    await this.#connect();
+    this.#isConnecting = false;
+    if (this.#isWanted) await this.grow();
+  }
+
+  async #connect(): Promise<void> {
+    const { connector, pauseMs = defaultPauseMs } = this.#options;
     let connection: Connection | undefined;
     try {
       await connector.connect({
         signal: this.#stop.signal,
         mayAsk: false,
         onReady: (transport, { verdict }) => {
-          if (verdict === "trusted") connection = this.#onReady(transport);
-          else transport.disconnect(DisconnectReason.byApplication, "the host key is not trusted");
+          if (this.#stop.signal.aborted) {
+            transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
+          } else if (verdict === "trusted") {
+            connection = this.#onReady(transport);
+          } else {
+            transport.disconnect(DisconnectReason.byApplication, "the host key is not trusted");
+            this.#notBefore = Infinity;
+          }
         },
         onLost: (reason) => connection && this.#onLost(connection, reason),
       });
     } catch (error) {
       log.info("no further connection to {name}: {error}", { name: connector.name, error });
-      this.#notBefore = performance.now() + pauseAfterFailureMs;
-    } finally {
-      this.#isConnecting = false;
+      // Servers ban whoever fails to log in again and again.
+      const isPassing = error instanceof UpstreamLostError;
+      this.#notBefore = isPassing ? performance.now() + pauseMs : Infinity;
     }
   }
 
@@ -102,6 +121,7 @@ export class Overflow {
     this.#connections.add(connection);
     const { checkMs = defaultCheckMs } = this.#options;
     this.#timer ??= setInterval(() => this.#endUnused(), checkMs);
+    this.#isWanted = false;
     const receiver = relay.attachOverflow(transport, requests);
     transport.start({
       onPayload: receiver.receive,
