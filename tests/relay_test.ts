@@ -7,7 +7,7 @@
 
 import assert from "node:assert/strict";
 import { buildMessage, concatenate, encodeFields, type Field, MessageType } from "../lib/wire.ts";
-import { MemoryPeer, type OpenChannel, patternBytes, World } from "./support/memory.ts";
+import { type MemoryPeer, type OpenChannel, patternBytes, World } from "./support/memory.ts";
 
 const {
   globalRequest,
