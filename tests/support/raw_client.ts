@@ -149,5 +149,7 @@ export async function openTooEarly(target: Target): Promise<string> {
   const transport = new RawTransport(target);
   await transport.encrypted;
   transport.send(buildMessage(MessageType.channelOpen, "session", 0, 2 ** 21, 32_768));
-  return await transport.ended;
+  const words = await transport.ended;
+  await transport.close();
+  return words;
 }
