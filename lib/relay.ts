@@ -21,6 +21,8 @@ import {
 
 /** An authenticated SSH connection. */
 export interface Transport extends Peer {
+  /** The largest message that the peer takes for certain, in bytes. */
+  readonly maximumPayloadBytes: number;
   /** Answers the message being received with SSH_MSG_UNIMPLEMENTED (RFC 4253, section 11.4). */
   sendUnimplemented(): void;
   /** Ends the connection with SSH_MSG_DISCONNECT. May be called twice. */
@@ -29,6 +31,9 @@ export interface Transport extends Peer {
   pause(): void;
   resume(): void;
 }
+
+/** What every SSH implementation takes (RFC 4253, section 6.1), less room for padding; in bytes. */
+export const usualPayloadBytes = 34_000;
 
 /** What the relay wants of a connection's owner: its messages, and its end. */
 export interface Receiver {
@@ -237,6 +242,10 @@ export class Relay {
   }
 
   #onDownstreamMessage(client: Transport, payload: Uint8Array, replies: ReplyQueue): void {
+    const limit = this.#upstream?.maximumPayloadBytes ?? usualPayloadBytes;
+    if (payload.length > limit) {
+      throw new ProtocolError(`a message over ${limit} bytes, which the remote host may not take`);
+    }
     const message = parseMessage(payload);
     switch (message?.type) {
       case undefined:

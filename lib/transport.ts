@@ -11,7 +11,7 @@ import type ssh2 from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { DisconnectReason } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
-import type { Transport } from "./relay.ts";
+import { type Transport, usualPayloadBytes } from "./relay.ts";
 import type { ByteSocket } from "./socket.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
@@ -22,6 +22,7 @@ interface Ssh2Protocol extends KexProtocol {
   _onPayload(payload: Uint8Array): unknown;
   _onPacket(): void;
   _kexinit: unknown;
+  _remoteIdentRaw: Uint8Array | undefined;
   _decipher: (Decipher & KexDecipher & { inSeqno: number }) | undefined;
   _packetRW: {
     write: {
@@ -56,6 +57,12 @@ const userauthFailureMessage = 51;
 const firstMethodMessage = 60;
 const unimplementedMessage = 3;
 
+/** How long a key exchange may take once there has been a first one, in milliseconds. */
+const rekeyTimeoutMs = 30_000;
+
+/** What OpenSSH takes, and we do, less room for padding; in bytes. */
+const opensshPayloadBytes = 256 * 1024 - 1024;
+
 /** ssh2 never begins a key exchange itself; RFC 4253, section 9, advises these limits. */
 const rekeyAfterBytes = 2 ** 30;
 const rekeyAfterMs = 60 * 60 * 1000;
@@ -84,6 +91,9 @@ export class Ssh2Transport implements Transport {
   #authentication: AuthenticationHandlers | undefined;
   #handlers: TransportHandlers | undefined;
   #bytesSinceRekey = 0;
+  /** What ssh2 keeps until a key exchange is over, in bytes. */
+  #heldBytes = 0;
+  #exchangeTimer: ReturnType<typeof setTimeout> | undefined;
   #rekeyTimer: ReturnType<typeof setTimeout> | undefined;
   #isLeftToSsh2 = false;
   #isEnded = false;
@@ -108,6 +118,7 @@ export class Ssh2Transport implements Transport {
       if (this.#isLeftToSsh2) return onPayload(payload);
       if (type < firstConnectionMessage) {
         if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
+        if (protocol._kexinit !== undefined) this.#limitExchange();
         return;
       }
       protocol._onPacket();
@@ -141,7 +152,15 @@ export class Ssh2Transport implements Transport {
   }
 
   get backlogBytes(): number {
-    return this.socket.backlogBytes;
+    return this.socket.backlogBytes + this.#heldBytes;
+  }
+
+  /** The largest message that the peer takes for certain, in bytes. */
+  get maximumPayloadBytes(): number {
+    const isOpenssh = /^SSH-2\.0-OpenSSH_(\d|sshshim)/.test(
+      `${this.#protocol._remoteIdentRaw ?? ""}`,
+    );
+    return isOpenssh ? opensshPayloadBytes : usualPayloadBytes;
   }
 
   /** When the peer was last heard, by `performance.now()`. */
@@ -161,7 +180,8 @@ export class Ssh2Transport implements Transport {
     const { write } = this.#protocol._packetRW;
     const packet = write.alloc(payload.length);
     packet.set(payload, write.allocStart);
-    sendPacket(this.#protocol, write.finalize(packet));
+    const isSent = sendPacket(this.#protocol, write.finalize(packet));
+    if (!isSent) this.#heldBytes += payload.length;
     this.#countBytes(payload.length);
   }
 
@@ -205,8 +225,17 @@ export class Ssh2Transport implements Transport {
     if (this.#protocol._decipher) allowLargePackets(this.#protocol._decipher);
     this.#bytesSinceRekey = 0;
     clearTimeout(this.#rekeyTimer);
+    clearTimeout(this.#exchangeTimer);
+    this.#exchangeTimer = undefined;
+    if (this.#heldBytes > 0) {
+      this.#heldBytes = 0;
+      this.#handlers?.onDrain();
+    }
     if (this.#isEnded) return;
-    this.#rekeyTimer = setTimeout(() => this.#protocol.rekey(), rekeyAfterMs);
+    this.#rekeyTimer = setTimeout(() => {
+      this.#protocol.rekey();
+      this.#limitExchange();
+    }, rekeyAfterMs);
   }
 
   #countBytes(bytes: number): void {
@@ -214,11 +243,19 @@ export class Ssh2Transport implements Transport {
     if (this.#bytesSinceRekey < rekeyAfterBytes || this.#protocol._kexinit !== undefined) return;
     this.#bytesSinceRekey = 0;
     this.#protocol.rekey();
+    this.#limitExchange();
+  }
+
+  /** A peer that begins a key exchange and does not end it would let packets wait for ever. */
+  #limitExchange(): void {
+    if (this.#isEnded) return;
+    this.#exchangeTimer ??= setTimeout(() => this.abort(), rekeyTimeoutMs);
   }
 
   #end(): void {
     this.#isEnded = true;
     clearTimeout(this.#rekeyTimer);
+    clearTimeout(this.#exchangeTimer);
   }
 }
 

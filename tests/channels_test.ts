@@ -864,6 +864,7 @@ Deno.test("closing everything tells each session why, closes both ends and waits
   forward.expectDown(channelClose);
   forward.expectUp(channelClose);
   assert.match(alice.expectOn(channelOpenFailure, 3).description, /stopped/);
+  assert.equal(world.clock.pending, 0);
   world.expectQuiet(alice);
 
   alice.say(channelOpen, "session", 4, 0, 0);

@@ -512,6 +512,27 @@ Deno.test("a port that the dead connection still holds is asked for until it is 
   world.expectQuiet(alice);
 });
 
+Deno.test("upstream is lost again before a forward is back: it is asked for once, on the next one", () => {
+  for (const isAnswered of [false, true]) {
+    const world = new World();
+    const alice = world.client("alice");
+    grant(world, alice, "", 8080);
+    world.relay.detachUpstream("lost");
+    world.attach();
+    expectAskedAgain(world, "", 8080);
+    if (isAnswered) world.upstream.say(requestFailure);
+    world.relay.detachUpstream("lost again");
+    assert.equal(world.clock.pending, 0);
+    world.attach();
+    expectAskedAgain(world, "", 8080);
+    world.clock.advance(60_000);
+    world.upstream.expectNothing();
+    world.upstream.say(requestSuccess);
+    expectTaken(world, alice, "", 8080);
+    world.expectQuiet(alice);
+  }
+});
+
 Deno.test("a lost forward stays its owner's: no other client gets it meanwhile", () => {
   const world = new World();
   const [alice, bob] = [world.client("alice"), world.client("bob")];
@@ -588,16 +609,19 @@ Deno.test("what is asked for while upstream is away is answered with the truth w
 });
 
 Deno.test("a client that leaves while its request waits for upstream leaves nothing behind", () => {
-  const world = new World();
-  const alice = world.client("alice");
-  alice.say(globalRequest, listen, true, "", 8080);
-  world.upstream.expect(globalRequest);
-  world.relay.detachUpstream("lost");
-  alice.say(globalRequest, listen, true, "", 8081);
-  alice.leave();
-  assert.equal(world.relay.forwardCount, 0);
-  world.attach();
-  world.expectQuiet(alice);
+  for (const leavesFirst of [false, true]) {
+    const world = new World();
+    const alice = world.client("alice");
+    alice.say(globalRequest, listen, true, "", 8080);
+    world.upstream.expect(globalRequest);
+    if (leavesFirst) alice.leave();
+    world.relay.detachUpstream("lost");
+    alice.say(globalRequest, listen, true, "", 8081);
+    alice.leave();
+    assert.equal(world.relay.forwardCount, 0);
+    world.attach();
+    world.expectQuiet(alice);
+  }
 });
 
 Deno.test("a cancellation that is under way when upstream is lost is done", () => {

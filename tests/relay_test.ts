@@ -7,7 +7,7 @@
 
 import assert from "node:assert/strict";
 import { buildMessage, concatenate, encodeFields, type Field, MessageType } from "../lib/wire.ts";
-import { MemoryPeer, type OpenChannel, patternBytes, World } from "./support/memory.ts";
+import { type MemoryPeer, type OpenChannel, patternBytes, World } from "./support/memory.ts";
 
 const {
   globalRequest,
@@ -760,3 +760,16 @@ function wellFormed(type: number, channel: number): Uint8Array {
   };
   return buildMessage(type, channel, ...rest[type] ?? []);
 }
+
+Deno.test("a message that upstream may not take ends its sender, before upstream sees it", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  const [session, other] = [world.open(alice), world.open(bob)];
+  world.upstream.maximumPayloadBytes = 34_000;
+  session.up(MessageType.channelRequest, "exec", true, "x".repeat(30_000));
+  session.expectUp(MessageType.channelRequest);
+  session.up(MessageType.channelRequest, "exec", true, "x".repeat(40_000));
+  alice.expectEnded(/may not take/);
+  session.expectUp(MessageType.channelClose);
+  other.expectAlive();
+});

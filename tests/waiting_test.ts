@@ -189,6 +189,10 @@ Deno.test("an upstream that will not come back: what waits and what comes is ref
   askInVain(world, alice, 3);
   world.attach();
   agree(world, alice, { downstream: 3, upstream: 90 });
+  const wishes = world.wishes.upstream;
+  world.relay.awaitUpstream();
+  world.open(alice, { downstream: 4 });
+  assert.equal(world.wishes.upstream, wishes);
   world.expectQuiet(alice);
 });
 
@@ -391,15 +395,16 @@ Deno.test("a further connection that is lost ends its own sessions, and no other
   const third = agree(world, alice, { downstream: 3, upstream: 93, by: overflow });
   alice.say(channelOpen, "session", 4, 0, 0);
   overflow.expect(channelOpen);
+  second.close();
+  world.upstream.expectNothing();
   world.relay.detachOverflow(overflow, lost);
   third.expectDown(channelExtendedData);
   third.expectDown(channelClose);
-  alice.say(channelClose, third.slot);
-  alice.expectNothing();
   overflow.say(channelData, first.slot, "late");
-  first.expectAlive();
-  second.close();
+  // What it had not confirmed goes where there is room.
   agree(world, alice, { downstream: 4, upstream: 94 });
+  alice.say(channelClose, third.slot);
+  first.expectAlive();
   world.expectQuiet(alice, overflow);
 });
 

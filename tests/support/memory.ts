@@ -34,6 +34,7 @@ export const usualPacketBytes = 32768;
 export class MemoryPeer implements Transport {
   readonly name: string;
   backlogBytes = 0;
+  maximumPayloadBytes = 256 * 1024 - 1024;
   isPaused = false;
   unimplementedCount = 0;
   /** Why the relay ended this peer; `undefined` while it has not. */

@@ -10,6 +10,8 @@ import { defaultTimeoutMs } from "./transcript.ts";
 interface Protocol {
   _onPayload(payload: Uint8Array): unknown;
   _onPacket(): void;
+  _cipher?: { _cipherInstance?: { final(): unknown } };
+  _decipher?: { _decipherInstance?: { final(): unknown } };
   _packetRW: {
     write: {
       allocStart: number;
@@ -97,6 +99,9 @@ export class RawTransport {
   async close(): Promise<void> {
     this.#socket.destroy();
     await this.ended;
+    // Older runtimes count a cipher that is not finished as a leak, and ssh2 finishes none.
+    this.#protocol._cipher?._cipherInstance?.final();
+    this.#protocol._decipher?._decipherInstance?.final();
   }
 }
 

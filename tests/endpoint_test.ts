@@ -1,0 +1,244 @@
+/** Who may use the local port, and what happens to everybody else who connects to it. */
+
+import assert from "node:assert/strict";
+import { shimTarget } from "./support/behind.ts";
+import { startGround, type Target } from "./support/both.ts";
+import { patternBytes } from "./support/files.ts";
+import { openTooEarly } from "./support/raw_client.ts";
+import { pythonProgram } from "./support/python.ts";
+import { type CommandResult, run, text } from "./support/run.ts";
+import { connect, readAll, readExactly, tcpAddress, writeAll } from "./support/services.ts";
+
+/** Only root can become somebody else, so that is what these steps need. */
+const canSwitchUser = Deno.build.os === "linux" && Deno.uid() === 0;
+const nobody = "65534";
+
+Deno.test("the endpoint turns away whoever is not its user's SSH client", async (t) => {
+  await using ground = await startGround();
+  const target = shimTarget(ground);
+  const address = tcpAddress(target.port);
+  await using bystander = target.startSsh("echo ready; cat");
+  await bystander.stdout.waitFor(/ready/);
+  // The longest wait of this file passes while the other steps run.
+  const silent = Promise.all([timeToClose(target.port, ""), timeToClose(target.port, greeting)]);
+
+  await t.step({
+    name: "another user of this machine is refused, whatever the client tries",
+    ignore: !canSwitchUser,
+    async fn() {
+      const ssh = await sshAsNobody(target);
+      assert.deepEqual([ssh.code, text(ssh.stdout)], [255, ""]);
+      assert.match(text(ssh.stderr), /Permission denied/);
+      const others = await paramikoAsNobody(target);
+      assert.deepEqual([others.code, text(others.stdout), text(others.stderr)], [
+        0,
+        "none refused\npassword refused\ninteractive refused\npublickey refused\n" +
+        "after 5 attempts: True\nafter 6 attempts: False\n",
+        "",
+      ]);
+      assert.match(
+        ground.shim.log.text,
+        /"level":"warning".*was refused: the connecting process belongs to user 65534/,
+      );
+    },
+  });
+
+  for (
+    const [what, words] of [
+      ["a request of HTTP", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+      ["a greeting of TLS", Uint8Array.of(22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3)],
+      ["a megabyte of garbage", patternBytes(1_000_000)],
+      ["an empty line", "\r\n"],
+      ["the first version of SSH", "SSH-1.5-old\r\n"],
+      ["a version without end", `SSH-2.0-${"x".repeat(1000)}`],
+      ["a version and then garbage", `SSH-2.0-test\r\n${"garbage ".repeat(1000)}`],
+      ["a version and then a packet of 4 GB", `SSH-2.0-test\r\n\xff\xff\xff\xff${"x".repeat(64)}`],
+    ] as const
+  ) {
+    await t.step(`${what} ends the connection`, async () => {
+      using connection = await connect(address);
+      const bytes = typeof words === "string" ? latin1(words) : words;
+      await writeAll(connection, bytes).catch(() => {});
+      const answer = await readAll(connection).catch(() => new Uint8Array());
+      assert.match(text(answer), /^(SSH-2\.0-OpenSSH|$)/);
+      assert.doesNotMatch(text(answer), /HTTP|rror:/);
+    });
+  }
+
+  await t.step("a version in many pieces is understood", async () => {
+    using connection = await connect(address);
+    for (const byte of latin1(greeting)) {
+      await writeAll(connection, Uint8Array.of(byte));
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    const version = latin1("SSH-2.0-OpenSSH_sshshim_0.1\r\n");
+    assert.deepEqual(await readExactly(connection, version.length), version);
+    // Its key exchange begins: SSH_MSG_KEXINIT follows the lengths of packet and padding.
+    assert.equal((await readExactly(connection, 6))[5], 20);
+  });
+
+  await t.step("clients that leave in the middle of the handshake are forgotten", async () => {
+    for (let count = 0; count < 100; count++) {
+      using connection = await connect(address);
+      await writeAll(connection, latin1(count % 2 === 0 ? greeting : "SSH-"));
+      if (count % 4 === 0) await readExactly(connection, 8);
+    }
+  });
+
+  await t.step("messages before authentication reach nobody", async () => {
+    const before = ground.sshd.log.text.length;
+    assert.match(await openTooEarly(target), /before authentication/);
+    assert.equal(ground.sshd.log.text.length, before);
+  });
+
+  await t.step("all the while the endpoint serves its user", async () => {
+    assert.equal((await target.ssh("exit 3")).code, 3);
+    await bystander.write("still here\n");
+    await bystander.stdout.waitFor(/still here/);
+  });
+
+  await t.step("a stranger is dropped after 20 s", async () => {
+    for (const elapsedMs of await silent) {
+      assert.ok(elapsedMs > 19_000 && elapsedMs < 24_000, `It was ${elapsedMs} ms.`);
+    }
+  });
+
+  await bystander.closeStdin();
+  assert.equal((await bystander.drained()).code, 0);
+});
+
+Deno.test("32 strangers fill the endpoint, and hinder nobody who is in", async (t) => {
+  await using ground = await startGround();
+  const target = shimTarget(ground);
+  await using bystander = target.startSsh("echo ready; cat");
+  await bystander.stdout.waitFor(/ready/);
+  const strangers: Deno.Conn[] = [];
+  for (let count = 0; count < 32; count++) {
+    const stranger = await connect(tcpAddress(target.port));
+    strangers.push(stranger);
+    await readExactly(stranger, "SSH-2.0-".length);
+  }
+
+  await t.step("one more is turned away without a word", async () => {
+    for (let count = 0; count < 5; count++) {
+      using connection = await connect(tcpAddress(target.port));
+      assert.equal((await readAll(connection)).length, 0);
+    }
+    assert.match(ground.shim.log.text, /"level":"warning".*turned away a connection/);
+  });
+
+  await t.step("a client that is in goes on working", async () => {
+    await bystander.write("still here\n");
+    await bystander.stdout.waitFor(/still here/);
+  });
+
+  await t.step("when a stranger has left, there is a place again", async () => {
+    strangers.pop()?.close();
+    assert.equal((await target.ssh("exit 4")).code, 4);
+  });
+
+  for (const stranger of strangers) stranger.close();
+  await bystander.closeStdin();
+  assert.equal((await bystander.drained()).code, 0);
+});
+
+Deno.test("--local-auth none lets every user in, and says so", async (t) => {
+  await using ground = await startGround({ shim: { arguments: ["--local-auth", "none"] } });
+  const target = shimTarget(ground);
+
+  await t.step("the banner warns", () => {
+    const { warning } = ground.shim.banner as { warning?: string };
+    assert.match(warning ?? "", /every user of this machine/);
+  });
+
+  await t.step("the user's own client is served", async () => {
+    assert.equal((await target.ssh("exit 5")).code, 5);
+  });
+
+  await t.step({
+    name: "another user's client is served",
+    ignore: !canSwitchUser,
+    async fn() {
+      const { code, stdout } = await sshAsNobody(target, "echo served; exit 6");
+      assert.deepEqual([code, text(stdout)], [6, "served\n"]);
+    },
+  });
+});
+
+const greeting = "SSH-2.0-test\r\n";
+
+/** Runs ssh as a user who has no home here, and no key of ours. */
+function sshAsNobody(target: Target, command = "true"): Promise<CommandResult> {
+  return runAsNobody(target, [
+    ...["ssh", "-F", "/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes"],
+    ...["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"],
+    ...["-p", String(target.port), `${target.username}@${target.host}`, command],
+  ]);
+}
+
+/** Tries every method once as another user, and one of them until the connection ends. */
+function paramikoAsNobody(target: Target): Promise<CommandResult> {
+  const name = JSON.stringify(target.username);
+  return runAsNobody(target, [
+    ...[pythonProgram, "-W", "ignore", "-c"],
+    `
+import paramiko
+def connect():
+    transport = paramiko.Transport(("${target.host}", ${target.port}))
+    transport.start_client(timeout=10)
+    return transport
+def attempt(method, authenticate):
+    transport = connect()
+    try:
+        authenticate(transport)
+        print(method, "accepted")
+    except paramiko.AuthenticationException:
+        print(method, "refused")
+    transport.close()
+attempt("none", lambda it: it.auth_none(${name}))
+attempt("password", lambda it: it.auth_password(${name}, "password", fallback=False))
+attempt("interactive", lambda it: it.auth_interactive(${name}, lambda *_: ["password"]))
+attempt("publickey", lambda it: it.auth_publickey(${name}, paramiko.RSAKey.generate(2048)))
+transport = connect()
+try:
+    transport.auth_none(${name})
+except paramiko.AuthenticationException:
+    pass
+def attempt_again():
+    # The transport's own methods would ask for the service anew each time.
+    message = paramiko.Message()
+    message.add_byte(paramiko.common.cMSG_USERAUTH_REQUEST)
+    for word in [${name}, "ssh-connection", "none"]:
+        message.add_string(word)
+    transport._send_message(message)
+for _ in range(4):
+    attempt_again()
+transport.join(0.5)
+print("after 5 attempts:", transport.is_active())
+attempt_again()
+transport.join(10)
+print("after 6 attempts:", transport.is_active())
+transport.close()
+`,
+  ]);
+}
+
+function runAsNobody(target: Target, command: string[]): Promise<CommandResult> {
+  return run(["setpriv", "--reuid", nobody, "--regid", nobody, "--clear-groups", ...command], {
+    environment: { ...target.environment, HOME: "/nonexistent" },
+    folder: "/",
+  });
+}
+
+/** Connects, says `words` and nothing more, and resolves with the time until it is dropped. */
+async function timeToClose(port: number, words: string): Promise<number> {
+  const start = performance.now();
+  using connection = await connect(tcpAddress(port));
+  await writeAll(connection, latin1(words));
+  await readAll(connection).catch(() => {});
+  return performance.now() - start;
+}
+
+function latin1(words: string): Uint8Array {
+  return Uint8Array.from(words, (character) => character.charCodeAt(0));
+}
