@@ -1,0 +1,297 @@
+/** Further connections, for sessions beyond the number that upstream allows on one. */
+
+import assert from "node:assert/strict";
+import { AuthenticationError, NobodyToAskError, UpstreamLostError } from "../lib/errors.ts";
+import { Overflow, type OverflowOptions } from "../lib/overflow.ts";
+import { Relay } from "../lib/relay.ts";
+import { encodeFields, MessageType } from "../lib/wire.ts";
+import { ManualClock, MemoryPeer, usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
+import { MemoryTransport, ScriptedConnector, settled } from "./support/scripted_connector.ts";
+
+const { channelClose, channelData, channelExtendedData, channelOpen, channelOpenConfirmation } =
+  MessageType;
+
+/** A time that no test sits out. */
+const longMs = 600_000;
+
+Deno.test("a session that upstream has no room for goes to a further connection", async () => {
+  await using world = new OverflowWorld({ maximum: 2 });
+  world.openOn(world.upstream);
+  world.open();
+  world.upstream.refuse(world.upstream.expect(channelOpen).senderChannel);
+  const attempt = await world.connector.next();
+  assert.equal(attempt.handlers.mayAsk, false);
+  world.client.expectNothing();
+  const further = attempt.succeed();
+  const slot = further.expect(channelOpen).senderChannel;
+  further.confirm(slot);
+  world.client.expect(channelOpenConfirmation);
+  further.say(channelData, slot, "hello");
+  assert.equal(new TextDecoder().decode(world.client.expect(channelData).data), "hello");
+  world.upstream.expectNothing();
+  await settled();
+  world.connector.expectNone();
+});
+
+Deno.test("without --overflow no further connection is made", async () => {
+  await using world = new OverflowWorld({ maximum: 0, sessions: 1 });
+  world.openOn(world.upstream);
+  world.open();
+  await settled();
+  world.connector.expectNone();
+});
+
+Deno.test("further connections are made one after the other, up to the maximum", async () => {
+  await using world = new OverflowWorld({ maximum: 2, sessions: 2 });
+  for (let index = 0; index < 10; index++) world.open();
+  assert.equal(world.upstream.take().length, 2);
+  for (let number = 1; number <= 2; number++) {
+    const attempt = await world.connector.next();
+    await settled();
+    world.connector.expectNone();
+    assert.equal(attempt.succeed().take().length, 2);
+  }
+  await settled();
+  world.connector.expectNone();
+});
+
+Deno.test("no more connections are made than the waiting sessions need", async () => {
+  await using world = new OverflowWorld({ maximum: 5, sessions: 2 });
+  world.openOn(world.upstream);
+  world.openOn(world.upstream);
+  world.open();
+  const attempt = await world.connector.next();
+  // It comes while the connection is being made, which has room for it.
+  world.open();
+  assert.equal(attempt.succeed().take().length, 2);
+  await settled();
+  world.connector.expectNone();
+});
+
+Deno.test("forwards stay on the first connection", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1 });
+  world.openOn(world.upstream);
+  world.open();
+  const further = (await world.connector.next()).succeed();
+  further.expect(channelOpen);
+  world.open("direct-tcpip", encodeFields("localhost", 80, "localhost", 5000));
+  assert.equal(world.upstream.expect(channelOpen).channelType, "direct-tcpip");
+  further.expectNothing();
+});
+
+Deno.test("a further connection that is lost ends its own sessions, with the reason", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1 });
+  world.openOn(world.upstream);
+  const attempt = await world.growFor(1);
+  attempt.lose("Connection reset\x1b[2J");
+  const notice = world.client.expect(channelExtendedData);
+  assert.match(
+    new TextDecoder().decode(notice.data),
+    /sshshim: connection lost: Connection reset\\x1b\[2J/,
+  );
+  world.client.expect(channelClose);
+  world.client.expectNothing();
+  world.upstream.expectNothing();
+
+  // And the next session that waits has another one made.
+  world.open();
+  (await world.connector.next()).succeed().expect(channelOpen);
+});
+
+Deno.test("a further connection that breaks the protocol is ended, alone", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1 });
+  world.openOn(world.upstream);
+  await world.growFor(1);
+  world.further!.say(channelClose, 999);
+  assert.equal(world.further!.ending?.reasonCode, 2);
+  world.client.expect(channelExtendedData);
+  world.client.expect(channelClose);
+  assert.equal(world.upstream.ending, undefined);
+});
+
+Deno.test("a silent further connection is given up", async () => {
+  await using world = new OverflowWorld({
+    maximum: 1,
+    sessions: 1,
+    keepalive: { intervalMs: 1, count: 2 },
+  });
+  world.openOn(world.upstream);
+  await world.growFor(1);
+  const notice = await world.nextToClient();
+  assert.equal(notice.message.type, channelExtendedData);
+  assert.equal(world.further!.isAborted, true);
+  assert.equal(world.further!.expect(MessageType.globalRequest).name, "keepalive@openssh.com");
+});
+
+Deno.test("a further connection without sessions is ended after a while, the one stays", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1, unusedMs: 10, checkMs: 1 });
+  world.openOn(world.upstream);
+  await world.growFor(1);
+  const { further, client } = world;
+  // Used, it stays.
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(further!.ending, undefined);
+
+  const slot = world.slots.at(-1)!;
+  const isEnded = Promise.withResolvers<void>();
+  further!.onEnding = isEnded.resolve;
+  further!.say(channelClose, slot);
+  client.expect(channelClose);
+  client.say(channelClose, slot);
+  further!.expect(channelClose);
+  await isEnded.promise;
+  assert.deepEqual(further!.ending, { reasonCode: 11, description: "not used any more" });
+  assert.equal(world.upstream.ending, undefined);
+  client.expectNothing();
+
+  // When it is needed again, it is made again.
+  world.open();
+  (await world.connector.next()).succeed().expect(channelOpen);
+});
+
+Deno.test("a further connection that nobody came to use is ended as well", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1, unusedMs: 1, checkMs: 1 });
+  world.openOn(world.upstream);
+  world.open();
+  const attempt = await world.connector.next();
+  world.leave();
+  const further = attempt.succeed();
+  const isEnded = Promise.withResolvers<void>();
+  further.onEnding = isEnded.resolve;
+  await isEnded.promise;
+  further.expectNothing();
+});
+
+Deno.test("after an attempt that the network failed, none is made for a while", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1, pauseMs: 20 });
+  world.openOn(world.upstream);
+  world.open();
+  (await world.connector.next()).fail(new UpstreamLostError("Connection refused"));
+  await settled();
+  world.open();
+  await settled();
+  world.connector.expectNone();
+  world.client.expectNothing();
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  world.open();
+  (await world.connector.next()).succeed();
+});
+
+for (const type of [AuthenticationError, NobodyToAskError]) {
+  Deno.test(`after a ${type.name} no further connection is tried, servers ban for it`, async () => {
+    await using world = new OverflowWorld({ maximum: 1, sessions: 1, pauseMs: 0 });
+    world.openOn(world.upstream);
+    world.open();
+    (await world.connector.next()).fail(new type("It is refused."));
+    await settled();
+    world.open();
+    await settled();
+    world.connector.expectNone();
+  });
+}
+
+Deno.test("a host whose key is not trusted gets no further connection", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1 });
+  world.openOn(world.upstream);
+  world.open();
+  const further = (await world.connector.next()).succeed("doubted");
+  assert(further.ending);
+  further.expectNothing();
+});
+
+Deno.test("closing ends all of them, and an attempt that is under way", async () => {
+  const world = new OverflowWorld({ maximum: 2, sessions: 1 });
+  world.openOn(world.upstream);
+  await world.growFor(1);
+  world.open();
+  const attempt = await world.connector.next();
+  world.overflow.close();
+  world.overflow.close();
+  assert.equal(attempt.handlers.signal.aborted, true);
+  assert.equal(world.further!.ending?.reasonCode, 11);
+  // Its success may be on its way already.
+  assert(attempt.succeed().ending);
+  await settled();
+  await world.overflow.grow();
+});
+
+/** A relay with one connection upstream, and those that a test lets come about beside it. */
+class OverflowWorld implements AsyncDisposable {
+  readonly connector = new ScriptedConnector();
+  readonly upstream = new MemoryTransport("upstream");
+  readonly client = new MemoryPeer("client");
+  readonly overflow: Overflow;
+  /** The connection that `growFor` made. */
+  further: MemoryTransport | undefined;
+  /** The relay's numbers of the sessions that are open. */
+  readonly slots: number[] = [];
+  readonly #relay: Relay;
+  readonly #clock = new ManualClock();
+  #lastChannel = 0;
+  readonly leave: () => void;
+
+  constructor(options: { maximum: number; sessions?: number } & Partial<OverflowOptions>) {
+    const { sessions = Infinity, ...overflowOptions } = options;
+    this.#relay = new Relay({
+      limits: { sessions },
+      schedule: (delayMs, action) => this.#clock.schedule(delayMs, action),
+      onWanted: () => {},
+      onCrowded: () => void this.overflow.grow(),
+      report: () => {},
+    });
+    this.overflow = new Overflow({
+      connector: this.connector,
+      relay: this.#relay,
+      keepalive: { intervalMs: longMs, count: 3 },
+      unusedMs: longMs,
+      ...overflowOptions,
+    });
+    this.upstream.receiver = this.#relay.attachUpstream(this.upstream);
+    const receiver = this.#relay.addClient(this.client);
+    this.client.receiver = receiver;
+    this.leave = receiver.leave;
+  }
+
+  /** The client asks for a channel. */
+  open(type = "session", body: Uint8Array = new Uint8Array()): void {
+    const own = this.#lastChannel++;
+    this.client.say(channelOpen, type, own, usualWindowBytes, usualPacketBytes, { raw: body });
+  }
+
+  /** The client opens a session, and this connection agrees. */
+  openOn(connection: MemoryTransport): void {
+    this.open();
+    this.agree(connection);
+  }
+
+  agree(connection: MemoryTransport): void {
+    const { senderChannel } = connection.expect(channelOpen);
+    connection.confirm(senderChannel);
+    this.client.expect(channelOpenConfirmation);
+    this.slots.push(senderChannel);
+  }
+
+  /** Sessions are opened for which a further connection is made. */
+  async growFor(count: number) {
+    for (let index = 0; index < count; index++) this.open();
+    const attempt = await this.connector.next();
+    this.further = attempt.succeed();
+    for (let index = 0; index < count; index++) this.agree(this.further);
+    await settled();
+    return attempt;
+  }
+
+  /** Resolves with the next message to the client. */
+  nextToClient() {
+    const { promise, resolve } = Promise.withResolvers<
+      Parameters<NonNullable<MemoryPeer["onSent"]>>[0]
+    >();
+    this.client.onSent = resolve;
+    return promise;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.overflow.close();
+    await settled();
+  }
+}
