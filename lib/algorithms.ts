@@ -3,7 +3,7 @@
 // @ts-types="@types/ssh2"
 import type ssh2 from "ssh2";
 import { Buffer } from "node:buffer";
-import { createDecipheriv } from "node:crypto";
+import { createCipheriv, createDecipheriv } from "node:crypto";
 import constants from "ssh2/lib/protocol/constants.js";
 import { NegotiationError } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
@@ -56,12 +56,21 @@ const hostKeyTypes = [
   "rsa-sha2-256",
 ];
 
-/** Whether a decipher for AES-GCM does what ssh2 asks of it. */
+/** Whether AES-GCM works as ssh2 uses it, to the end of a packet. */
 function canUseGcm(): boolean {
+  const [name, key, iv] = ["aes-128-gcm", Buffer.alloc(16), Buffer.alloc(12)] as const;
+  const data = Buffer.alloc(16, 1);
   try {
-    const decipher = createDecipheriv("aes-128-gcm", Buffer.alloc(16), Buffer.alloc(12));
+    const cipher = createCipheriv(name, key, iv);
+    cipher.setAutoPadding(false);
+    const sealed = cipher.update(data);
+    cipher.final();
+    const decipher = createDecipheriv(name, key, iv);
     decipher.setAutoPadding(false);
-    return true;
+    decipher.setAuthTag(cipher.getAuthTag());
+    const opened = decipher.update(sealed);
+    decipher.final();
+    return opened.equals(data);
   } catch {
     // Its message says that this is not supported yet.
     return false;

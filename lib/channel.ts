@@ -36,6 +36,9 @@ export interface Peer {
 /** Withheld window is not refilled while a receiver has this much waiting, in bytes. */
 const backlogLimitBytes = 1024 * 1024;
 
+/** What ssh exits with when its connection is lost. */
+const lostExitStatus = 255;
+
 /** What OpenSSH's own packets carry, and the most that sshshim lets either end announce. */
 const maximumPacketSize = 32768;
 
@@ -113,6 +116,8 @@ export class Channel {
   offered: Pick<Link, "sessionsEnded" | "sessionsFreed"> | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
+  /** Of a session: upstream has told the exit status. */
+  hasExitStatus = false;
   /** Of a session: agent forwarding was requested. */
   forwardsAgent = false;
   /** Of a session: the cookie of the X11 display that was announced. */
@@ -179,6 +184,7 @@ export class Channel {
 
   #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {
     if (from === "downstream") noteRequest(this, message);
+    else if (message.requestType === "exit-status") this.hasExitStatus = true;
     if (message.wantReply) this[from].repliesOwed++;
     this.forward(from, payload);
   }
@@ -244,15 +250,23 @@ export class Channel {
     }
   }
 
-  /** Tells the person at a session why it ends, on stderr, if the client still takes it. */
+  /**
+   * Tells the person at a session why it ends, on stderr, if the client still takes it. sshd tells
+   * the exit status before the last of the output; as that is missing, the status is taken back.
+   */
   sendNotice(reason: string): void {
     const { downstream, upstream } = this;
+    if (this.type !== "session" || !downstream.listens || upstream.eofReceived) return;
+    const { channelExtendedData, channelRequest } = MessageType;
+    if (this.hasExitStatus) {
+      const { channel } = downstream;
+      const fields = ["exit-status", false, lostExitStatus] as const;
+      this.send("downstream", buildMessage(channelRequest, channel, ...fields));
+    }
     const text = utf8String(`\r\nsshshim: ${reason}\r\n`);
     const room = Math.min(downstream.flow.windowBytes, downstream.maximumPacketSize);
-    if (this.type !== "session" || !downstream.listens || upstream.eofReceived) return;
     if (text.length > room) return;
     downstream.flow.adjust(-text.length); // The client gives them back like any others.
-    const { channelExtendedData } = MessageType;
     this.send(
       "downstream",
       buildMessage(channelExtendedData, downstream.channel, extendedDataStderr, text),

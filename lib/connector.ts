@@ -139,7 +139,8 @@ export class Connector {
       });
     } catch (error) {
       socket.destroy();
-      throw error;
+      // Whoever gave the attempt up knows better than what came of it.
+      throw signal.reason instanceof UpstreamLostError ? signal.reason : error;
     } finally {
       end.abort();
       attempt.close();

@@ -23,7 +23,7 @@ const log = logger("upstream");
 
 const defaultProvenMs = 60_000;
 
-/** A client hurries a wait that is longer than this, in milliseconds. */
+/** A client hurries a wait, and a person an attempt, that is longer than this; in milliseconds. */
 const hurryMs = 1000;
 
 /** Makes connections. */
@@ -47,7 +47,7 @@ export interface UpstreamOptions {
 
 type State =
   | { kind: "idle" }
-  | { kind: "connecting"; attempt: AbortController }
+  | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
   | { kind: "ready"; transport: Ssh2Transport; liveness: Liveness; provenTimer: Timer }
   | { kind: "waiting"; retryAt: number; timer: Timer }
   /** Nothing to do until a client comes. */
@@ -116,6 +116,11 @@ export class Upstream {
     else if (state.kind === "waiting" || state.kind === "asleep" || state.kind === "stopped") {
       this.#backoff.reset();
       void this.#reconnect({ mayAsk: state.kind !== "waiting" });
+    } else if (state.kind === "connecting" && !state.mayAsk) {
+      if (performance.now() - state.since <= hurryMs) return;
+      // It hangs, perhaps on a path that is no more: its failure begins a new series.
+      this.#backoff.reset();
+      state.attempt.abort(new UpstreamLostError(`${this.name} did not answer yet`));
     }
   }
 
@@ -133,7 +138,8 @@ export class Upstream {
 
   async #connect({ mayAsk }: { mayAsk: boolean }): Promise<void> {
     const attempt = new AbortController();
-    const connecting: State = { kind: "connecting", attempt };
+    const since = performance.now();
+    const connecting: State = { kind: "connecting", attempt, mayAsk, since };
     this.#transition(connecting);
     let ready: State | undefined;
     await this.#options.connector.connect({
@@ -151,7 +157,8 @@ export class Upstream {
 
   #onWake(): void {
     log.info("the machine has slept");
-    if (this.#state.kind === "ready" || this.#state.kind === "waiting") this.retry();
+    const { kind } = this.#state;
+    if (kind === "ready" || kind === "waiting" || kind === "connecting") this.retry();
   }
 
   /** One more attempt; its failure decides what is done next. */

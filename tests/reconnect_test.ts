@@ -8,6 +8,7 @@ import {
   messagesOf,
   startFaultyGround,
   startFaultyPath,
+  startMany,
   untilLogged,
 } from "./support/faulty.ts";
 import { lead, startForwarding } from "./support/forwarding.ts";
@@ -79,6 +80,17 @@ for (const how of ["rst", "fin"] as const) {
     assert.equal(master.stderr.text, "");
   });
 }
+
+Deno.test("an exit status that came before the last of the output is no success after a cut", async () => {
+  await using ground = await startFaultyGround();
+  // The status is told when the shell ends; the output is open for as long as somebody has it.
+  await using client = ground.target.startSsh("sleep 60 & echo some", { options: ["-v"] });
+  await client.stdout.waitFor(/some/);
+  await client.stderr.waitFor(/rtype exit-status/);
+  ground.proxy.cutAll("rst");
+  assert.equal((await client.drained()).code, 255);
+  assert.match(client.stderr.text, /sshshim: connection lost: /);
+});
 
 Deno.test("a connection that was cut while nobody used it is there for the next client", async () => {
   await using ground = await startFaultyGround();
@@ -288,19 +300,29 @@ Deno.test("SIGUSR2 makes the shim try at once", async () => {
   assertOutput(await target.ssh("echo back"), "back\n");
 });
 
+Deno.test("SIGUSR2 gives up an attempt that hangs, and begins another", async () => {
+  await using ground = await startFaultyGround();
+  const { target, proxy, gate, sshd, shim } = ground;
+  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  gate.target = silent.addr;
+  proxy.cutAll("rst");
+  using _hanging = await silent.accept();
+  gate.target = { hostname: sshd.host, port: sshd.port };
+  // An attempt that is younger is left alone.
+  await new Promise((resolve) => setTimeout(resolve, 1200));
+  const from = shim.log.text.length;
+  Deno.kill(shim.pid, "SIGUSR2");
+  await untilLogged(shim.log, /did not answer yet; trying again/, { from, timeoutMs: 5000 });
+  await untilLogged(shim.log, /connected to/, { from, timeoutMs: 5000 });
+  assertOutput(await target.ssh("echo back"), "back\n");
+});
+
 function assertOutput({ code, stdout, stderr }: CommandResult, expected: string): void {
   assert.deepEqual({ code, stdout: text(stdout), stderr: text(stderr) }, {
     code: 0,
     stdout: expected,
     stderr: "",
   });
-}
-
-/** Starts a number of runs; the returned function waits for them, and throws if one failed. */
-function startMany<T>(count: number, start: (index: number) => Promise<T>): () => Promise<T[]> {
-  const runs = Array.from({ length: count }, (_, index) => start(index));
-  const settled = Promise.allSettled(runs);
-  return () => settled.then(() => Promise.all(runs));
 }
 
 /** An ssh whose connection other ssh commands of the test share; it has no session itself. */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { clientEnvironment, makeTarget, type Target } from "./support/both.ts";
-import { startFaultyGround, untilLogged } from "./support/faulty.ts";
+import { startFaultyGround, startMany, untilLogged } from "./support/faulty.ts";
 import { Terminal } from "./support/pty.ts";
 import { type QuestionServer, startQuestionServer } from "./support/question_server.ts";
 import { type CommandResult, type RunningProcess, text } from "./support/run.ts";
@@ -61,7 +61,7 @@ Deno.test("a server that refuses the key after a cut is asked exactly once", asy
   const accepted = gate.acceptedCount;
   proxy.cutAll("rst");
   await untilLogged(shim.log, /refused authentication.*Not tried again; send SIGUSR2/);
-  for (const result of await Promise.all([target.ssh("true"), target.ssh("true")])) {
+  for (const result of await startMany(2, () => target.ssh("true"))()) {
     assert.equal(result.code, 255);
     assert.match(text(result.stderr), /open failed: connect failed: .* refused authentication/);
   }
@@ -129,9 +129,9 @@ Deno.test("a person is asked when a client comes, once, and not before", async (
   assert.equal(countPrompts(screen), 1);
   const { connected } = server.counts;
 
-  const clients = Promise.all([target.ssh("true"), target.ssh("true"), target.ssh("true")]);
+  const clients = startMany(3, () => target.ssh("true"));
   await shim.answer("222222", { prompt: 2 });
-  for (const result of await clients) assertOutput(result, "done\n");
+  for (const result of await clients()) assertOutput(result, "done\n");
   assert.equal(countPrompts(screen), 2);
   assert.equal(server.counts.connected, connected + 1);
 });
@@ -146,12 +146,12 @@ Deno.test("a person is asked at the return of a server for which a client waits"
   server.cutAll();
   assert.equal((await waiting.drained()).code, 255);
   await untilLogged(screen, /trying again/);
-  const client = target.ssh("true");
+  const client = startMany(1, () => target.ssh("true"));
   await untilLogged(screen, /client 2 connected/);
   assert.equal(countPrompts(screen), 1);
   server.isAway = false;
   await shim.answer("222222", { prompt: 2 });
-  assertOutput(await client, "done\n");
+  assertOutput((await client())[0]!, "done\n");
   assert.equal(countPrompts(screen), 2);
 });
 

@@ -111,3 +111,13 @@ export async function cutAndReturn({ proxy, shim }: FaultyGround, how: "rst" | "
   await untilLogged(shim.log, /connection lost/, { from });
   await untilLogged(shim.log, /connected to/, { from });
 }
+
+/** Starts a number of runs; the returned function waits for them, and throws if one failed. */
+export function startMany<T>(
+  count: number,
+  start: (index: number) => Promise<T>,
+): () => Promise<T[]> {
+  const runs = Array.from({ length: count }, (_, index) => start(index));
+  const settled = Promise.allSettled(runs);
+  return () => settled.then(() => Promise.all(runs));
+}

@@ -4,11 +4,10 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { AddressInfo, Socket } from "node:net";
-import { createServer } from "node:net";
 import { ssh2 } from "../../lib/ssh2.ts";
 import { serverAlgorithms } from "../../lib/algorithms.ts";
 import { fingerprint } from "../../lib/known_hosts.ts";
+import { ByteSocket } from "../../lib/socket.ts";
 import { Ssh2Transport } from "../../lib/transport.ts";
 import { makeKey } from "./sshd.ts";
 
@@ -86,16 +85,20 @@ export async function startScriptedServer(
     });
   });
   let connectionCount = 0;
-  const sockets = new Set<Socket>();
-  const listener = createServer({ noDelay: true }, (socket) => {
-    connectionCount++;
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-    server.injectSocket(socket);
-  });
-  await new Promise<void>((resolve) => listener.listen(0, host, resolve));
-  const { port } = listener.address() as AddressInfo;
+  const sockets = new Set<ByteSocket>();
   const dropConnections = () => sockets.forEach((socket) => socket.destroy());
+  const listener = Deno.listen({ hostname: host, port: 0 });
+  const { port } = listener.addr;
+  const accepting = (async () => {
+    for await (const connection of listener) {
+      connectionCount++;
+      connection.setNoDelay(true);
+      const socket = new ByteSocket(connection, { role: "server", remote: connection.remoteAddr });
+      sockets.add(socket);
+      socket.once("close", () => sockets.delete(socket));
+      server.injectSocket(socket as never);
+    }
+  })();
   const publicKey = await Deno.readTextFile(`${folder}/host.pub`);
   await Deno.writeTextFile(`${folder}/known_hosts`, `[${host}]:${port} ${publicKey}`);
   return {
@@ -109,8 +112,9 @@ export async function startScriptedServer(
     },
     dropConnections,
     async [Symbol.asyncDispose]() {
+      listener.close();
+      await accepting;
       dropConnections();
-      await new Promise((resolve) => listener.close(resolve));
       await Deno.remove(folder, { recursive: true });
     },
   };
