@@ -9,7 +9,9 @@ import { handshake, type Session } from "../lib/handshake.ts";
 import { beginClientExchange, beginServerExchange, hybridKexName } from "../lib/hybrid_kex.ts";
 import { fingerprint } from "../lib/known_hosts.ts";
 import { ByteSocket } from "../lib/socket.ts";
+import { type KexProtocol, offerKeyExchanges } from "../lib/ssh2_kex.ts";
 import { PinnedTrust } from "../lib/trust.ts";
+import { buildMessage, encodeFields, Reader } from "../lib/wire.ts";
 import { patternBytes, sha256 } from "./support/files.ts";
 import { logIn, serverArguments, type ServingShim, startServing } from "./support/login.ts";
 import { findPostQuantumSsh } from "./support/openssh10.ts";
@@ -88,6 +90,95 @@ Deno.test("X25519 keys of low order are refused by both sides", () => {
     assert.throws(() => client.computeSecret(fromServer), key.toString("hex"));
     const fromClient = Buffer.concat([client.publicValue.subarray(0, -32), key]);
     assert.throws(() => beginServerExchange().computeSecret(fromClient), key.toString("hex"));
+  }
+});
+
+/** An ssh2 connection, as far as key exchange is concerned, that has just begun. */
+function fakeProtocol(options: { isServer?: boolean; forSsh2: string[] }) {
+  const { isServer = false, forSsh2 } = options;
+  const names = [...forSsh2, "ext-info-c", "kex-strict-c-v00@openssh.com"];
+  const all = Buffer.from(encodeFields(names.join(","), "ssh-ed25519"));
+  const received: Uint8Array[] = [];
+  const protocol: KexProtocol = {
+    _server: isServer,
+    _offer: { totalSize: all.length, lists: { kex: { array: names }, all } },
+    _kex: undefined,
+    _decipher: { _onPayload: (payload) => received.push(payload) },
+    _skipNextInboundPacket: false,
+  };
+  return { protocol, received, offered: () => namesAt(protocol._offer.lists.all, 0) };
+}
+
+/** A KEXINIT (RFC 4253, section 7.1). */
+function kexinit(names: string[], { hasGuess = false } = {}): Uint8Array {
+  const lists = [names.join(","), ...Array<string>(9).fill("none")];
+  return buildMessage(20, { raw: new Uint8Array(16) }, ...lists, hasGuess, 0);
+}
+
+function namesAt(bytes: Uint8Array, offset: number): string[] {
+  return new Reader(bytes, offset).text().split(",");
+}
+
+Deno.test("key exchanges are offered in their order, before what ssh2 says of itself", () => {
+  const signs = ["ext-info-c", "kex-strict-c-v00@openssh.com"];
+  const both = [hybridKexName, classical];
+  for (const names of [both, both.toReversed(), [hybridKexName], [classical]]) {
+    const { protocol, offered } = fakeProtocol({ forSsh2: [classical] });
+    // A server's connections share one offer.
+    for (let connection = 0; connection < 2; connection++) offerKeyExchanges(protocol, names);
+    assert.deepEqual(offered(), [...names, ...signs]);
+    assert.equal(protocol._offer.totalSize, protocol._offer.lists.all.length);
+  }
+});
+
+Deno.test("ssh2 is led to the exchange that both sides' lists lead to, and to no other", () => {
+  const other = "sntrup761x25519-sha512@openssh.com";
+  const cases: [ours: string[], theirs: string[], isServer: boolean, seen: string[]][] = [
+    [[hybridKexName, classical], [other, classical], false, [other, classical]],
+    [[hybridKexName, classical], [classical, hybridKexName], false, [
+      ...[classical, hybridKexName, classical],
+    ]],
+    [[classical, hybridKexName], [hybridKexName, classical], false, [hybridKexName, classical]],
+    [[hybridKexName], [hybridKexName], false, [hybridKexName, classical]],
+    [[hybridKexName, classical], [classical, hybridKexName], true, [classical, hybridKexName]],
+    [[hybridKexName, classical], [hybridKexName], true, [hybridKexName, classical]],
+    // It is not offered, though ssh2 has to be given it.
+    [[hybridKexName], [classical], false, [""]],
+  ];
+  for (const [ours, theirs, isServer, seen] of cases) {
+    const { protocol, received } = fakeProtocol({ isServer, forSsh2: [classical] });
+    offerKeyExchanges(protocol, ours);
+    protocol._decipher!._onPayload(kexinit(theirs));
+    assert.deepEqual(namesAt(received[0]!, 17), seen, `${ours} and ${theirs}`);
+  }
+});
+
+Deno.test("a KEXINIT that is cut short, and any other message, reaches ssh2 as it is", () => {
+  const { protocol, received } = fakeProtocol({ forSsh2: [classical] });
+  offerKeyExchanges(protocol, [hybridKexName]);
+  const messages = [kexinit([hybridKexName]).subarray(0, 19), kexinit([classical]).subarray(0, 25)];
+  messages.push(Uint8Array.of(20), Uint8Array.of(), buildMessage(31, "a value"));
+  for (const message of messages) protocol._decipher!._onPayload(message);
+  assert.deepEqual(received, messages);
+});
+
+Deno.test("a packet that a peer sends on a guess is skipped if the guess was wrong", () => {
+  const cases: [theirs: string[], hasGuess: boolean, isSkipped: boolean][] = [
+    [[hybridKexName, classical], false, false],
+    [[hybridKexName, classical], true, false],
+    [[classical, hybridKexName], false, false],
+    [[classical, hybridKexName], true, true],
+  ];
+  for (const [theirs, hasGuess, isSkipped] of cases) {
+    const { protocol } = fakeProtocol({ forSsh2: [classical] });
+    offerKeyExchanges(protocol, [hybridKexName, classical]);
+    const message = kexinit(theirs, { hasGuess });
+    protocol._decipher!._onPayload(message);
+    const kex = { negotiated: { kex: classical } } as NonNullable<KexProtocol["_kex"]>;
+    protocol._kex = kex;
+    assert.equal(kex.negotiated.kex, hybridKexName);
+    assert.equal(kex._remoteKexinit, message, "what is hashed is what came");
+    assert.equal(protocol._skipNextInboundPacket, isSkipped, `${theirs}, ${hasGuess}`);
   }
 });
 

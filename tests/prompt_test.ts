@@ -332,6 +332,8 @@ Deno.test("SSH_ASKPASS is used where ssh would use it", async (t) => {
     `#!/bin/sh\necho "$1" >> ${folder}/asked\necho secret\necho more\n`,
     { mode: 0o700 },
   );
+  const declining = "#!/bin/sh\necho secret\nexit 1\n";
+  await Deno.writeTextFile(`${folder}/declines`, declining, { mode: 0o700 });
   const asked = async () => {
     const text = await Deno.readTextFile(`${folder}/asked`).catch(() => "");
     await Deno.writeTextFile(`${folder}/asked`, "");
@@ -371,7 +373,7 @@ Deno.test("SSH_ASKPASS is used where ssh would use it", async (t) => {
     ],
     [
       "a program that declines",
-      { SSH_ASKPASS: "/bin/false", SSH_ASKPASS_REQUIRE: "force" },
+      { SSH_ASKPASS: `${folder}/declines`, SSH_ASKPASS_REQUIRE: "force" },
       /Tried: \S+user_ed25519; the server accepts: publickey/,
     ],
   ];

@@ -22,7 +22,7 @@ export interface Gate extends AsyncDisposable {
   readonly acceptedCount: number;
   /** The most connections that were open at a time; may be set back. */
   peakCount: number;
-  /** Whether whoever connects is reset at once; it is counted all the same. */
+  /** Whether whoever connects is reset after a moment, and led nowhere; it is counted as well. */
   refuses: boolean;
   /** From now on the server is not told that a client's side has gone. */
   keepLost(): void;
@@ -31,6 +31,9 @@ export interface Gate extends AsyncDisposable {
 }
 
 const hostname = "127.0.0.1";
+
+/** How long who is refused waits for it: longer than several need to come at once. */
+const refusalMs = 500;
 
 /** Starts a gate at a free port. */
 export async function startGate(target: Place): Promise<Gate> {
@@ -42,11 +45,15 @@ export async function startGate(target: Place): Promise<Gate> {
 
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
     acceptedCount++;
-    if (gate.refuses) {
-      client.on("error", () => {});
-      return void client.resetAndDestroy();
-    }
     gate.peakCount = Math.max(gate.peakCount, ++clientCount);
+    client.on("close", () => clientCount--);
+    if (gate.refuses) {
+      open.add(client);
+      client.on("close", () => open.delete(client));
+      client.on("error", () => {});
+      client.setTimeout(refusalMs, () => client.resetAndDestroy());
+      return;
+    }
     const { hostname: host, port } = gate.target;
     const upstream = connect({ host, port, allowHalfOpen: true, noDelay: true });
     client.pipe(upstream, { end: false });
@@ -58,7 +65,6 @@ export async function startGate(target: Place): Promise<Gate> {
     client.on("end", () => keepsLost || upstream.end());
     client.on("error", () => keepsLost || upstream.resetAndDestroy());
     client.on("close", () => {
-      clientCount--;
       if (!keepsLost) return upstream.destroySoon();
       kept.add(upstream);
       upstream.resume();
