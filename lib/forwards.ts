@@ -7,6 +7,7 @@
  * cancel it, and it is cancelled when its owner leaves.
  */
 
+import { requestFailure, requestSuccess } from "./global_requests.ts";
 import {
   displayText,
   encodeFields,
@@ -67,9 +68,6 @@ const longestRetryMs = 10_000;
 
 const maximumPort = 65535;
 
-const refused: GlobalReply = { type: MessageType.requestFailure, data: new Uint8Array() };
-const granted: GlobalReply = { type: MessageType.requestSuccess, data: new Uint8Array() };
-
 /** The names of the four requests that this file handles. */
 const requestNames = {
   "tcpip-forward": { kind: "tcpip", isCancel: false },
@@ -112,7 +110,7 @@ export class Forwards<Owner> {
     const { kind, isCancel } = requestNames[request.name];
     const place = readPlace(kind, request.data);
     // sshd ends the whole connection where its system's getaddrinfo refuses the port.
-    if (place.kind === "tcpip" && place.bindPort > maximumPort) return onReply(refused);
+    if (place.kind === "tcpip" && place.bindPort > maximumPort) return onReply(requestFailure);
     if (isCancel) this.#cancel(owner, place, onReply);
     else this.#listen(owner, { place, request }, onReply);
   }
@@ -146,7 +144,7 @@ export class Forwards<Owner> {
     for (const listener of this.#listeners) {
       if (listener.state.kind !== "requested") continue;
       this.#listeners.delete(listener);
-      listener.state.onReply(refused);
+      listener.state.onReply(requestFailure);
     }
   }
 
@@ -167,7 +165,7 @@ export class Forwards<Owner> {
         state.isAsked = false;
       } else if (state.kind === "cancelling") {
         this.#listeners.delete(listener);
-        state.onReply(granted);
+        state.onReply(requestSuccess);
       } else if (listener.owner === undefined) {
         this.#listeners.delete(listener);
       }
@@ -211,7 +209,7 @@ export class Forwards<Owner> {
     const isTaken = [...this.#listeners].some((it) =>
       it.owner !== undefined && it.owner !== owner && isSamePlace(it.place, place)
     );
-    if ((isTaken && !asksForPort) || this.#refusesRequests) return onReply(refused);
+    if ((isTaken && !asksForPort) || this.#refusesRequests) return onReply(requestFailure);
 
     const state: ListenerState = { kind: "requested", request, onReply };
     const listener: Listener<Owner> = { place, owner, state };
@@ -235,7 +233,7 @@ export class Forwards<Owner> {
         }
       } catch (error) {
         this.#listeners.delete(listener);
-        onReply(refused); // Without it, every later reply to this client would wait.
+        onReply(requestFailure); // Without it, every later reply to this client would wait.
         throw error;
       }
       listener.state = { kind: "listening" };
@@ -272,10 +270,10 @@ export class Forwards<Owner> {
       it.owner === owner && isEqualPlace(it.place, place) &&
       (it.state.kind === "listening" || it.state.kind === "lost")
     );
-    if (listener === undefined) return onReply(refused);
+    if (listener === undefined) return onReply(requestFailure);
     if (listener.state.kind === "lost") {
       this.#forget(listener, listener.state);
-      return onReply(granted);
+      return onReply(requestSuccess);
     }
     this.#sendCancel(listener, onReply);
   }

@@ -13,7 +13,7 @@ import {
   UpstreamLostError,
 } from "./errors.ts";
 import { logger } from "./log.ts";
-import { rsaBits } from "./signer.ts";
+import { isSameKey, rsaBits } from "./signer.ts";
 import type { ByteSocket } from "./socket.ts";
 import { describeExchange, identification, Ssh2Transport } from "./transport.ts";
 import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
@@ -116,7 +116,7 @@ export function handshake(socket: ByteSocket, options: HandshakeOptions): Promis
   const hostVerifier = (key: Uint8Array, accept: (isAccepted: boolean) => void) => {
     if (acceptedKey !== undefined) {
       // A rekey: ssh2 loses packets if it has to wait now, so the answer must be known.
-      accept(isEqual(acceptedKey, key));
+      accept(isSameKey(acceptedKey, key));
       return;
     }
     deadline.stop();
@@ -243,8 +243,4 @@ function asOurs(error: Error, { name }: HandshakeOptions): Error {
       `Look into the host's log.`,
     { cause: error },
   );
-}
-
-function isEqual(one: Uint8Array, two: Uint8Array): boolean {
-  return one.length === two.length && one.every((byte, at) => byte === two[at]);
 }

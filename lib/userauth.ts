@@ -297,9 +297,13 @@ export class UserAuth {
     const tried = this.#tried.length > 0 ? `Tried: ${this.#tried.join(", ")}` : "Nothing to try";
     const wanted = methods.join(", ") || "nothing";
     const state = isPartial ? "accepted that but still wants" : "accepts";
+    const isPassword = this.#tried.length > 0 &&
+      this.#tried.every((it) => it === "password" || it === "keyboard-interactive");
+    const advice = isPassword
+      ? "Check the user name and the password."
+      : "Check the user name, and name another key with -i FILE or let ssh-agent have it.";
     return new AuthenticationError(
-      `${name} refused authentication. ${tried}; the server ${state}: ${wanted}. ` +
-        `Check the user name, and name another key with -i FILE or let ssh-agent have it.`,
+      `${name} refused authentication. ${tried}; the server ${state}: ${wanted}. ${advice}`,
     );
   }
 }

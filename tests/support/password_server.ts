@@ -60,11 +60,11 @@ export async function startPasswordServer(
       }
     });
   });
-  const sockets = new Set<Socket>();
+  const sockets = new Map<Socket, Promise<unknown>>();
   const listener = createServer({ noDelay: true }, (socket) => {
     connectionCount++;
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    sockets.set(socket, closed.then(() => sockets.delete(socket)));
     server.injectSocket(socket);
   });
   await new Promise<void>((resolve) => listener.listen(0, host, resolve));
@@ -81,8 +81,11 @@ export async function startPasswordServer(
       return connectionCount;
     },
     async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      await new Promise((resolve) => listener.close(resolve));
+      // Older runtimes miss the end of a connection here, and would never call back.
+      listener.close();
+      const closed = [...sockets.values()];
+      for (const socket of sockets.keys()) socket.destroy();
+      await Promise.all(closed);
       await Deno.remove(folder, { recursive: true });
     },
   };
