@@ -285,12 +285,6 @@ Deno.test("--fingerprint takes one key and no other, whatever the files have", a
   await using ground = await startGround();
   const { folder, name, other, ed25519 } = ground;
   await ground.know(`${name} ${other}`);
-  await t.step("the right one", async () => {
-    const args = ground.args("--fingerprint", fingerprintOf(ed25519));
-    const { isIn, log } = await logIn(args, { folder });
-    assert(isIn, log);
-    await ground.authentications();
-  });
   await t.step("another one", async () => {
     const args = ground.args("--fingerprint", fingerprintOf(other));
     assertRefused(
@@ -298,6 +292,11 @@ Deno.test("--fingerprint takes one key and no other, whatever the files have", a
       /"127\.0\.0\.1" is another one: SHA256:\S+ is expected, the host offers ssh-ed25519 SHA256:/,
     );
     assert.deepEqual(await ground.authentications(), []);
+  });
+  await t.step("the right one", async () => {
+    const args = ground.args("--fingerprint", fingerprintOf(ed25519));
+    const { isIn, log } = await logIn(args, { folder });
+    assert(isIn, log);
   });
   await t.step("the one of its RSA key", async () => {
     const rsaAlone = ["-o", "HostKeyAlgorithms=rsa-sha2-512"];
