@@ -5,7 +5,7 @@
  */
 
 import { connect } from "node:net";
-import { AuthenticationError, ProtocolError } from "./errors.ts";
+import { AuthenticationError, MalformedDataError } from "./errors.ts";
 import {
   algorithmsFor,
   isSecurityKeyName,
@@ -14,7 +14,7 @@ import {
   requireAlgorithm,
   type Signer,
 } from "./signer.ts";
-import { buildMessage, encodeFields, Reader } from "./wire.ts";
+import { buildMessage, encodeFields, Reader } from "./ssh_data.ts";
 
 /** The agent cannot be reached, or it does not do what it was asked for. */
 export class AgentError extends AuthenticationError {
@@ -212,7 +212,7 @@ export class Agent {
     try {
       return parse();
     } catch (error) {
-      if (error instanceof ProtocolError) throw this.#fail("its answer is malformed");
+      if (error instanceof MalformedDataError) throw this.#fail("its answer is malformed");
       throw error;
     }
   }

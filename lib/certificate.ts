@@ -12,7 +12,7 @@ import {
   requireAlgorithm,
   type Signer,
 } from "./signer.ts";
-import { displayText, encodeFields, Reader } from "./wire.ts";
+import { displayText, encodeFields, Reader } from "./ssh_data.ts";
 
 /** A certificate; its signature is the server's to verify. */
 export interface Certificate {
@@ -51,7 +51,7 @@ const subjectFields: Record<string, number> = {
  * Parses a certificate. Returns `undefined` when the bytes are a plain key, or of a type of
  * certificates that is not known.
  *
- * @throws {ProtocolError} when they are damaged.
+ * @throws {MalformedDataError} when they are damaged.
  */
 export function parseCertificate(blob: Uint8Array, name: string): Certificate | undefined {
   const type = keyTypeOf(blob);

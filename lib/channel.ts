@@ -9,8 +9,9 @@
 
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
 import { Flow } from "./flow.ts";
+import type { Peer } from "./transport.ts";
+import { buildMessage, utf8String } from "./ssh_data.ts";
 import {
-  buildMessage,
   type ChannelData,
   type ChannelMessage,
   type ChannelOpen,
@@ -21,17 +22,8 @@ import {
   MessageType,
   rewriteOpen,
   rewriteRecipient,
-  utf8String,
 } from "./wire.ts";
 import { announcedCookie } from "./x11.ts";
-
-/** A connection as the relay of channels needs it. */
-export interface Peer {
-  /** Sends one message; the bytes are copied before this returns. */
-  send(payload: Uint8Array): void;
-  /** Bytes sent that the peer's kernel has not taken yet. */
-  readonly backlogBytes: number;
-}
 
 /** Withheld window is not refilled while a receiver has this much waiting, in bytes. */
 const backlogLimitBytes = 1024 * 1024;

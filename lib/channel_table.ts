@@ -1,6 +1,7 @@
 /** The channels that there are, by their slots, and the clients that own them. */
 
-import { Channel, type EndState, type Link, type Peer } from "./channel.ts";
+import { Channel, type EndState, type Link } from "./channel.ts";
+import type { Peer } from "./transport.ts";
 
 /** What is kept of a client. */
 export interface ClientRecord {

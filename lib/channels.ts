@@ -13,11 +13,11 @@ import {
   type LiveMessage,
   openFailure,
   opposite,
-  type Peer,
   type Side,
 } from "./channel.ts";
 import { ChannelTable } from "./channel_table.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import type { Peer, Schedule } from "./transport.ts";
 import {
   type ChannelMessage,
   type ChannelOpen,
@@ -33,9 +33,6 @@ import { findOwner, heldWindowBytes, hold, offerHeld, release } from "./x11_hand
 export interface ForwardOwners {
   ownerOf(channelType: string, data: Uint8Array): Peer | undefined;
 }
-
-/** Calls `action` after `delayMs`, unless the returned function is called before. */
-export type Schedule = (delayMs: number, action: () => void) => () => void;
 
 /** How many channels one client may have, and how many of them unanswered. */
 export interface ChannelLimits {

@@ -5,18 +5,19 @@
 
 import type ssh2 from "ssh2";
 import { Readable, Writable } from "node:stream";
-import { clientAlgorithms } from "./algorithms.ts";
+import { clientAlgorithms } from "./ssh2_algorithms.ts";
 import type { Credentials } from "./credentials.ts";
 import { UpstreamLostError } from "./errors.ts";
-import { handshake, type HostTrust, type Session } from "./handshake.ts";
+import { handshake, type HandshakeOptions, type HostTrust, type Session } from "./handshake.ts";
 import type { HostConfig } from "./host_config.ts";
 import { logger } from "./log.ts";
 import { startProxyCommand } from "./proxy_command.ts";
-import { type ByteConnection, ByteSocket } from "./socket.ts";
+import type { ByteConnection } from "./byte_connection.ts";
+import { ByteSocket } from "./ssh2_socket.ts";
 import { expandProxyCommand } from "./ssh_config_proxy.ts";
-import { StreamConnection } from "./stream_connection.ts";
+import { StreamConnection } from "./byte_connection.ts";
 import { connectTcp } from "./tcp.ts";
-import type { Ssh2Transport } from "./transport.ts";
+import type { StartableTransport } from "./transport.ts";
 import { defaultMethods, type Method } from "./userauth.ts";
 
 const log = logger("upstream");
@@ -36,7 +37,7 @@ export interface ConnectionHandlers {
   signal: AbortSignal;
   /** Whether a person may be asked. */
   mayAsk: boolean;
-  onReady(transport: Ssh2Transport, session: Session): void;
+  onReady(transport: StartableTransport, session: Session): void;
   onLost(reason: Error): void;
 }
 
@@ -110,7 +111,7 @@ export class Connector {
   async #logIn(
     host: Host,
     connection: ByteConnection,
-    handlers: ConnectionHandlers,
+    handlers: Omit<ConnectionHandlers, "onReady"> & Pick<HandshakeOptions, "onReady">,
   ): Promise<void> {
     const { signal, mayAsk, onReady, onLost } = handlers;
     const { config, credentials, firstMethods } = host;

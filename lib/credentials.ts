@@ -6,7 +6,7 @@
  */
 
 import { type Agent, AgentError, connectAgent, windowsAgentPipe } from "./agent.ts";
-import { keyAlgorithmFilter } from "./algorithms.ts";
+import { keyAlgorithmFilter } from "./ssh2_algorithms.ts";
 import { type Certificate, withCertificate } from "./certificate.ts";
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";

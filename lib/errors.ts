@@ -64,3 +64,8 @@ export class EndpointError extends Error {
 export class ProtocolError extends Error {
   override name = "ProtocolError";
 }
+
+/** Bytes that are not of the data types that they should be (RFC 4251, section 5). */
+export class MalformedDataError extends Error {
+  override name = "MalformedDataError";
+}

@@ -8,14 +8,9 @@
  */
 
 import { requestFailure, requestSuccess } from "./global_requests.ts";
-import {
-  displayText,
-  encodeFields,
-  type GlobalReply,
-  type GlobalRequest,
-  MessageType,
-  Reader,
-} from "./wire.ts";
+import type { Schedule } from "./transport.ts";
+import { displayText, encodeFields, Reader } from "./ssh_data.ts";
+import { type GlobalReply, type GlobalRequest, MessageType } from "./wire.ts";
 
 /** Sends global requests upstream; each gets one reply, in order. */
 export interface Requests {
@@ -45,9 +40,6 @@ interface Listener<Owner> {
   owner: Owner | undefined;
   state: ListenerState;
 }
-
-/** Calls `action` after `delayMs`, unless the returned function is called before. */
-type Schedule = (delayMs: number, action: () => void) => () => void;
 
 /** What the table of forwards is given. */
 export interface ForwardsOptions {

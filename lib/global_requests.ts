@@ -3,9 +3,10 @@
  * (RFC 4254, section 4).
  */
 
-import type { Peer } from "./channel.ts";
 import { ProtocolError } from "./errors.ts";
-import { buildMessage, type GlobalReply, MessageType } from "./wire.ts";
+import type { Peer } from "./transport.ts";
+import { buildMessage } from "./ssh_data.ts";
+import { type GlobalReply, MessageType } from "./wire.ts";
 
 /** How many replies one client may be owed. */
 const maximumRepliesOwed = 1000;

@@ -4,18 +4,18 @@
  */
 
 import { ssh2 } from "./ssh2.ts";
-import type { OfferedAlgorithms } from "./algorithms.ts";
+import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
 import {
   AuthenticationError,
   HostKeyError,
+  MalformedDataError,
   NegotiationError,
-  ProtocolError,
   UpstreamLostError,
 } from "./errors.ts";
 import { logger } from "./log.ts";
 import { isSameKey, rsaBits } from "./signer.ts";
-import type { ByteSocket } from "./socket.ts";
-import { describeExchange, identification, Ssh2Transport } from "./transport.ts";
+import type { ByteSocket } from "./ssh2_socket.ts";
+import { describeExchange, identification, Ssh2Transport } from "./ssh2_transport.ts";
 import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
 
 const log = logger("upstream");
@@ -237,7 +237,7 @@ function classify(error: Ssh2Error | undefined, { name }: HandshakeOptions): Err
 
 /** Of what authentication throws, a message of the server that makes no sense. */
 function asOurs(error: Error, { name }: HandshakeOptions): Error {
-  if (!(error instanceof ProtocolError)) return error;
+  if (!(error instanceof MalformedDataError)) return error;
   return new UpstreamLostError(
     `${name} broke the protocol during authentication: ${error.message}. ` +
       `Look into the host's log.`,

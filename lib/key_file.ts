@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import type { KeyObject } from "node:crypto";
 import { type Certificate, parseCertificate } from "./certificate.ts";
-import { AuthenticationError, ProtocolError } from "./errors.ts";
+import { AuthenticationError, MalformedDataError } from "./errors.ts";
 import { signWith, type StoredKey, UnusableKey } from "./key_object.ts";
 import { parseStoredKey, publicKeyInside } from "./private_key.ts";
 import { algorithmsFor, isSameKey, keyTypeOf, requireAlgorithm, type Signer } from "./signer.ts";
@@ -99,7 +99,7 @@ export async function readCertificate(file: string): Promise<Certificate> {
     const certificate = blob && parseCertificate(blob, file);
     if (certificate !== undefined) return certificate;
   } catch (cause) {
-    if (!(cause instanceof ProtocolError)) throw cause;
+    if (!(cause instanceof MalformedDataError)) throw cause;
     throw new AuthenticationError(
       `The certificate ${file} is damaged. Ask for a new one, or remove the file.`,
       { cause },
@@ -182,7 +182,7 @@ function parsePublicText(text: string): Uint8Array | undefined {
       if (keyTypeOf(blob) === type) return blob;
     } catch (error) {
       // Too short for a key: two words of something else.
-      if (!(error instanceof ProtocolError)) throw error;
+      if (!(error instanceof MalformedDataError)) throw error;
     }
   }
   return undefined;

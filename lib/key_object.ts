@@ -15,7 +15,7 @@ import {
 } from "node:crypto";
 import { DerReader, encodeDer, encodeDerUnsigned, Tag, unsignedBytes } from "./der.ts";
 import { plainName } from "./signer.ts";
-import { encodeFields } from "./wire.ts";
+import { encodeFields } from "./ssh_data.ts";
 
 /** Says what is wrong with a key ("it …") and, unless that is plain, what to do about it. */
 export class UnusableKey extends Error {

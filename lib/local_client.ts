@@ -11,8 +11,8 @@ import type { Admission, Endpoints } from "./access.ts";
 import { DisconnectReason } from "./errors.ts";
 import { logger } from "./log.ts";
 import type { Receiver, Relay } from "./relay.ts";
-import type { ByteSocket } from "./socket.ts";
-import { describeExchange, type Ssh2Transport } from "./transport.ts";
+import type { ByteSocket } from "./ssh2_socket.ts";
+import { describeExchange, type Ssh2Transport } from "./ssh2_transport.ts";
 
 const log = logger("endpoint");
 

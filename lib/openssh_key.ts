@@ -5,7 +5,7 @@
 import { Buffer } from "node:buffer";
 import { createDecipheriv, getCiphers, type KeyObject } from "node:crypto";
 import { bcryptPbkdf } from "./bcrypt_pbkdf.ts";
-import { ProtocolError } from "./errors.ts";
+import { MalformedDataError } from "./errors.ts";
 import {
   damagedKey,
   ecdsaKey,
@@ -18,7 +18,7 @@ import {
 } from "./key_object.ts";
 import { openChaCha20Poly1305 } from "./key_chacha20.ts";
 import { isSameKey, isSecurityKeyName, keyTypeOf } from "./signer.ts";
-import { Reader } from "./wire.ts";
+import { Reader } from "./ssh_data.ts";
 
 /** What stands before the first field. */
 export const openSshMagic: Uint8Array = Buffer.from("openssh-key-v1\0");
@@ -222,7 +222,7 @@ function orDamaged<T>(read: () => T): T {
   try {
     return read();
   } catch (error) {
-    if (error instanceof ProtocolError) throw damagedKey();
+    if (error instanceof MalformedDataError) throw damagedKey();
     throw error;
   }
 }

@@ -11,7 +11,7 @@ import { RequestQueue } from "./global_requests.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { escapeControls, logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
-import type { Ssh2Transport } from "./transport.ts";
+import type { StartableTransport } from "./transport.ts";
 
 const log = logger("overflow");
 
@@ -35,7 +35,7 @@ export interface OverflowOptions {
 }
 
 interface Connection {
-  transport: Ssh2Transport;
+  transport: StartableTransport;
   liveness: Liveness;
   unusedSince: number | undefined;
 }
@@ -104,7 +104,7 @@ export class Overflow {
     for (const connection of this.#connections) this.#end(connection, "sshshim has been stopped");
   }
 
-  #onReady(transport: Ssh2Transport): Connection {
+  #onReady(transport: StartableTransport): Connection {
     const { relay, connector, keepalive } = this.#options;
     const requests = new RequestQueue();
     const liveness = new Liveness({

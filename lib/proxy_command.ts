@@ -2,8 +2,8 @@
 
 import { UpstreamLostError } from "./errors.ts";
 import { logger } from "./log.ts";
-import type { ByteConnection } from "./socket.ts";
-import { StreamConnection } from "./stream_connection.ts";
+import type { ByteConnection } from "./byte_connection.ts";
+import { StreamConnection } from "./byte_connection.ts";
 
 const log = logger("upstream");
 

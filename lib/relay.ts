@@ -5,35 +5,19 @@
  * It knows no socket, timer or console; `server.ts` and `upstream.ts` give it their transports.
  */
 
-import type { Peer } from "./channel.ts";
-import { type ChannelLimits, Channels, type Schedule } from "./channels.ts";
+import { type ChannelLimits, Channels } from "./channels.ts";
 import { DisconnectReason, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
+import { type Peer, type Schedule, type Transport, usualPayloadBytes } from "./transport.ts";
+import { buildMessage } from "./ssh_data.ts";
 import {
-  buildMessage,
   type ConnectionMessage,
   type GlobalReply,
   type GlobalRequest,
   MessageType,
   parseMessage,
 } from "./wire.ts";
-
-/** An authenticated SSH connection. */
-export interface Transport extends Peer {
-  /** The largest message that the peer takes for certain, in bytes. */
-  readonly maximumPayloadBytes: number;
-  /** Answers the message being received with SSH_MSG_UNIMPLEMENTED (RFC 4253, section 11.4). */
-  sendUnimplemented(): void;
-  /** Ends the connection with SSH_MSG_DISCONNECT. May be called twice. */
-  disconnect(reasonCode: number, description: string): void;
-  /** Stops reading from the peer, until `resume`. */
-  pause(): void;
-  resume(): void;
-}
-
-/** What every SSH implementation takes (RFC 4253, section 6.1), less room for padding; in bytes. */
-export const usualPayloadBytes = 34_000;
 
 /** What the relay wants of a connection's owner: its messages, and its end. */
 export interface Receiver {

@@ -4,14 +4,14 @@
  */
 
 import { ssh2 } from "./ssh2.ts";
-import { serverAlgorithms } from "./algorithms.ts";
+import { serverAlgorithms } from "./ssh2_algorithms.ts";
 import { EndpointError } from "./errors.ts";
 import type { LocalHostKey } from "./host_key.ts";
 import { type Admit, LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
-import { ByteSocket } from "./socket.ts";
-import { identification, Ssh2Transport } from "./transport.ts";
+import { ByteSocket } from "./ssh2_socket.ts";
+import { identification, Ssh2Transport } from "./ssh2_transport.ts";
 
 const log = logger("endpoint");
 

@@ -2,7 +2,7 @@
  * What signs for public-key authentication (RFC 4252, section 7), wherever the private key is.
  */
 
-import { Reader } from "./wire.ts";
+import { Reader } from "./ssh_data.ts";
 
 /** A key or certificate that can sign. */
 export interface Signer {
@@ -40,7 +40,7 @@ const certificateSuffix = "-cert-v01@openssh.com";
 /**
  * The type that a public key or certificate states: its first field.
  *
- * @throws {ProtocolError} where the bytes are too short for one.
+ * @throws {MalformedDataError} where the bytes are too short for one.
  */
 export function keyTypeOf(publicKey: Uint8Array): string {
   return new Reader(publicKey).text();

@@ -3,7 +3,7 @@
  *
  * Our KEXINIT offers it, while the list that ssh2 negotiates from leaves it out, so that ssh2
  * settles on a classical exchange; where the hybrid is what both sides' lists lead to, the exchange
- * that ssh2 has made is turned into it before it sends anything. Like `transport.ts` this builds on
+ * that ssh2 has made is turned into it before it sends anything. Like `ssh2_transport.ts` this builds on
  * private fields of ssh2 1.17.0.
  */
 
@@ -14,8 +14,8 @@ import {
   type HybridExchange,
   hybridKexName,
 } from "./hybrid_kex.ts";
-import { ProtocolError } from "./errors.ts";
-import { Reader } from "./wire.ts";
+import { MalformedDataError } from "./errors.ts";
+import { Reader } from "./ssh_data.ts";
 
 /** ssh2's lists for KEXINIT; `all` is what it sends, `lists.kex.array` what it chooses from. */
 interface KexOffer {
@@ -166,7 +166,7 @@ function namesOf(kexinit: Uint8Array): string[] | undefined {
   try {
     return Buffer.from(new Reader(kexinit, firstListAt).bytes()).toString().split(",");
   } catch (error) {
-    if (error instanceof ProtocolError) return undefined;
+    if (error instanceof MalformedDataError) return undefined;
     throw error;
   }
 }

@@ -4,7 +4,7 @@
  *
  * The limit is a constant inside ssh2, but its deciphers compare `_len` with it right after they
  * have read a packet's length, and never again. So `_len` becomes an accessor, whose first answer
- * after a new value is no larger than that constant. Like `transport.ts` this builds on private
+ * after a new value is no larger than that constant. Like `ssh2_transport.ts` this builds on private
  * fields of ssh2 1.17.0.
  */
 

@@ -17,7 +17,7 @@ import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { escapeControls, logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
 import { SleepWatch } from "./sleep_watch.ts";
-import type { Ssh2Transport } from "./transport.ts";
+import type { StartableTransport } from "./transport.ts";
 
 const log = logger("upstream");
 
@@ -48,7 +48,7 @@ export interface UpstreamOptions {
 type State =
   | { kind: "idle" }
   | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
-  | { kind: "ready"; transport: Ssh2Transport; liveness: Liveness; provenTimer: Timer }
+  | { kind: "ready"; transport: StartableTransport; liveness: Liveness; provenTimer: Timer }
   | { kind: "waiting"; retryAt: number; timer: Timer }
   /** Nothing to do until a client comes. */
   | { kind: "asleep"; reason: Error }
@@ -177,7 +177,7 @@ export class Upstream {
     }
   }
 
-  #onReady(transport: Ssh2Transport, verdict: TrustVerdict): State {
+  #onReady(transport: StartableTransport, verdict: TrustVerdict): State {
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const liveness = new Liveness({
       ...keepalive,

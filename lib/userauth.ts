@@ -8,7 +8,14 @@
 
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import type { Signer } from "./signer.ts";
-import { buildMessage, displayText, encodeFields, type Field, Reader, utf8String } from "./wire.ts";
+import {
+  buildMessage,
+  displayText,
+  encodeFields,
+  type Field,
+  Reader,
+  utf8String,
+} from "./ssh_data.ts";
 
 /** Message numbers (RFC 4250, section 4.1.2); 60 means what the method makes of it. */
 const userauthRequest = 50;

@@ -2,11 +2,11 @@
  * The messages of the SSH connection protocol (RFC 4254) as bytes.
  *
  * Every message is parsed to its end before it is relayed: a server answers a truncated or overlong
- * message by dropping the whole connection, which here belongs to everybody. A `string` of the RFC
- * is kept as a byte string (one character per byte), so that no name or path is changed by decoding.
+ * message by dropping the whole connection, which here belongs to everybody.
  */
 
-import { ProtocolError } from "./errors.ts";
+import { MalformedDataError, ProtocolError } from "./errors.ts";
+import { Reader, readUint32, writeUint32 } from "./ssh_data.ts";
 
 /** Message numbers (RFC 4250, section 4.1.2). */
 export const MessageType = {
@@ -117,147 +117,6 @@ export type ChannelMessage =
 /** Every message of the connection protocol. */
 export type ConnectionMessage = GlobalRequest | GlobalReply | ChannelMessage;
 
-const encoder = new TextEncoder();
-const utf8 = new TextDecoder();
-
-/**
- * Reads the data types of RFC 4251, section 5, one after the other.
- *
- * Every method throws a ProtocolError where the bytes end too soon.
- */
-export class Reader {
-  readonly #bytes: Uint8Array;
-  #position: number;
-
-  constructor(bytes: Uint8Array, position = 0) {
-    this.#bytes = bytes;
-    this.#position = position;
-  }
-
-  uint32(): number {
-    const at = this.#advance(4);
-    return readUint32(this.#bytes, at);
-  }
-
-  boolean(): boolean {
-    return this.#bytes[this.#advance(1)] !== 0;
-  }
-
-  /** A `string` of any bytes, as a view. */
-  bytes(): Uint8Array {
-    const length = this.uint32();
-    const at = this.#advance(length);
-    return this.#bytes.subarray(at, at + length);
-  }
-
-  /** A `string` that names something: a byte string without NUL, except that one may end it. */
-  text(): string {
-    const text = byteString(this.bytes());
-    const nul = text.indexOf("\0");
-    if (nul === -1) return text;
-    if (nul < text.length - 1) throw new ProtocolError("a NUL byte within a string");
-    return text.slice(0, nul);
-  }
-
-  /** A `string` of terminal modes (RFC 4254, section 8), parsed as strictly as sshd does. */
-  modes(): void {
-    const modes = new Reader(this.bytes());
-    while (modes.#position < modes.#bytes.length) {
-      const opcode = modes.#bytes[modes.#advance(1)]!;
-      if (opcode === 0 || opcode >= 160) return;
-      modes.uint32();
-    }
-  }
-
-  /** What has not been read, as a view. */
-  rest(): Uint8Array {
-    return this.#bytes.subarray(this.#advance(this.#bytes.length - this.#position));
-  }
-
-  end(): void {
-    if (this.#position !== this.#bytes.length) throw new ProtocolError("bytes after the end");
-  }
-
-  #advance(length: number): number {
-    const at = this.#position;
-    if (at + length > this.#bytes.length) throw new ProtocolError("the message is truncated");
-    this.#position = at + length;
-    return at;
-  }
-}
-
-/** The fields of a message to build: a number is a uint32, a string or bytes a `string`. */
-export type Field = number | boolean | string | Uint8Array | { raw: Uint8Array };
-
-/** Builds a message; `raw` bytes are appended without a length. */
-export function buildMessage(type: number, ...fields: Field[]): Uint8Array {
-  return concatenate([Uint8Array.of(type), encodeFields(...fields)]);
-}
-
-/** Encodes fields without a message number before them. */
-export function encodeFields(...fields: Field[]): Uint8Array {
-  return concatenate(fields.flatMap(encodeField));
-}
-
-function encodeField(field: Field): Uint8Array[] {
-  if (typeof field === "number") return [uint32Bytes(field)];
-  if (typeof field === "boolean") return [Uint8Array.of(field ? 1 : 0)];
-  if (typeof field === "string") field = bytesOf(field);
-  if ("raw" in field) return [field.raw];
-  return [uint32Bytes(field.length), field];
-}
-
-/** A text for people (UTF-8) as the byte string that messages carry. */
-export function utf8String(text: string): string {
-  return byteString(encoder.encode(text));
-}
-
-/** A byte string as a text for people. */
-export function displayText(text: string): string {
-  return utf8.decode(bytesOf(text));
-}
-
-function byteString(bytes: Uint8Array): string {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 8192) {
-    text += String.fromCharCode(...bytes.subarray(at, at + 8192));
-  }
-  return text;
-}
-
-function bytesOf(text: string): Uint8Array {
-  return Uint8Array.from(text, (character) => character.charCodeAt(0));
-}
-
-/** Joins byte arrays into one. */
-export function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  const joined = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    joined.set(part, at);
-    at += part.length;
-  }
-  return joined;
-}
-
-function uint32Bytes(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  writeUint32(bytes, 0, value);
-  return bytes;
-}
-
-function readUint32(bytes: Uint8Array, at: number): number {
-  return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>>
-    0;
-}
-
-function writeUint32(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 24;
-  bytes[at + 1] = value >>> 16;
-  bytes[at + 2] = value >>> 8;
-  bytes[at + 3] = value;
-}
-
 /** What a known name carries: text, string of bytes, terminal modes, uint32, boolean. */
 type Format = readonly ("text" | "bytes" | "modes" | "uint32" | "boolean")[];
 
@@ -315,6 +174,15 @@ function checkBody(formats: Record<string, Format>, name: string, data: Uint8Arr
  * @throws {ProtocolError} where the message is malformed.
  */
 export function parseMessage(payload: Uint8Array): ConnectionMessage | undefined {
+  try {
+    return parse(payload);
+  } catch (error) {
+    if (error instanceof MalformedDataError) throw new ProtocolError(error.message);
+    throw error;
+  }
+}
+
+function parse(payload: Uint8Array): ConnectionMessage | undefined {
   const reader = new Reader(payload, 1);
   const type = payload[0];
   switch (type) {

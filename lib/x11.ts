@@ -7,7 +7,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { Reader } from "./wire.ts";
+import { Reader } from "./ssh_data.ts";
 
 const cookieProtocol = "MIT-MAGIC-COOKIE-1";
 

@@ -7,14 +7,10 @@
  */
 
 import { timingSafeEqual } from "node:crypto";
-import type { Channel, LiveMessage, Peer } from "./channel.ts";
-import {
-  buildMessage,
-  type ChannelOpen,
-  type ChannelOpenConfirmation,
-  concatenate,
-  MessageType,
-} from "./wire.ts";
+import type { Channel, LiveMessage } from "./channel.ts";
+import type { Peer } from "./transport.ts";
+import { buildMessage, concatenate } from "./ssh_data.ts";
+import { type ChannelOpen, type ChannelOpenConfirmation, MessageType } from "./wire.ts";
 import { readCookie } from "./x11.ts";
 
 /** What upstream may send before the owner is known, in bytes. */

@@ -6,7 +6,7 @@ import { withCertificate } from "../lib/certificate.ts";
 import { AuthenticationError } from "../lib/errors.ts";
 import { readCertificate } from "../lib/key_file.ts";
 import { isSameKey, keyTypeOf, type Signer } from "../lib/signer.ts";
-import { encodeFields, Reader, utf8String } from "../lib/wire.ts";
+import { encodeFields, Reader, utf8String } from "../lib/ssh_data.ts";
 import {
   assertOpenSshAccepts,
   certify,

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { fingerprint } from "../lib/known_hosts.ts";
-import { buildMessage } from "../lib/wire.ts";
+import { buildMessage } from "../lib/ssh_data.ts";
 import { canHaveAccounts, startAccountSshd } from "./support/account_sshd.ts";
 import { clientEnvironment } from "./support/both.ts";
 import { logIn, loginEnvironment, type LoginOptions, serverArguments } from "./support/login.ts";

@@ -1,7 +1,8 @@
 /** The relay of channels: opening, messages, ends, and clients or an upstream that go away. */
 
 import assert from "node:assert/strict";
-import { encodeFields, MessageType, utf8String } from "../lib/wire.ts";
+import { encodeFields, utf8String } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
 import { type OpenChannel, patternBytes, World } from "./support/memory.ts";
 
 const {

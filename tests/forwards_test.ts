@@ -1,7 +1,8 @@
 /** Remote forwards: who owns a listener on the remote host, and where its connections go. */
 
 import assert from "node:assert/strict";
-import { encodeFields, MessageType } from "../lib/wire.ts";
+import { encodeFields } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
 import { type MemoryPeer, World } from "./support/memory.ts";
 
 const {

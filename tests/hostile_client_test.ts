@@ -1,7 +1,8 @@
 /** Clients that break the protocol, or strain it: none of them touches another client's session. */
 
 import assert from "node:assert/strict";
-import { MessageType, Reader } from "../lib/wire.ts";
+import { Reader } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
 import { shimTarget } from "./support/behind.ts";
 import { startGround, type Target } from "./support/both.ts";
 import { RawClient } from "./support/raw_client.ts";

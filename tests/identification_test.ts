@@ -1,7 +1,7 @@
 /** The first bytes of a connection: the identification line, in whatever pieces it comes. */
 
 import assert from "node:assert/strict";
-import { IdentificationCollector } from "../lib/identification.ts";
+import { IdentificationCollector } from "../lib/ssh2_socket.ts";
 
 const encoder = new TextEncoder();
 const line = "SSH-2.0-OpenSSH_9.9p1 Debian-3\r\n";

@@ -13,7 +13,7 @@ import {
   WrongPassphraseError,
 } from "../lib/key_file.ts";
 import { isSameKey, type Signer } from "../lib/signer.ts";
-import { encodeFields, Reader } from "../lib/wire.ts";
+import { encodeFields, Reader } from "../lib/ssh_data.ts";
 import { run, runChecked } from "./support/run.ts";
 import {
   assertOpenSshAccepts,

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { AuthenticationError, NobodyToAskError, UpstreamLostError } from "../lib/errors.ts";
 import { Overflow, type OverflowOptions } from "../lib/overflow.ts";
 import { Relay } from "../lib/relay.ts";
-import { encodeFields, MessageType } from "../lib/wire.ts";
+import { encodeFields } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
 import { ManualClock, MemoryPeer, usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
 import { MemoryTransport, ScriptedConnector, settled } from "./support/scripted_connector.ts";
 

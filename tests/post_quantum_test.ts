@@ -4,14 +4,14 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 // @ts-types="@types/ssh2"
 import type ssh2 from "ssh2";
-import { clientAlgorithms } from "../lib/algorithms.ts";
+import { clientAlgorithms } from "../lib/ssh2_algorithms.ts";
 import { handshake, type Session } from "../lib/handshake.ts";
 import { beginClientExchange, beginServerExchange, hybridKexName } from "../lib/hybrid_kex.ts";
 import { fingerprint } from "../lib/known_hosts.ts";
-import { ByteSocket } from "../lib/socket.ts";
+import { ByteSocket } from "../lib/ssh2_socket.ts";
 import { type KexProtocol, offerKeyExchanges } from "../lib/ssh2_kex.ts";
 import { PinnedTrust } from "../lib/trust.ts";
-import { buildMessage, encodeFields, Reader } from "../lib/wire.ts";
+import { buildMessage, encodeFields, Reader } from "../lib/ssh_data.ts";
 import { patternBytes, sha256 } from "./support/files.ts";
 import { logIn, serverArguments, type ServingShim, startServing } from "./support/login.ts";
 import { findPostQuantumSsh } from "./support/openssh10.ts";

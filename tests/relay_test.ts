@@ -6,7 +6,8 @@
  */
 
 import assert from "node:assert/strict";
-import { buildMessage, concatenate, encodeFields, type Field, MessageType } from "../lib/wire.ts";
+import { buildMessage, concatenate, encodeFields, type Field } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
 import { type MemoryPeer, type OpenChannel, patternBytes, World } from "./support/memory.ts";
 
 const {

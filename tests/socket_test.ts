@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
-import { type ByteConnection, ByteSocket } from "../lib/socket.ts";
+import type { ByteConnection } from "../lib/byte_connection.ts";
+import { ByteSocket } from "../lib/ssh2_socket.ts";
 import { patternBytes } from "./support/memory.ts";
 
 const line = "SSH-2.0-OpenSSH_9.9\r\n";

@@ -1,7 +1,8 @@
 /** Channels that wait: for an upstream that is away, or for a session that it allows. */
 
 import assert from "node:assert/strict";
-import { encodeFields, MessageType } from "../lib/wire.ts";
+import { encodeFields } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
 import { type MemoryPeer, OpenChannel, World } from "./support/memory.ts";
 
 const {

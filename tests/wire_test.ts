@@ -1,20 +1,22 @@
 /** The messages of RFC 4254 as bytes: what is parsed, what is refused, what is rewritten. */
 
 import assert from "node:assert/strict";
-import { ProtocolError } from "../lib/errors.ts";
+import { MalformedDataError, ProtocolError } from "../lib/errors.ts";
 import {
   buildMessage,
   concatenate,
   displayText,
   encodeFields,
   type Field,
+  Reader,
+  utf8String,
+} from "../lib/ssh_data.ts";
+import {
   MessageType,
   parseMessage,
-  Reader,
   rewriteConfirmation,
   rewriteOpen,
   rewriteRecipient,
-  utf8String,
 } from "../lib/wire.ts";
 
 /** A well-formed message, in hexadecimal, and what it says. */
@@ -339,11 +341,11 @@ Deno.test("a reader starts where it is told and works on views", () => {
   const outer = bytes("ffff 00000001 61 ee");
   const reader = new Reader(outer.subarray(1), 1);
   assert.equal(reader.text(), "a");
-  assert.throws(() => reader.end(), ProtocolError);
+  assert.throws(() => reader.end(), MalformedDataError);
   assert.deepEqual(reader.rest(), bytes("ee"));
   reader.end();
   assert.deepEqual(reader.rest(), bytes(""));
-  assert.throws(() => reader.boolean(), ProtocolError);
+  assert.throws(() => reader.boolean(), MalformedDataError);
 });
 
 Deno.test("a rewritten recipient changes four bytes and no other", () => {

@@ -1,7 +1,8 @@
 /** X11 forwarding: which display a channel belongs to, when several clients have one. */
 
 import assert from "node:assert/strict";
-import { encodeFields, MessageType } from "../lib/wire.ts";
+import { encodeFields } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
 import { announcedCookie, readCookie } from "../lib/x11.ts";
 import { type MemoryPeer, type OpenChannel, patternBytes, World } from "./support/memory.ts";
 

@@ -6,14 +6,10 @@
 import assert from "node:assert/strict";
 import type { ChannelLimits } from "../../lib/channels.ts";
 import { RequestQueue } from "../../lib/global_requests.ts";
-import { type Receiver, Relay, type Transport } from "../../lib/relay.ts";
-import {
-  buildMessage,
-  type ConnectionMessage,
-  type Field,
-  MessageType,
-  parseMessage,
-} from "../../lib/wire.ts";
+import { type Receiver, Relay } from "../../lib/relay.ts";
+import type { Transport } from "../../lib/transport.ts";
+import { buildMessage, type Field } from "../../lib/ssh_data.ts";
+import { type ConnectionMessage, MessageType, parseMessage } from "../../lib/wire.ts";
 
 /** One message that the relay sent. */
 export interface Sent {

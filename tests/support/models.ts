@@ -6,15 +6,13 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { maximumCreditBytes } from "../../lib/flow.ts";
+import { buildMessage, encodeFields, Reader } from "../../lib/ssh_data.ts";
 import {
-  buildMessage,
   type ChannelMessage,
   type ChannelOpen,
   type ChannelOpenConfirmation,
-  encodeFields,
   type GlobalRequest,
   MessageType,
-  Reader,
 } from "../../lib/wire.ts";
 import { type MemoryPeer, patternBytes, type Sent } from "./memory.ts";
 

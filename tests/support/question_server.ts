@@ -5,7 +5,7 @@
 
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import type ssh2Types from "ssh2";
-import { serverAlgorithms } from "../../lib/algorithms.ts";
+import { serverAlgorithms } from "../../lib/ssh2_algorithms.ts";
 import { ssh2 } from "../../lib/ssh2.ts";
 import { makeKey } from "./sshd.ts";
 

@@ -3,7 +3,8 @@
  * program is.
  */
 
-import { buildMessage, encodeFields, type Field, MessageType, Reader } from "../../lib/wire.ts";
+import { buildMessage, encodeFields, type Field, Reader } from "../../lib/ssh_data.ts";
+import { MessageType } from "../../lib/wire.ts";
 import type { Target } from "./both.ts";
 import { RawTransport } from "./raw_transport.ts";
 import { defaultTimeoutMs } from "./transcript.ts";

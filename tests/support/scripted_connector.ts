@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { ConnectionHandlers } from "../../lib/connector.ts";
 import { UpstreamLostError } from "../../lib/errors.ts";
 import type { TrustVerdict } from "../../lib/handshake.ts";
-import type { Ssh2Transport, TransportHandlers } from "../../lib/transport.ts";
+import type { TransportHandlers } from "../../lib/transport.ts";
 import { MessageType } from "../../lib/wire.ts";
 import { MemoryPeer, usualPacketBytes, usualWindowBytes } from "./memory.ts";
 
@@ -63,7 +63,7 @@ export class Attempt {
   /** The connection stands and is authenticated. */
   succeed(verdict: TrustVerdict = "trusted"): MemoryTransport {
     const transport = new MemoryTransport("upstream");
-    this.handlers.onReady(transport as unknown as Ssh2Transport, {
+    this.handlers.onReady(transport, {
       verdict,
       get client(): never {
         throw new Error("only a jump host's client is used");

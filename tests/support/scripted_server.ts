@@ -5,10 +5,10 @@
 
 import { Buffer } from "node:buffer";
 import { ssh2 } from "../../lib/ssh2.ts";
-import { serverAlgorithms } from "../../lib/algorithms.ts";
+import { serverAlgorithms } from "../../lib/ssh2_algorithms.ts";
 import { fingerprint } from "../../lib/known_hosts.ts";
-import { ByteSocket } from "../../lib/socket.ts";
-import { Ssh2Transport } from "../../lib/transport.ts";
+import { ByteSocket } from "../../lib/ssh2_socket.ts";
+import { Ssh2Transport } from "../../lib/ssh2_transport.ts";
 import { makeKey } from "./sshd.ts";
 
 /** Questions that are asked at once, and the answers that are right. */

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import type { Signer } from "../../lib/signer.ts";
-import { encodeFields } from "../../lib/wire.ts";
+import { encodeFields } from "../../lib/ssh_data.ts";
 import { runChecked, RunningProcess } from "./run.ts";
 
 /** Runs a test's body with a temporary folder. */

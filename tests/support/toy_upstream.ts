@@ -13,7 +13,7 @@ import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { userInfo } from "node:os";
 import { ssh2 } from "../../lib/ssh2.ts";
 import { generateKey } from "../../lib/private_key.ts";
-import { serverAlgorithms } from "../../lib/algorithms.ts";
+import { serverAlgorithms } from "../../lib/ssh2_algorithms.ts";
 
 /** A running toy server. Leaving its scope ends it, its connections and their commands. */
 export interface ToyUpstream extends AsyncDisposable {

@@ -1,9 +1,14 @@
 /**
- * Byte connections that are not TCP sockets: the pipes of a ProxyCommand, and a channel through a
- * jump host.
+ * A connection as plain bytes, which SSH runs over: a TCP socket is one; the pipes of a ProxyCommand
+ * and a channel through a jump host are made into one here.
  */
 
-import type { ByteConnection } from "./socket.ts";
+/** Bytes in and out; `Deno.Conn` has it. */
+export interface ByteConnection {
+  read(buffer: Uint8Array): Promise<number | null>;
+  write(data: Uint8Array): Promise<number>;
+  close(): void;
+}
 
 /** A pair of streams, and how to end what is behind them. */
 export interface StreamPair {
@@ -13,7 +18,7 @@ export interface StreamPair {
   onClose(): void;
 }
 
-/** A pair of streams as `ByteSocket` wants a connection. */
+/** A pair of streams as a connection. */
 export class StreamConnection implements ByteConnection {
   readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;

@@ -8,14 +8,8 @@
 
 import { Buffer } from "node:buffer";
 import { EventEmitter } from "node:events";
-import { IdentificationCollector } from "./identification.ts";
-
-/** What the socket needs of a connection; `Deno.Conn` has it. */
-export interface ByteConnection {
-  read(buffer: Uint8Array): Promise<number | null>;
-  write(data: Uint8Array): Promise<number>;
-  close(): void;
-}
+import type { ByteConnection } from "./byte_connection.ts";
+import { concatenate } from "./ssh_data.ts";
 
 /** A buffer is read into until less than this is left of it, in bytes. */
 const smallestReadBytes = 16 * 1024;
@@ -222,4 +216,74 @@ function asNodeError(error: unknown): Error & { code?: string } {
   const code = codes.find(([type]) => error instanceof type)?.[1];
   if (code !== undefined && result.code === undefined) result.code = code;
   return result;
+}
+
+const newline = 10;
+const identificationPrefix = "SSH-";
+const maximumLineBytes = 255;
+/** A server may greet before it identifies itself; RFC 4253 sets no limit, OpenSSH these. */
+const maximumGreetingBytes = 8192;
+const maximumGreetingLines = 1024;
+
+/**
+ * Collects the first bytes of a connection until the identification line is among them (RFC 4253,
+ * section 4.2): ssh2 fails on a line that comes in three or more pieces. What is not SSH is noticed
+ * here, before ssh2 sees any of it.
+ */
+export class IdentificationCollector {
+  readonly #mayGreet: boolean;
+  #collected: Uint8Array = new Uint8Array();
+  #lineStart = 0;
+  #lines = 0;
+  #isComplete = false;
+
+  /** @param role ours; the peer of a client is a server, which may greet first. */
+  constructor(role: "server" | "client") {
+    this.#mayGreet = role === "client";
+  }
+
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  /**
+   * Takes the next bytes.
+   *
+   * @returns everything so far once the line is complete, `undefined` before.
+   * @throws {Error} where the peer does not speak SSH.
+   */
+  push(bytes: Uint8Array): Uint8Array | undefined {
+    this.#collected = concatenate([this.#collected, bytes]);
+    while (true) {
+      const end = this.#collected.indexOf(newline, this.#lineStart);
+      const line = this.#collected.subarray(
+        this.#lineStart,
+        end === -1 ? undefined : end,
+      );
+      const isIdentification = beginsLikeIdentification(line) &&
+        (end === -1 || line.length >= identificationPrefix.length);
+      const isTooLong = isIdentification
+        ? line.length > maximumLineBytes
+        : this.#lineStart + line.length >= maximumGreetingBytes ||
+          this.#lines >= maximumGreetingLines;
+      if (isTooLong || (!isIdentification && !this.#mayGreet)) {
+        throw new Error("the peer does not speak SSH");
+      }
+      if (end === -1) return undefined;
+      if (isIdentification) {
+        this.#isComplete = true;
+        return this.#collected;
+      }
+      this.#lineStart = end + 1;
+      this.#lines++;
+    }
+  }
+}
+
+/** Whether these bytes are, or may become, an identification line. */
+function beginsLikeIdentification(line: Uint8Array): boolean {
+  for (let at = 0; at < Math.min(line.length, identificationPrefix.length); at++) {
+    if (line[at] !== identificationPrefix.charCodeAt(at)) return false;
+  }
+  return true;
 }

@@ -1,0 +1,275 @@
+/**
+ * Raw payloads in and out of an ssh2 connection.
+ *
+ * This file and its neighbours `ssh2_*.ts` are the only ones that know ssh2's private fields; they
+ * were read in version 1.17.0, which is why that version is pinned. ssh2 does key exchange, encryption and authentication; the
+ * messages of the connection protocol (80 and above) never reach its handlers.
+ */
+
+// @ts-types="@types/ssh2"
+import type ssh2 from "ssh2";
+import protocolUtils from "ssh2/lib/protocol/utils.js";
+import { DisconnectReason } from "./errors.ts";
+import { hybridKexName } from "./hybrid_kex.ts";
+import type { ByteSocket } from "./ssh2_socket.ts";
+import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
+import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
+import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
+import { buildMessage } from "./ssh_data.ts";
+
+/** The part of ssh2's `Protocol` that is used here. */
+interface Ssh2Protocol extends KexProtocol {
+  _onPayload(payload: Uint8Array): unknown;
+  _onPacket(): void;
+  _kexinit: unknown;
+  _remoteIdentRaw: Uint8Array | undefined;
+  _decipher: (Decipher & KexDecipher & { inSeqno: number }) | undefined;
+  _packetRW: {
+    write: {
+      allocStart: number;
+      allocStartKEX: number;
+      alloc(payloadLength: number, force?: boolean): Uint8Array;
+      finalize(packet: Uint8Array, force?: boolean): Uint8Array;
+    };
+  };
+  rekey(): void;
+}
+
+/** An ssh2 connection of either role. */
+type Ssh2Connection = ssh2.Client | ssh2.Connection;
+
+const { sendPacket } = protocolUtils as {
+  sendPacket(protocol: Ssh2Protocol, packet: Uint8Array, bypass?: boolean): boolean;
+};
+
+/**
+ * The software version of our identification line, on both sides (RFC 4253, section 4.2). OpenSSH
+ * sends `eow@openssh.com` only to a peer that begins with its own name; without it
+ * `ssh host yes | head -1` never ends.
+ */
+export const identification = "OpenSSH_sshshim_0.1";
+
+/** Messages of the connection protocol begin here (RFC 4250, section 4.1.1). */
+const firstConnectionMessage = 80;
+const disconnectMessage = 1;
+const extInfoMessage = 7;
+const userauthFailureMessage = 51;
+const firstMethodMessage = 60;
+const unimplementedMessage = 3;
+
+/** How long a key exchange may take once there has been a first one, in milliseconds. */
+const rekeyTimeoutMs = 30_000;
+
+/** What OpenSSH takes, and we do, less room for padding; in bytes. */
+const opensshPayloadBytes = 256 * 1024 - 1024;
+
+/** ssh2 never begins a key exchange itself; RFC 4253, section 9, advises these limits. */
+const rekeyAfterBytes = 2 ** 30;
+const rekeyAfterMs = 60 * 60 * 1000;
+
+/** Who makes the requests of authentication in the place of ssh2 (RFC 4252). */
+export interface AuthenticationHandlers {
+  /** SSH_MSG_EXT_INFO; ssh2 has it too. */
+  onExtensions(payload: Uint8Array): void;
+  /** The server's answers: 51, and 60 to 79. */
+  onAnswer(payload: Uint8Array): void;
+}
+
+/** An ssh2 connection as the relay sees it. */
+export class Ssh2Transport implements StartableTransport {
+  readonly #protocol: Ssh2Protocol;
+  /** The socket that was given to ssh2. */
+  readonly socket: ByteSocket;
+  #authentication: AuthenticationHandlers | undefined;
+  #handlers: TransportHandlers | undefined;
+  #bytesSinceRekey = 0;
+  /** What ssh2 keeps until a key exchange is over, in bytes. */
+  #heldBytes = 0;
+  #exchangeTimer: ReturnType<typeof setTimeout> | undefined;
+  #rekeyTimer: ReturnType<typeof setTimeout> | undefined;
+  #isLeftToSsh2 = false;
+  #isEnded = false;
+
+  /**
+   * Must be called before the first key exchange ends: after `connect()`, or in the server's
+   * `connection` event. Later ssh2 has captured its own handler.
+   */
+  constructor(connection: Ssh2Connection, { kex }: { kex: readonly string[] }) {
+    const { _protocol: protocol, _sock: socket } = connection as unknown as {
+      _protocol: Ssh2Protocol;
+      _sock: ByteSocket;
+    };
+    assertKnownProtocol(protocol);
+    offerKeyExchanges(protocol, kex);
+    this.#protocol = protocol;
+    this.socket = socket;
+    const onPayload = protocol._onPayload;
+    protocol._onPayload = (payload) => {
+      if (this.#isEnded) return;
+      const type = payload[0] ?? 0;
+      if (this.#isLeftToSsh2) return onPayload(payload);
+      if (type < firstConnectionMessage) {
+        if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
+        if (protocol._kexinit !== undefined) this.#limitExchange();
+        return;
+      }
+      protocol._onPacket();
+      this.#countBytes(payload.length);
+      if (this.#handlers) this.#handlers.onPayload(payload);
+      else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
+    };
+    (connection as ssh2.Client).on("handshake", () => this.#onKeysExchanged());
+    socket.on("drain", () => this.#handlers?.onDrain());
+    socket.once("close", () => this.#end());
+  }
+
+  /** Takes authentication over, but for its success, which ssh2 has to see. */
+  authenticate(handlers: AuthenticationHandlers): void {
+    this.#authentication = handlers;
+  }
+
+  /** Leaves the connection protocol to ssh2: for a jump host, which is not relayed. */
+  leaveToSsh2(): void {
+    this.#isLeftToSsh2 = true;
+  }
+
+  /** What signatures are bound to (RFC 4253, section 7.2). */
+  get sessionId(): Uint8Array {
+    return this.#protocol._kex!.sessionID;
+  }
+
+  /** Takes the connection protocol over; called when authentication is done, in the same turn. */
+  start(handlers: TransportHandlers): void {
+    this.#handlers = handlers;
+  }
+
+  get backlogBytes(): number {
+    return this.socket.backlogBytes + this.#heldBytes;
+  }
+
+  /** The largest message that the peer takes for certain, in bytes. */
+  get maximumPayloadBytes(): number {
+    const isOpenssh = /^SSH-2\.0-OpenSSH_(\d|sshshim)/.test(
+      `${this.#protocol._remoteIdentRaw ?? ""}`,
+    );
+    return isOpenssh ? opensshPayloadBytes : usualPayloadBytes;
+  }
+
+  /** When the peer was last heard, by `performance.now()`. */
+  get lastByteAt(): number {
+    return this.socket.lastByteAt;
+  }
+
+  /** Ends the connection without a word: the peer is dead. */
+  abort(): void {
+    this.#end();
+    this.socket.destroy();
+  }
+
+  send(payload: Uint8Array): void {
+    if (this.#isEnded) return;
+    // ssh2 swaps these objects at each key exchange, and queues packets during one.
+    const { write } = this.#protocol._packetRW;
+    const packet = write.alloc(payload.length);
+    packet.set(payload, write.allocStart);
+    const isSent = sendPacket(this.#protocol, write.finalize(packet));
+    if (!isSent) this.#heldBytes += payload.length;
+    this.#countBytes(payload.length);
+  }
+
+  sendUnimplemented(): void {
+    const sequenceNumber = ((this.#protocol._decipher?.inSeqno ?? 0) - 1) >>> 0;
+    this.send(buildMessage(unimplementedMessage, sequenceNumber));
+  }
+
+  disconnect(reasonCode: number, description: string): void {
+    if (this.#isEnded) return;
+    this.#end();
+    const payload = buildMessage(disconnectMessage, reasonCode, description, "");
+    const { write } = this.#protocol._packetRW;
+    const packet = write.alloc(payload.length, true);
+    packet.set(payload, write.allocStartKEX);
+    sendPacket(this.#protocol, write.finalize(packet, true), true);
+    this.socket.end();
+    this.#handlers?.onDisconnect(description);
+  }
+
+  pause(): void {
+    this.socket.pause();
+  }
+
+  resume(): void {
+    this.socket.resume();
+  }
+
+  /** @returns whether ssh2 must not see the message. */
+  #onAuthenticationMessage(type: number, payload: Uint8Array): boolean {
+    const handlers = this.#authentication;
+    if (handlers === undefined) return false;
+    if (type === extInfoMessage) handlers.onExtensions(payload);
+    if (type !== userauthFailureMessage && type < firstMethodMessage) return false;
+    this.#protocol._onPacket();
+    handlers.onAnswer(payload);
+    return true;
+  }
+
+  #onKeysExchanged(): void {
+    if (this.#protocol._decipher) allowLargePackets(this.#protocol._decipher);
+    this.#bytesSinceRekey = 0;
+    clearTimeout(this.#rekeyTimer);
+    clearTimeout(this.#exchangeTimer);
+    this.#exchangeTimer = undefined;
+    if (this.#heldBytes > 0) {
+      this.#heldBytes = 0;
+      this.#handlers?.onDrain();
+    }
+    if (this.#isEnded) return;
+    this.#rekeyTimer = setTimeout(() => {
+      this.#protocol.rekey();
+      this.#limitExchange();
+    }, rekeyAfterMs);
+  }
+
+  #countBytes(bytes: number): void {
+    this.#bytesSinceRekey += bytes;
+    if (this.#bytesSinceRekey < rekeyAfterBytes || this.#protocol._kexinit !== undefined) return;
+    this.#bytesSinceRekey = 0;
+    this.#protocol.rekey();
+    this.#limitExchange();
+  }
+
+  /** A peer that begins a key exchange and does not end it would let packets wait for ever. */
+  #limitExchange(): void {
+    if (this.#isEnded) return;
+    this.#exchangeTimer ??= setTimeout(() => this.abort(), rekeyTimeoutMs);
+  }
+
+  #end(): void {
+    this.#isEnded = true;
+    clearTimeout(this.#rekeyTimer);
+    clearTimeout(this.#exchangeTimer);
+  }
+}
+
+/** Fails early and clearly where another ssh2 than the pinned one is loaded. */
+function assertKnownProtocol(protocol: Ssh2Protocol | undefined): void {
+  const write = protocol?._packetRW?.write;
+  const isKnown = typeof protocol?._onPayload === "function" &&
+    typeof protocol._onPacket === "function" &&
+    typeof protocol.rekey === "function" &&
+    typeof write?.alloc === "function" &&
+    typeof write.finalize === "function" &&
+    typeof write.allocStart === "number" &&
+    typeof sendPacket === "function";
+  if (!isKnown) {
+    throw new Error("this ssh2 is not version 1.17.0, the one that sshshim is built on");
+  }
+}
+
+/** The outcome of a key exchange, for the log. */
+export function describeExchange(negotiated: ssh2.NegotiatedAlgorithms): string {
+  const { serverHostKey, cs } = negotiated;
+  const kex: string = negotiated.kex;
+  const warning = kex === hybridKexName ? "" : " (not post-quantum)";
+  return `key exchange ${kex}${warning}, host key ${serverHostKey}, cipher ${cs.cipher}`;
+}
