@@ -144,6 +144,12 @@ export class Channels {
     return this.#table.countOn(upstream);
   }
 
+  /** The connection upstream that carries a client's newest session. */
+  newestSessionCarrier(client: Peer): Peer | undefined {
+    return [...this.#table.client(client)?.channels ?? []]
+      .findLast(({ type, link }) => type === "session" && link)?.link?.peer;
+  }
+
   #newLink(peer: Peer): Link {
     return {
       peer,

@@ -9,6 +9,7 @@ import { type ChannelLimits, Channels } from "./channels.ts";
 import { DisconnectReason, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
+import { Pings, sendPong } from "./pings.ts";
 import { type Peer, type Schedule, type Transport, usualPayloadBytes } from "./transport.ts";
 import { buildMessage } from "./ssh_data.ts";
 import {
@@ -63,10 +64,12 @@ export class Relay {
   readonly #requests = new RequestQueue();
   readonly #forwards: Forwards<Peer>;
   readonly #channels: Channels;
+  readonly #pings = new Pings();
   readonly #onWanted: () => void;
   readonly #paused = new Set<Transport>();
   readonly #overflow = new Set<Transport>();
   #upstream: Transport | undefined;
+  #answersPings = false;
 
   constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
@@ -90,6 +93,11 @@ export class Relay {
     return this.#forwards.size;
   }
 
+  /** Whether upstream answers `ping@openssh.com`, or did when it was there last. */
+  get answersPings(): boolean {
+    return this.#answersPings;
+  }
+
   /** Whether a client waits for upstream. */
   get isWanted(): boolean {
     return this.#channels.isWanted || this.#forwards.isWanted;
@@ -104,6 +112,7 @@ export class Relay {
     { allowsForwards }: { allowsForwards: boolean } = { allowsForwards: true },
   ): UpstreamReceiver {
     this.#upstream = upstream;
+    this.#answersPings = upstream.answersPings;
     this.#requests.attach(upstream);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
@@ -122,6 +131,7 @@ export class Relay {
   /** A further connection is gone. */
   detachOverflow(upstream: Transport, reason: string): void {
     this.#overflow.delete(upstream);
+    this.#pings.detach(upstream);
     this.#resumePaused();
     this.#channels.detachOverflow(upstream, reason);
   }
@@ -148,6 +158,7 @@ export class Relay {
    * @param reason one line for the people at the sessions.
    */
   detachUpstream(reason: string): void {
+    if (this.#upstream) this.#pings.detach(this.#upstream);
     this.#upstream = undefined;
     this.#resumePaused();
     this.#requests.detach();
@@ -182,6 +193,7 @@ export class Relay {
       this.#paused.delete(client);
       this.#forwards.onLeave(client);
       this.#channels.removeClient(client);
+      this.#pings.removeClient(client);
     };
     return {
       receive: (payload) => {
@@ -239,9 +251,20 @@ export class Relay {
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
         throw new ProtocolError("a reply to no global request");
+      case MessageType.ping:
+        return this.#pings.onPing(client, message.data, this.#carrierOf(client));
+      case MessageType.pong:
+        return; // None of ours was sent.
       default:
         return this.#channels.onDownstreamMessage(client, message!, payload);
     }
+  }
+
+  /** The connection that a client's keystrokes take. */
+  #carrierOf(client: Peer): Transport | undefined {
+    if (this.#overflow.size === 0) return this.#upstream;
+    const carrier = this.#channels.newestSessionCarrier(client);
+    return [...this.#overflow].find((it) => it === carrier) ?? this.#upstream;
   }
 
   #onDownstreamRequest(client: Peer, request: GlobalRequest, replies: ReplyQueue): void {
@@ -274,6 +297,10 @@ export class Relay {
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
         return requests.onReply(message);
+      case MessageType.ping:
+        return sendPong(upstream, message.data);
+      case MessageType.pong:
+        return this.#pings.onPong(upstream);
       default:
         return this.#channels.onUpstreamMessage(upstream, message!, payload);
     }

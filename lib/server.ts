@@ -11,6 +11,7 @@ import { type Admit, LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
+import { announceExtensions } from "./ssh2_extensions.ts";
 import { identification, Ssh2Transport } from "./ssh2_transport.ts";
 
 const log = logger("endpoint");
@@ -55,6 +56,10 @@ export class Endpoint {
     this.#server = createServer(options.hostKey);
     this.#server.on("connection", (connection) => {
       const transport = new Ssh2Transport(connection, algorithms);
+      announceExtensions(connection, {
+        transport,
+        answersPings: () => options.relay.answersPings,
+      });
       this.#clients.get(transport.socket)?.onIdentified(connection, transport);
     });
     this.#listener = bind(options.port);

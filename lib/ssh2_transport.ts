@@ -12,6 +12,7 @@ import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { DisconnectReason } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
+import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
 import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
@@ -87,6 +88,7 @@ export class Ssh2Transport implements StartableTransport {
   #heldBytes = 0;
   #exchangeTimer: ReturnType<typeof setTimeout> | undefined;
   #rekeyTimer: ReturnType<typeof setTimeout> | undefined;
+  #answersPings = false;
   #isLeftToSsh2 = false;
   #isEnded = false;
 
@@ -155,6 +157,10 @@ export class Ssh2Transport implements StartableTransport {
     return isOpenssh ? opensshPayloadBytes : usualPayloadBytes;
   }
 
+  get answersPings(): boolean {
+    return this.#answersPings;
+  }
+
   /** When the peer was last heard, by `performance.now()`. */
   get lastByteAt(): number {
     return this.socket.lastByteAt;
@@ -206,7 +212,10 @@ export class Ssh2Transport implements StartableTransport {
   #onAuthenticationMessage(type: number, payload: Uint8Array): boolean {
     const handlers = this.#authentication;
     if (handlers === undefined) return false;
-    if (type === extInfoMessage) handlers.onExtensions(payload);
+    if (type === extInfoMessage) {
+      this.#answersPings ||= announcesPing(payload);
+      handlers.onExtensions(payload);
+    }
     if (type !== userauthFailureMessage && type < firstMethodMessage) return false;
     this.#protocol._onPacket();
     handlers.onAnswer(payload);

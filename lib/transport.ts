@@ -18,6 +18,8 @@ export interface Peer {
 export interface Transport extends Peer {
   /** The largest message that the peer takes for certain, in bytes. */
   readonly maximumPayloadBytes: number;
+  /** Whether the peer has said that it answers `ping@openssh.com`. */
+  readonly answersPings: boolean;
   /** Answers the message being received with SSH_MSG_UNIMPLEMENTED (RFC 4253, section 11.4). */
   sendUnimplemented(): void;
   /** Ends the connection with SSH_MSG_DISCONNECT. May be called twice. */

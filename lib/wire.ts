@@ -8,7 +8,7 @@
 import { MalformedDataError, ProtocolError } from "./errors.ts";
 import { Reader, readUint32, writeUint32 } from "./ssh_data.ts";
 
-/** Message numbers (RFC 4250, section 4.1.2). */
+/** Message numbers (RFC 4250, section 4.1.2; the last two OpenSSH's PROTOCOL, section 1.9). */
 export const MessageType = {
   globalRequest: 80,
   requestSuccess: 81,
@@ -24,6 +24,8 @@ export const MessageType = {
   channelRequest: 98,
   channelSuccess: 99,
   channelFailure: 100,
+  ping: 192,
+  pong: 193,
 } as const;
 
 /** SSH_EXTENDED_DATA_STDERR (RFC 4254, section 5.2). */
@@ -104,6 +106,12 @@ export interface GlobalReply {
   data: Uint8Array;
 }
 
+/** SSH2_MSG_PING and SSH2_MSG_PONG, which are about a connection as a whole. */
+export interface Ping {
+  type: typeof MessageType.ping | typeof MessageType.pong;
+  data: Uint8Array;
+}
+
 /** Messages that belong to one channel. */
 export type ChannelMessage =
   | ChannelOpen
@@ -115,7 +123,7 @@ export type ChannelMessage =
   | ChannelSignal;
 
 /** Every message of the connection protocol. */
-export type ConnectionMessage = GlobalRequest | GlobalReply | ChannelMessage;
+export type ConnectionMessage = GlobalRequest | GlobalReply | Ping | ChannelMessage;
 
 /** What a known name carries: text, string of bytes, terminal modes, uint32, boolean. */
 type Format = readonly ("text" | "bytes" | "modes" | "uint32" | "boolean")[];
@@ -170,7 +178,7 @@ function checkBody(formats: Record<string, Format>, name: string, data: Uint8Arr
 /**
  * Parses one message of the connection protocol to its end.
  *
- * @returns the message, or `undefined` for a number that RFC 4254 does not assign.
+ * @returns the message, or `undefined` for a number that is not known.
  * @throws {ProtocolError} where the message is malformed.
  */
 export function parseMessage(payload: Uint8Array): ConnectionMessage | undefined {
@@ -254,6 +262,12 @@ function parse(payload: Uint8Array): ConnectionMessage | undefined {
     case MessageType.requestSuccess:
     case MessageType.requestFailure:
       return { type, data: reader.rest() };
+    case MessageType.ping:
+    case MessageType.pong: {
+      const message = { type, data: reader.bytes() };
+      reader.end();
+      return message;
+    }
     default:
       return undefined;
   }

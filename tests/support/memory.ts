@@ -31,6 +31,7 @@ export class MemoryPeer implements Transport {
   readonly name: string;
   backlogBytes = 0;
   maximumPayloadBytes = 256 * 1024 - 1024;
+  answersPings = false;
   isPaused = false;
   unimplementedCount = 0;
   /** Why the relay ended this peer; `undefined` while it has not. */
@@ -140,6 +141,9 @@ export class MemoryPeer implements Transport {
   }
 }
 
+/** What a peer has said of itself. */
+export type PeerTraits = Pick<MemoryPeer, "answersPings" | "maximumPayloadBytes">;
+
 /** Time that passes when the test says so. */
 export class ManualClock {
   #nowMs = 0;
@@ -181,7 +185,7 @@ export class World {
   readonly reports: string[] = [];
   #lastUpstreamChannel = 100;
 
-  constructor(limits: Partial<ChannelLimits> = {}) {
+  constructor(limits: Partial<ChannelLimits> = {}, peer: Partial<PeerTraits> = {}) {
     this.relay = new Relay({
       limits,
       schedule: (delayMs, action) => this.clock.schedule(delayMs, action),
@@ -189,20 +193,20 @@ export class World {
       onCrowded: () => void this.wishes.session++,
       report: (text) => void this.reports.push(text),
     });
-    this.upstream = this.attach();
+    this.upstream = this.attach(undefined, peer);
   }
 
   /** Connects a new upstream. */
-  attach(options = { allowsForwards: true }): MemoryPeer {
-    const upstream = new MemoryPeer("upstream");
+  attach(options = { allowsForwards: true }, peer: Partial<PeerTraits> = {}): MemoryPeer {
+    const upstream = Object.assign(new MemoryPeer("upstream"), peer);
     upstream.receiver = this.relay.attachUpstream(upstream, options);
     this.upstream = upstream;
     return upstream;
   }
 
   /** Connects a further upstream, for sessions. */
-  attachOverflow(): MemoryPeer {
-    const overflow = new MemoryPeer("overflow");
+  attachOverflow(peer: Partial<PeerTraits> = {}): MemoryPeer {
+    const overflow = Object.assign(new MemoryPeer("overflow"), peer);
     overflow.receiver = this.relay.attachOverflow(overflow, new RequestQueue());
     return overflow;
   }

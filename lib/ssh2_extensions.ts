@@ -1,0 +1,103 @@
+/**
+ * What the endpoint tells clients about itself (SSH_MSG_EXT_INFO, RFC 8308), in the place of ssh2,
+ * which announces signature algorithms alone and forgets a comma between two of them.
+ *
+ * Like `ssh2_transport.ts` this builds on private fields of ssh2 1.17.0.
+ */
+
+// @ts-types="@types/ssh2"
+import type ssh2 from "ssh2";
+import { MalformedDataError } from "./errors.ts";
+import { buildMessage, type Field, Reader } from "./ssh_data.ts";
+import type { Peer } from "./transport.ts";
+
+const extInfoMessage = 7;
+
+/** What signatures of clients are understood, as `server-sig-algs` lists them. */
+const signatureAlgorithms = [
+  "ssh-ed25519",
+  "ecdsa-sha2-nistp256",
+  "ecdsa-sha2-nistp384",
+  "ecdsa-sha2-nistp521",
+  "rsa-sha2-512",
+  "rsa-sha2-256",
+].join(",");
+
+const pingExtension = "ping@openssh.com";
+
+interface KeyExchange {
+  /** Whether the client wants to hear of extensions; ssh2 asks once, after the first exchange. */
+  remoteExtInfoEnabled: boolean;
+}
+
+/** The part of ssh2's `Protocol` that is used here. */
+interface ExtensionProtocol {
+  _kex: KeyExchange | undefined;
+}
+
+/**
+ * Sends a client EXT_INFO after its first key exchange, if it asked for that; called before it.
+ *
+ * @param answersPings asked at that moment.
+ */
+export function announceExtensions(
+  connection: ssh2.Connection,
+  { transport, answersPings }: { transport: Pick<Peer, "send">; answersPings(): boolean },
+): void {
+  const { _protocol: protocol } = connection as unknown as { _protocol: ExtensionProtocol };
+  const isWanted = silence(protocol);
+  connection.once("handshake", () => {
+    if (isWanted()) transport.send(buildExtInfo({ answersPings: answersPings() }));
+  });
+}
+
+/**
+ * Keeps ssh2 from sending its own.
+ *
+ * @returns whether the client asked for one; known once keys have been exchanged.
+ */
+function silence(protocol: ExtensionProtocol): () => boolean {
+  let isWanted = false;
+  const property = Object.getOwnPropertyDescriptor(protocol, "_kex")!;
+  let own = protocol._kex;
+  Object.defineProperty(protocol, "_kex", {
+    configurable: true,
+    enumerable: true,
+    get: () => property.get ? property.get.call(protocol) : own,
+    set: (kex: KeyExchange | undefined) => {
+      if (kex) {
+        isWanted ||= kex.remoteExtInfoEnabled === true;
+        Object.defineProperty(kex, "remoteExtInfoEnabled", {
+          configurable: true,
+          get: () => false,
+          set: (value: boolean) => isWanted ||= value,
+        });
+      }
+      if (property.set) property.set.call(protocol, kex);
+      else own = kex;
+    },
+  });
+  return () => isWanted;
+}
+
+function buildExtInfo({ answersPings }: { answersPings: boolean }): Uint8Array {
+  const extensions: Field[] = ["server-sig-algs", signatureAlgorithms];
+  if (answersPings) extensions.push(pingExtension, "0");
+  return buildMessage(extInfoMessage, extensions.length / 2, ...extensions);
+}
+
+/** Whether a server's EXT_INFO says that it answers pings. */
+export function announcesPing(payload: Uint8Array): boolean {
+  try {
+    const reader = new Reader(payload, 1);
+    for (let left = reader.uint32(); left > 0; left--) {
+      const name = reader.text();
+      const value = reader.bytes();
+      if (name === pingExtension) return value.length === 1 && value[0] === 0x30;
+    }
+  } catch (error) {
+    if (!(error instanceof MalformedDataError)) throw error;
+    // ssh2 sees it too, and ends the connection for it.
+  }
+  return false;
+}
