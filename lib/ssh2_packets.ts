@@ -3,9 +3,10 @@
  * command line alone can be longer.
  *
  * The limit is a constant inside ssh2, but its deciphers compare `_len` with it right after they
- * have read a packet's length, and never again. So `_len` becomes an accessor, whose first answer
- * after a new value is no larger than that constant. Like `ssh2_transport.ts` this builds on private
- * fields of ssh2 1.17.0.
+ * have read a packet's length, and never again. So `_len` becomes an accessor, whose answer to that
+ * comparison is no larger than the constant: the first after a new value, or the second where the
+ * MAC does not cover the encrypted bytes, since there the first one tells what is still to come.
+ * Like `ssh2_transport.ts` this builds on private fields of ssh2 1.17.0.
  */
 
 /** ssh2's MAX_PACKET_SIZE, less what it adds for some ciphers before it compares. */
@@ -23,17 +24,16 @@ export interface Decipher {
 }
 
 const length = Symbol("packet length");
-const isChecked = Symbol("whether the length was compared with the limit");
+const readsUntilCompared = Symbol("how often the length is read before and with the comparison");
 
 interface PatchedDecipher extends Decipher {
   [length]: number;
-  [isChecked]: boolean;
+  [readsUntilCompared]: number;
 }
 
 /** Called for each decipher that a key exchange makes, before it decrypts. */
 export function allowLargePackets(decipher: Decipher): void {
-  // Without encrypt-then-MAC another field is computed from the length first: no such luck there.
-  if (decipher._macETM === false || decipher._len === undefined) return;
+  if (decipher._len === undefined) return;
   const prototype = Object.getPrototypeOf(decipher);
   if (!Object.hasOwn(prototype, "_len")) Object.defineProperty(prototype, "_len", accessor);
   const { _len } = decipher;
@@ -44,12 +44,13 @@ export function allowLargePackets(decipher: Decipher): void {
 const accessor: PropertyDescriptor & ThisType<PatchedDecipher> = {
   configurable: true,
   get() {
-    if (this[isChecked] || this[length] > maximumPacketBytes) return this[length];
-    this[isChecked] = true;
-    return Math.min(this[length], ssh2Limit);
+    if (this[readsUntilCompared] > 0) this[readsUntilCompared]--;
+    else return this[length];
+    const isCompared = this[readsUntilCompared] === 0 && this[length] <= maximumPacketBytes;
+    return isCompared ? Math.min(this[length], ssh2Limit) : this[length];
   },
   set(value: number) {
     this[length] = value;
-    this[isChecked] = false;
+    this[readsUntilCompared] = this._macETM === false ? 2 : 1;
   },
 };
