@@ -50,6 +50,15 @@ async function knowsMlKem(ssh: string): Promise<boolean> {
   return text((await run([ssh, "-Q", "kex"])).stdout).includes("mlkem768x25519-sha256");
 }
 
+/** Where this machine has its packages from. */
+async function archive(): Promise<string> {
+  const format = "$(RELEASE) $(REPO_URI)";
+  const list = await runChecked(["apt-get", "indextargets", "--format", format]);
+  const [, address] = /^bookworm (\S+)$/m.exec(list) ?? [];
+  if (address === undefined) throw new Error("apt knows no archive of bookworm");
+  return address;
+}
+
 /** Unpacks the packages into `root` of a folder, by lists and a cache of its own. */
 async function unpack(folder: string): Promise<void> {
   await Deno.mkdir(`${folder}/lists/partial`, { recursive: true });
@@ -57,7 +66,7 @@ async function unpack(folder: string): Promise<void> {
   await Deno.writeTextFile(
     `${folder}/sources.list`,
     "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " +
-      "http://deb.debian.org/debian bookworm-backports main\n",
+      `${await archive()} bookworm-backports main\n`,
   );
   const apt = [
     "apt-get",
