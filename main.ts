@@ -35,8 +35,8 @@ import { Upstream } from "./lib/upstream.ts";
 
 const log = logger();
 
-/** Where neither the command line nor ssh's configuration says it, in milliseconds. */
-const defaultKeepaliveIntervalMs = 5000;
+/** Where neither the command line nor ssh's configuration says it. */
+const defaultKeepaliveIntervalSeconds = 5;
 
 /** What sessions and clients are told at the end. */
 const farewell = "sshshim has been stopped";
@@ -87,7 +87,7 @@ async function run(options: Options): Promise<void> {
   const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
   const keepalive = {
     intervalMs: options.keepaliveIntervalMs ??
-      (config.serverAliveIntervalSeconds * 1000 || defaultKeepaliveIntervalMs),
+      (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
     count: options.keepaliveCount ?? config.serverAliveCountMax,
   };
   const upstream = new Upstream({

@@ -181,11 +181,11 @@ const survival = object({
   ),
   keepaliveInterval: optional(valued(
     "--keepalive-interval",
-    integer({ metavar: "SECONDS", min: 1, max: 86_400 }),
+    integer({ metavar: "SECONDS", min: 0, max: 86_400 }),
     {
-      takes: "a number of seconds, 1 to 86400",
+      takes: "a number of seconds, 0 to 86400",
       description: "Ask a silent server for a sign of life after so long; with nothing open, " +
-        "after three times that. Default: ServerAliveInterval, or 5.",
+        "after three times that; 0 never. Default: ServerAliveInterval, or 5.",
     },
   )),
   keepaliveCount: optional(count(

@@ -31,8 +31,8 @@ export interface HostConfig {
   connectTimeoutSeconds?: number;
   /** At least 1. */
   connectionAttempts: number;
-  /** 0: never. */
-  serverAliveIntervalSeconds: number;
+  /** 0: never; absent: it is not configured. */
+  serverAliveIntervalSeconds?: number;
   serverAliveCountMax: number;
 
   /** The hosts to go through, the first one first. Each is configured under its own name. */
@@ -111,7 +111,7 @@ export function printHostConfig(config: HostConfig): string {
     ["connectionattempts", config.connectionAttempts],
     ["numberofpasswordprompts", config.numberOfPasswordPrompts],
     ["serveralivecountmax", config.serverAliveCountMax],
-    ["serveraliveinterval", config.serverAliveIntervalSeconds],
+    ["serveraliveinterval", config.serverAliveIntervalSeconds ?? 0],
     ["requiredrsasize", config.requiredRsaSize],
     ["bindaddress", config.bindAddress],
     ["ciphers", config.ciphers],

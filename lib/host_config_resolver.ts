@@ -142,7 +142,9 @@ class Resolver {
         ? this.#number("ConnectTimeout", 0)
         : undefined,
       connectionAttempts: this.#number("ConnectionAttempts", 1),
-      serverAliveIntervalSeconds: this.#number("ServerAliveInterval", 0),
+      serverAliveIntervalSeconds: this.#given("ServerAliveInterval")
+        ? this.#number("ServerAliveInterval", 0)
+        : undefined,
       serverAliveCountMax: this.#number("ServerAliveCountMax", 3),
     };
   }

@@ -2,12 +2,14 @@
  * Whether upstream is alive: a real round trip with a deadline.
  *
  * TCP notices a dead path after minutes or never. Any byte from upstream counts as life; after a
- * silence a keepalive is sent, and if nothing comes for too long the connection is given up.
+ * silence a keepalive is sent, and if nothing comes for too long the connection is given up. Some
+ * servers hang up on a keepalive: without an interval nothing is sent or watched here, and the end is
+ * left to traffic and TCP's own keepalives.
  */
 
 /** What is watched, and what is done about it. */
 export interface LivenessOptions {
-  /** How long a silence lasts before it is broken while channels are open, in milliseconds. */
+  /** How long a silence lasts before it is broken while channels are open, in ms; 0: for ever. */
   intervalMs: number;
   /** How many such silences in a row mean death. */
   count: number;
@@ -48,6 +50,7 @@ export class Liveness {
 
   /** Asks for a sign of life that has to come at once, for instance after a sleep. */
   probe(): void {
+    if (this.#options.intervalMs === 0) return;
     this.#sendProbe(this.#options.wakeUpDeadlineMs ?? defaultWakeUpDeadlineMs);
     this.#schedule();
   }
@@ -67,7 +70,7 @@ export class Liveness {
 
   #schedule(): void {
     clearTimeout(this.#timer);
-    if (this.#isStopped) return;
+    if (this.#isStopped || this.#options.intervalMs === 0) return;
     const waitMs = Math.min(longestTickMs, Math.max(1, this.#dueAt - performance.now()));
     this.#timer = setTimeout(() => this.#tick(), waitMs);
   }

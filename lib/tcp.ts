@@ -11,7 +11,7 @@ const log = logger("upstream");
 const defaultTimeoutMs = 30_000;
 
 /**
- * Looks the name up, anew each time, and connects; TCP_NODELAY is set.
+ * Looks the name up, anew each time, and connects; TCP_NODELAY and SO_KEEPALIVE are set.
  *
  * @throws {UpstreamLostError} where no address answers.
  */
@@ -37,6 +37,7 @@ export async function connectTcp(
           signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
         });
         connection.setNoDelay(true);
+        connection.setKeepAlive(true);
         return connection;
       } catch (error) {
         signal.throwIfAborted();

@@ -103,6 +103,7 @@ const understood: [string[], Partial<Options>][] = [
   [["prod", "--no-reconnect"], { reconnects: false }],
   [["prod", "--reconnect-max-delay", "1"], { reconnectMaxDelayMs: 1000 }],
   [["prod", "--keepalive-interval", "86400"], { keepaliveIntervalMs: 86_400_000 }],
+  [["prod", "--keepalive-interval", "0"], { keepaliveIntervalMs: 0 }],
   [["prod", "--keepalive-count", "1000"], { keepaliveCount: 1000 }],
   [["prod", "--open-timeout=2"], { openTimeoutMs: 2000 }],
   [["prod", "--max-sessions", "10"], { maxSessions: 10 }],

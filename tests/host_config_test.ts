@@ -45,7 +45,6 @@ Deno.test("without a configuration everything is as by default in ssh", async ()
     user: "me",
     addressFamily: "any",
     connectionAttempts: 1,
-    serverAliveIntervalSeconds: 0,
     serverAliveCountMax: 3,
     requiredRsaSize: 1024,
     userKnownHostsFiles: ["/h/.ssh/known_hosts", "/h/.ssh/known_hosts2"],

@@ -52,6 +52,17 @@ Deno.test("with nothing open, silences are broken less often", async () => {
   assert.deepEqual(order, ["busy", "idle"]);
 });
 
+Deno.test("with an interval of 0 nothing is asked and nothing is watched, not after a sleep either", async () => {
+  let asked = 0;
+  await using connection = new Connection({
+    intervalMs: 0,
+    count: 3,
+    sendKeepalive: () => asked++,
+  });
+  connection.liveness.probe();
+  assert.equal(asked, 0);
+});
+
 Deno.test("a count of 1 leaves time for the answer", async () => {
   await using connection = new Connection({ intervalMs: 150, count: 1 });
   await connection.next("asked");
