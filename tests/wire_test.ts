@@ -1,4 +1,4 @@
-/** The messages of RFC 4254 as bytes: what is parsed, what is refused, what is rewritten. */
+/** The messages of RFC 4254, and ping and pong, as bytes: what is parsed, what is refused, what is rewritten. */
 
 import assert from "node:assert/strict";
 import { MalformedDataError, ProtocolError } from "../lib/errors.ts";
@@ -104,6 +104,8 @@ const examples: Example[] = [
   },
   { name: "CHANNEL_SUCCESS", hex: "63 00000001", parsed: { type: 99, recipientChannel: 1 } },
   { name: "CHANNEL_FAILURE", hex: "64 00000001", parsed: { type: 100, recipientChannel: 1 } },
+  { name: "PING", hex: "c0 00000002 6f6b", parsed: { type: 192, data: bytes("6f6b") } },
+  { name: "PONG", hex: "c1 00000000", parsed: { type: 193, data: bytes("") } },
 ];
 
 const modes = bytes("01 00000003 35 00000000 00");
@@ -208,7 +210,7 @@ Deno.test("an unknown name may carry any body, also none", () => {
   }
 });
 
-Deno.test("a number that RFC 4254 does not assign is no message", () => {
+Deno.test("a number that nobody assigned is no message", () => {
   const assigned = examples.map(({ parsed }) => parsed.type);
   for (let type = 0; type < 256; type++) {
     if (assigned.includes(type)) continue;
