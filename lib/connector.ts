@@ -3,10 +3,9 @@
  * and the handshake at its end.
  */
 
-import type ssh2 from "ssh2";
-import { Readable, Writable } from "node:stream";
+import { type Duplex, Readable, Writable } from "node:stream";
 import { clientAlgorithms } from "./ssh2_algorithms.ts";
-import type { Credentials } from "./credentials.ts";
+import type { AttemptOptions } from "./credentials.ts";
 import { UpstreamLostError } from "./errors.ts";
 import { handshake, type HandshakeOptions, type HostTrust, type Session } from "./handshake.ts";
 import type { HostConfig } from "./host_config.ts";
@@ -17,15 +16,19 @@ import { ByteSocket } from "./ssh2_socket.ts";
 import { expandProxyCommand } from "./ssh_config_proxy.ts";
 import { StreamConnection } from "./byte_connection.ts";
 import { connectTcp } from "./tcp.ts";
-import type { StartableTransport } from "./transport.ts";
-import { defaultMethods, type Method } from "./userauth.ts";
+import { ChannelRefusedError, type Ssh2Client } from "./ssh2_client.ts";
+import type { ConnectionEnd, StartableTransport } from "./transport.ts";
+import { type CredentialSource, defaultMethods, type Method } from "./userauth.ts";
 
 const log = logger("upstream");
 
 /** A host that is logged in to: upstream, or a jump host on the way. */
 export interface Host {
   config: HostConfig;
-  credentials: Credentials;
+  credentials: {
+    /** What one attempt may use; closed after it. */
+    forAttempt(attempt: AttemptOptions): CredentialSource & { close(): void };
+  };
   /** The methods for a first try; `undefined` for those of the configuration. */
   firstMethods?: readonly Method[];
   /** Reads known_hosts anew: it may have changed since the last attempt. */
@@ -38,7 +41,7 @@ export interface ConnectionHandlers {
   /** Whether a person may be asked. */
   mayAsk: boolean;
   onReady(transport: StartableTransport, session: Session): void;
-  onLost(reason: Error): void;
+  onLost(end: ConnectionEnd): void;
 }
 
 /** Makes connections to one host. */
@@ -85,14 +88,14 @@ export class Connector {
     connection: ByteConnection,
     { next, handlers }: { next: HostConfig; handlers: ConnectionHandlers },
   ): Promise<ByteConnection> {
-    const ready = Promise.withResolvers<ssh2.Client>();
+    const ready = Promise.withResolvers<Ssh2Client>();
     await this.#logIn(host, connection, {
       ...handlers,
-      onReady: (transport, { client }) => {
-        transport.leaveToSsh2();
+      onReady: (_transport, { client }) => {
+        client.serveAsJumpHost();
         ready.resolve(client);
       },
-      onLost: (reason) => log.debug("jump host: {reason}", { reason }),
+      onLost: ({ reason }) => log.debug("jump host: {reason}", { reason }),
     });
     const client = await ready.promise;
     log.info("going through {name}", { name: nameOf(host.config) });
@@ -168,38 +171,39 @@ const refusals: Record<number, string> = {
 /** How long the jump host may take to reach the next one unless ConnectTimeout says so. */
 const defaultOpenTimeoutMs = 30_000;
 
-function openChannel(
-  client: ssh2.Client,
+async function openChannel(
+  client: Ssh2Client,
   { from, to, signal }: { from: string; to: HostConfig; signal: AbortSignal },
-): Promise<ssh2.ClientChannel> {
-  const { promise, resolve, reject } = Promise.withResolvers<ssh2.ClientChannel>();
-  const refuse = (reason: string, cause?: Error) => {
-    reject(
-      new UpstreamLostError(
-        `The jump host ${from} cannot connect to ${to.hostName}:${to.port}: ${reason}. ` +
-          `Check the address as the jump host sees it, and that it allows forwarding.`,
-        { cause },
-      ),
-    );
-    client.end();
-  };
+): Promise<Duplex> {
+  const givenUp = Promise.withResolvers<never>();
   const timeoutMs = to.connectTimeoutSeconds
     ? to.connectTimeoutSeconds * 1000
     : defaultOpenTimeoutMs;
-  const timer = setTimeout(() => refuse(`no answer within ${timeoutMs / 1000} s`), timeoutMs);
-  const abort = () => refuse("sshshim is stopping");
+  const timer = setTimeout(
+    () => givenUp.reject(new Error(`no answer within ${timeoutMs / 1000} s`)),
+    timeoutMs,
+  );
+  const abort = () => givenUp.reject(new Error("sshshim is stopping"));
   signal.addEventListener("abort", abort);
-  client.forwardOut("127.0.0.1", 0, to.hostName, to.port, (error, channel) => {
-    if (!error) return resolve(channel);
-    const { reason } = error as Error & { reason?: number };
-    const description = error.message.replace("(SSH) Channel open failure: ", "");
-    const meaning = refusals[reason ?? 0];
-    refuse(meaning === undefined ? description : `${meaning} (${description})`, error);
-  });
-  return promise.finally(() => {
+  try {
+    const target = { host: to.hostName, port: to.port };
+    return await Promise.race([client.openDirectTcpip(target), givenUp.promise]);
+  } catch (error) {
+    client.end();
+    const cause = error as Error;
+    const meaning = cause instanceof ChannelRefusedError
+      ? refusals[cause.reasonCode ?? 0]
+      : undefined;
+    const reason = meaning === undefined ? cause.message : `${meaning} (${cause.message})`;
+    throw new UpstreamLostError(
+      `The jump host ${from} cannot connect to ${to.hostName}:${to.port}: ${reason}. ` +
+        `Check the address as the jump host sees it, and that it allows forwarding.`,
+      { cause },
+    );
+  } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", abort);
-  });
+  }
 }
 
 /** The methods that are configured, in the configured order. */

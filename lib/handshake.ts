@@ -1,9 +1,8 @@
 /**
- * Key exchange, host key and authentication on a fresh connection to upstream, and what ssh2's
- * errors mean.
+ * Key exchange, host key and authentication on a fresh connection to upstream, and what its end
+ * means.
  */
 
-import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
 import {
   AuthenticationError,
@@ -13,9 +12,10 @@ import {
   UpstreamLostError,
 } from "./errors.ts";
 import { logger } from "./log.ts";
-import { isSameKey, rsaBits } from "./signer.ts";
+import { rsaBits } from "./signer.ts";
+import { Ssh2Client, type Ssh2End } from "./ssh2_client.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
-import { describeExchange, identification, Ssh2Transport } from "./ssh2_transport.ts";
+import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
 
 const log = logger("upstream");
@@ -34,9 +34,10 @@ export interface HostTrust {
   /**
    * Resolves if the connection may go on.
    *
-   * @throws {HostKeyError} where it is not, or nobody can tell.
+   * @param signal takes a question to a person back; the answer counts as no.
+   * @throws {HostKeyError} where it may not, or nobody can tell.
    */
-  verify(publicKey: Uint8Array): Promise<TrustVerdict>;
+  verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict>;
 }
 
 /** What a handshake needs, and whom it tells. */
@@ -54,19 +55,17 @@ export interface HandshakeOptions {
   /** Words for the user, such as that a key wants to be touched. */
   notify(text: string): void;
   /** Called in the turn in which the server lets us in: its next message may be there already. */
-  onReady(transport: Ssh2Transport, { client, verdict }: Session): void;
+  onReady(transport: StartableTransport, session: Session): void;
   /** Called once after `onReady`, when the connection is gone. */
-  onLost(reason: Error): void;
+  onLost(end: ConnectionEnd): void;
 }
 
 /** What else is known of a connection that is ready. */
 export interface Session {
-  client: ssh2.Client;
   verdict: TrustVerdict;
+  /** For a jump host, whose channels are ssh2's affair. */
+  client: Ssh2Client;
 }
-
-/** ssh2's errors: what failed is in `level`, or in the reason code of a DISCONNECT. */
-type Ssh2Error = Error & { level?: string; code?: string | number };
 
 /**
  * Resolves when upstream is authenticated.
@@ -76,98 +75,154 @@ type Ssh2Error = Error & { level?: string; code?: string | number };
  * @throws {UpstreamLostError} where the connection fails otherwise.
  */
 export function handshake(socket: ByteSocket, options: HandshakeOptions): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const client = new ssh2.Client();
-  let firstError: Ssh2Error | undefined;
-  /** What is known better than ssh2 tells it: about trust, or authentication. */
-  let ourError: Error | undefined;
-  let isReady = false;
-  const fail = (error: Ssh2Error) => {
-    firstError ??= error;
-    socket.end();
-  };
-  const failWith = (error: Error) => {
-    ourError ??= error;
-    socket.end();
-  };
-  const deadline = new Deadline((phase) => fail(new Error(`no answer during ${phase}`)));
+  return new Handshake(socket, options).whenReady;
+}
 
-  client.on("error", fail);
-  client.on("banner", (text) => log.info("{name} says: {text}", { name: options.name, text }));
-  client.once("handshake", (negotiated) => {
-    log.info("{exchange}", { exchange: describeExchange(negotiated) });
-    deadline.start("authentication", authenticationTimeoutMs);
-  });
-  client.on("close", () => {
-    deadline.stop();
-    const error = classify(firstError, options);
-    if (isReady) options.onLost(error);
-    else reject(ourError ?? withAdvice(error));
-  });
-  client.on("ready", () => {
-    isReady = true;
-    deadline.stop();
-    options.onReady(transport, { client, verdict: trusted });
-    resolve();
-  });
+/** What is known of the host key. */
+type Trust =
+  | { kind: "no key" }
+  | { kind: "asked"; verdict: Promise<TrustVerdict> }
+  | { kind: "accepted"; verdict: TrustVerdict };
 
-  let acceptedKey: Uint8Array | undefined;
-  let trusted: TrustVerdict = "trusted";
-  const hostVerifier = (key: Uint8Array, accept: (isAccepted: boolean) => void) => {
-    if (acceptedKey !== undefined) {
-      // A rekey: ssh2 loses packets if it has to wait now, so the answer must be known.
-      accept(isSameKey(acceptedKey, key));
-      return;
-    }
-    deadline.stop();
-    verifyHost(key, options).then((verdict) => {
-      acceptedKey = key;
-      trusted = verdict;
-      if (verdict === "doubted") userAuth.keepSecrets();
-      deadline.start("key exchange", handshakeTimeoutMs);
-      accept(true);
-    }).catch((error) => {
-      ourError ??= error;
-      accept(false);
+/** One handshake, step by step. Until there is a verdict, nothing that the server says counts. */
+class Handshake {
+  readonly #options: HandshakeOptions;
+  readonly #client: Ssh2Client;
+  readonly #userAuth: UserAuth;
+  readonly #deadline: Deadline;
+  readonly #ready = Promise.withResolvers<void>();
+  /** Takes the question about the host key back. */
+  readonly #asking = new AbortController();
+  #trust: Trust = { kind: "no key" };
+  /** What is known better than the end of the connection tells it. */
+  #ourError: Error | undefined;
+  #isEncrypted = false;
+  #isReady = false;
+
+  constructor(socket: ByteSocket, options: HandshakeOptions) {
+    this.#options = options;
+    const { name, username, methods, credentials, algorithms, notify } = options;
+    this.#client = new Ssh2Client(socket, {
+      username,
+      algorithms,
+      handlers: {
+        verifyHostKey: (key) => this.#verifyHostKey(key),
+        onEncrypted: (exchange) => this.#onEncrypted(exchange),
+        onService: () => void this.#authenticate(),
+        onBanner: (text) => log.info("{name} says: {text}", { name, text }),
+        onExtensions: (payload) => this.#userAuth.receiveExtensions(payload),
+        onAnswer: (payload) => this.#onAnswer(payload),
+        onReady: () => this.#onReady(),
+        onClose: (end) => void this.#onClose(end),
+      },
     });
-  };
+    const { transport } = this.#client;
+    this.#userAuth = new UserAuth({
+      name,
+      username,
+      methods,
+      source: credentials,
+      send: (payload) => transport.send(payload),
+      sessionId: () => transport.sessionId,
+      notify,
+      onWait: (isWaiting) => {
+        if (isWaiting) this.#deadline.start("authentication", authenticationTimeoutMs);
+        else this.#deadline.stop();
+      },
+    });
+    this.#deadline = new Deadline((phase) =>
+      this.#client.fail(new Error(`no answer during ${phase}`))
+    );
+    this.#deadline.start("key exchange", handshakeTimeoutMs);
+  }
 
-  client.connect({
-    sock: socket as never,
-    username: options.username,
-    ident: identification,
-    // Returns nothing, which tells ssh2 to wait: authentication is ours.
-    authHandler: () => void userAuth.run().catch((error) => failWith(asOurs(error, options))),
-    hostVerifier,
-    algorithms: options.algorithms.forSsh2,
-    readyTimeout: 0,
-    keepaliveInterval: 0,
-  });
-  const transport = new Ssh2Transport(client, options.algorithms);
-  const userAuth = new UserAuth({
-    name: options.name,
-    username: options.username,
-    methods: options.methods,
-    source: options.credentials,
-    send: (payload) => transport.send(payload),
-    sessionId: () => transport.sessionId,
-    notify: options.notify,
-    onWait: (isWaiting) => {
-      if (isWaiting) deadline.start("authentication", authenticationTimeoutMs);
-      else deadline.stop();
-    },
-  });
-  transport.authenticate({
-    onExtensions: (payload) => userAuth.receiveExtensions(payload),
-    onAnswer: (payload) => userAuth.receive(payload),
-  });
-  deadline.start("key exchange", handshakeTimeoutMs);
-  return promise;
+  get whenReady(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  async #verifyHostKey(key: Uint8Array): Promise<boolean> {
+    // A person may take any time.
+    this.#deadline.stop();
+    const verdict = verifyHost(key, this.#options, this.#asking.signal);
+    this.#trust = { kind: "asked", verdict };
+    try {
+      this.#trust = { kind: "accepted", verdict: await verdict };
+    } catch (error) {
+      this.#ourError = error as Error;
+      return false;
+    }
+    this.#deadline.start("key exchange", handshakeTimeoutMs);
+    return true;
+  }
+
+  #onEncrypted(exchange: string): void {
+    this.#isEncrypted = true;
+    log.info("{exchange}", { exchange });
+    this.#deadline.start("authentication", authenticationTimeoutMs);
+  }
+
+  async #authenticate(): Promise<void> {
+    try {
+      if (this.#acceptedVerdict() === "doubted") this.#userAuth.keepSecrets();
+      await this.#userAuth.run();
+    } catch (error) {
+      this.#ourError ??= asOurs(error as Error, this.#options);
+      this.#client.fail(this.#ourError);
+    }
+  }
+
+  #onAnswer(payload: Uint8Array): void {
+    if (this.#userAuth.receive(payload)) return;
+    this.#client.transport.violate(`message ${payload[0]} answers no request of authentication`);
+  }
+
+  #onReady(): void {
+    const verdict = this.#acceptedVerdict();
+    this.#isReady = true;
+    this.#deadline.end();
+    this.#options.onReady(this.#client.transport, { client: this.#client, verdict });
+    this.#ready.resolve();
+  }
+
+  async #onClose(end: Ssh2End): Promise<void> {
+    this.#deadline.end();
+    if (this.#isReady) return this.#options.onLost(lost(end, this.#options));
+    // Whether it is the right host matters more than what it did.
+    this.#asking.abort();
+    const untrusted = await this.#hostKeyError();
+    this.#ready.reject(untrusted ?? this.#ourError ?? this.#failure(end));
+  }
+
+  /** Why the host key that was shown is not accepted, if it is not. */
+  async #hostKeyError(): Promise<Error | undefined> {
+    if (this.#trust.kind !== "asked") return undefined;
+    try {
+      await this.#trust.verdict;
+      return undefined;
+    } catch (error) {
+      return error as Error;
+    }
+  }
+
+  #failure(end: Ssh2End): Error {
+    const { name } = this.#options;
+    // In the clear anybody may have said it: worth another try.
+    return end.kind === "disconnected" && !this.#isEncrypted
+      ? new UpstreamLostError(`${name}: ${end.description}`, { cause: end.error })
+      : withAdvice(classify(end, name));
+  }
+
+  /** @throws {Error} where there is none: nothing gets that far. */
+  #acceptedVerdict(): TrustVerdict {
+    if (this.#trust.kind !== "accepted") throw new Error("the host key is not accepted");
+    return this.#trust.verdict;
+  }
 }
 
 async function verifyHost(
   key: Uint8Array,
   { name, trust, requiredRsaSize }: HandshakeOptions,
+  signal: AbortSignal,
 ): Promise<TrustVerdict> {
   const bits = rsaBits(key);
   if (bits !== undefined && bits < requiredRsaSize) {
@@ -176,13 +231,14 @@ async function verifyHost(
         `Ask the host's administrator for a longer key.`,
     );
   }
-  return await trust.verify(key);
+  return await trust.verify(key, signal);
 }
 
 /** One timer for the phases of a handshake. */
 class Deadline {
   readonly #onExpired: (phase: string) => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #isOver = false;
 
   constructor(onExpired: (phase: string) => void) {
     this.#onExpired = onExpired;
@@ -190,7 +246,13 @@ class Deadline {
 
   start(phase: string, timeoutMs: number): void {
     this.stop();
-    this.#timer = setTimeout(() => this.#onExpired(phase), timeoutMs);
+    if (!this.#isOver) this.#timer = setTimeout(() => this.#onExpired(phase), timeoutMs);
+  }
+
+  /** No phase follows. */
+  end(): void {
+    this.stop();
+    this.#isOver = true;
   }
 
   stop(): void {
@@ -202,7 +264,7 @@ class Deadline {
  * The reason codes of a DISCONNECT that the next attempt would meet again: key exchange failed, no
  * such service, protocol version, host key not verifiable, no more methods, illegal user name.
  */
-const lastingReasons: unknown[] = [3, 7, 8, 9, 14, 15];
+const lastingReasons: readonly number[] = [3, 7, 8, 9, 14, 15];
 
 /** Adds to the reason why a handshake failed what may help against it. */
 function withAdvice(error: Error): Error {
@@ -214,25 +276,57 @@ function withAdvice(error: Error): Error {
   return new UpstreamLostError(`${message}. ${advice}`, { cause });
 }
 
-/** The one place that reads ssh2's errors. */
-function classify(error: Ssh2Error | undefined, { name }: HandshakeOptions): Error {
-  const cause = error;
-  if (error === undefined) return new UpstreamLostError(`${name} closed the connection`);
-  if (error.code === 14 || /too many authentication failures/i.test(error.message)) {
+/** What the end of a connection means, as an error. */
+function classify(end: Ssh2End, name: string): Error {
+  switch (end.kind) {
+    case "closed":
+      return new UpstreamLostError(`${name} closed the connection`);
+    case "violation":
+      return new UpstreamLostError(`${name} broke the protocol: ${end.description}`);
+    case "key-changed":
+      return new HostKeyError(
+        `Host key of ${name} changed within a connection. Somebody may be listening in: do not ` +
+          `connect before the host's administrator has explained it.`,
+      );
+    case "disconnected":
+      return classifyDisconnect(end, name);
+    case "failed": {
+      const { error: cause } = end;
+      return /no matching/.test(cause.message)
+        ? noCommonWay(name, cause)
+        : new UpstreamLostError(`${name}: ${cause.message}`, { cause });
+    }
+  }
+}
+
+function classifyDisconnect(
+  { reasonCode, description, error: cause }: Ssh2End & { kind: "disconnected" },
+  name: string,
+): Error {
+  if (reasonCode === 14 || /too many authentication failures/i.test(description)) {
     return new AuthenticationError(
-      `${name} ended authentication: ${error.message}. If an agent has many keys, name the right ` +
+      `${name} ended authentication: ${description}. If an agent has many keys, name the right ` +
         `one with -i FILE and -o IdentitiesOnly=yes.`,
       { cause },
     );
   }
-  if (/no matching/.test(error.message) || lastingReasons.includes(error.code)) {
-    return new NegotiationError(
-      `${name} and sshshim have no common way to talk: ${error.message}. ` +
-        `See which algorithms the server has with "ssh -vv".`,
-      { cause },
-    );
-  }
-  return new UpstreamLostError(`${name}: ${error.message}`, { cause });
+  return lastingReasons.includes(reasonCode)
+    ? noCommonWay(name, cause)
+    : new UpstreamLostError(`${name}: ${description}`, { cause });
+}
+
+function noCommonWay(name: string, cause: Error): NegotiationError {
+  return new NegotiationError(
+    `${name} and sshshim have no common way to talk: ${cause.message}. ` +
+      `See which algorithms the server has with "ssh -vv".`,
+    { cause },
+  );
+}
+
+/** The end of a connection that was ready. */
+function lost(end: Ssh2End, { name }: HandshakeOptions): ConnectionEnd {
+  const isServers = end.kind === "closed" || end.kind === "disconnected";
+  return { reason: classify(end, name), endedBy: isServers ? "server" : "network" };
 }
 
 /** Of what authentication throws, a message of the server that makes no sense. */

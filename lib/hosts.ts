@@ -121,10 +121,12 @@ function makeHost(
     credentials,
     loadTrust: async ({ mayAsk, signal }) => {
       if (fingerprint !== undefined) return new PinnedTrust(config.hostName, fingerprint);
-      const attempt = credentials.forAttempt({ mayAsk, signal });
       return await KnownHostsTrust.load({
         config,
-        ask: (question) => attempt.ask(question, { echo: true }),
+        ask: async (question, verdictSignal) => {
+          const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
+          return await credentials.forAttempt(asking).ask(question, { echo: true });
+        },
       });
     },
   };

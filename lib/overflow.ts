@@ -87,7 +87,7 @@ export class Overflow {
             this.#notBefore = Infinity;
           }
         },
-        onLost: (reason) => connection && this.#onLost(connection, reason),
+        onLost: ({ reason }) => connection && this.#onLost(connection, reason),
       });
     } catch (error) {
       log.info("no further connection to {name}: {error}", { name: connector.name, error });

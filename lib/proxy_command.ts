@@ -31,8 +31,10 @@ export function startProxyCommand(command: string): ByteConnection {
     );
   }
   let isClosed = false;
+  /** Whether it was the command that ended the connection. */
+  let hasEnded = false;
   void child.status.then(({ code }) => {
-    if (!isClosed) log.warn("ProxyCommand has ended with exit status {code}", { code });
+    if (!isClosed || hasEnded) log.warn("ProxyCommand has ended with exit status {code}", { code });
     isClosed = true;
   });
   const connection = new StreamConnection({
@@ -49,7 +51,11 @@ export function startProxyCommand(command: string): ByteConnection {
     },
   });
   return {
-    read: (buffer) => connection.read(buffer),
+    read: async (buffer) => {
+      const count = await connection.read(buffer);
+      hasEnded ||= count === null && !isClosed;
+      return count;
+    },
     write: (data) =>
       connection.write(data).catch((cause) => {
         throw new Error("ProxyCommand has ended or reads no more", { cause });

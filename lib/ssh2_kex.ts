@@ -1,10 +1,11 @@
 /**
- * Adds mlkem768x25519-sha256 to an ssh2 connection, which has no post-quantum key exchange.
+ * What ssh2's key exchanges lack: mlkem768x25519-sha256, a look at Diffie-Hellman values, and the
+ * limits of the strict exchange.
  *
- * Our KEXINIT offers it, while the list that ssh2 negotiates from leaves it out, so that ssh2
- * settles on a classical exchange; where the hybrid is what both sides' lists lead to, the exchange
- * that ssh2 has made is turned into it before it sends anything. Like `ssh2_transport.ts` this builds on
- * private fields of ssh2 1.17.0.
+ * Our KEXINIT offers the hybrid, while the list that ssh2 negotiates from leaves it out, so that
+ * ssh2 settles on a classical exchange; where the hybrid is what both sides' lists lead to, the
+ * exchange that ssh2 has made is turned into it before it sends anything. Like `ssh2_transport.ts`
+ * this builds on private fields of ssh2 1.17.0.
  */
 
 import { Buffer } from "node:buffer";
@@ -26,7 +27,10 @@ interface KexOffer {
 /** ssh2's `KeyExchange`. */
 interface KeyExchange {
   sessionID: Uint8Array;
+  /** `group` and `groupex` for exchanges in a finite field. */
+  type: string;
   negotiated: { kex: string };
+  _dh: { getPrime(): Buffer } | null;
   hashName: string;
   _remoteKexinit: Uint8Array;
   generateKeys(): void;
@@ -43,6 +47,8 @@ export interface KexDecipher {
 /** The fields of ssh2's `Protocol` that key exchange touches. */
 export interface KexProtocol {
   _server: boolean;
+  /** Whether both sides know the strict exchange (OpenSSH's PROTOCOL, section 1.10). */
+  _strictMode: boolean | undefined;
   _offer: KexOffer;
   _kex: KeyExchange | undefined;
   _decipher: KexDecipher | undefined;
@@ -57,28 +63,19 @@ const kexinitMessage = 20;
 const firstListAt = 17;
 const reservedBytes = 4;
 
+/** SSH_MSG_IGNORE, SSH_MSG_UNIMPLEMENTED and SSH_MSG_DEBUG (RFC 4253, section 11). */
+const chatter: readonly unknown[] = [2, 3, 4];
+
 /**
- * Offers key exchanges in this order; before the connection has sent KEXINIT.
+ * Offers key exchanges in this order, and watches over each one; before the connection has sent
+ * KEXINIT.
  *
  * @param names all of them; ssh2 was given the others of the list, and at least one.
  */
 export function offerKeyExchanges(protocol: KexProtocol, names: readonly string[]): void {
   setOffer(protocol._offer, names);
-  if (!names.includes(hybridKexName)) return;
-  let kex = protocol._kex;
-  /** The peer's KEXINIT that leads to the hybrid, as it came: it is hashed. */
-  let hybridKexinit: Uint8Array | undefined;
-  const onReceived = (payload: Uint8Array): Uint8Array => {
-    const theirs = payload[0] === kexinitMessage ? namesOf(payload) : undefined;
-    if (theirs === undefined) return payload;
-    const isHybrid = isHybridChosen(protocol, { names, theirs });
-    hybridKexinit = isHybrid ? payload : undefined;
-    const known = protocol._offer.lists.kex.array[0]!;
-    // Then ssh2 finds an exchange that it knows, to be turned into the hybrid.
-    if (isHybrid) return withNames(payload, [...theirs, known]);
-    // It was given that one because it has to have one, but it is not offered: none will do.
-    return names.includes(known) ? payload : withNames(payload, []);
-  };
+  const hybrid = names.includes(hybridKexName) ? new HybridOffer(protocol, names) : undefined;
+  const onReceived = (payload: Uint8Array) => hybrid?.onReceived(payload) ?? payload;
   let decipher = protocol._decipher;
   if (decipher) watch(decipher, onReceived);
   Object.defineProperty(protocol, "_decipher", {
@@ -90,18 +87,84 @@ export function offerKeyExchanges(protocol: KexProtocol, names: readonly string[
       if (next) watch(next, onReceived);
     },
   });
+  let kex = protocol._kex;
   Object.defineProperty(protocol, "_kex", {
     configurable: true,
     enumerable: true,
     get: () => kex,
     set: (next: KeyExchange | undefined) => {
+      // ssh2 has just handed the decipher to the new exchange.
+      if (kex && decipher) tolerateChatter(protocol, decipher);
       kex = next;
-      if (next && hybridKexinit) {
-        next._remoteKexinit = hybridKexinit;
-        becomeHybrid(protocol, next);
-      }
+      if (next === undefined) return;
+      checkPublicValues(next);
+      hybrid?.onExchange(next);
     },
   });
+}
+
+/** Our offer of the hybrid, and what comes of it. */
+class HybridOffer {
+  readonly #protocol: KexProtocol;
+  readonly #names: readonly string[];
+  /** The peer's KEXINIT that leads to the hybrid, as it came: it is hashed. */
+  #kexinit: Uint8Array | undefined;
+
+  constructor(protocol: KexProtocol, names: readonly string[]) {
+    this.#protocol = protocol;
+    this.#names = names;
+  }
+
+  /** @returns what ssh2 is to see of the message. */
+  onReceived(payload: Uint8Array): Uint8Array {
+    const theirs = payload[0] === kexinitMessage ? namesOf(payload) : undefined;
+    if (theirs === undefined) return payload;
+    const names = this.#names;
+    const isHybrid = isHybridChosen(this.#protocol, { names, theirs });
+    this.#kexinit = isHybrid ? payload : undefined;
+    const known = this.#protocol._offer.lists.kex.array[0]!;
+    // Then ssh2 finds an exchange that it knows, to be turned into the hybrid.
+    if (isHybrid) return withNames(payload, [...theirs, known]);
+    // It was given that one because it has to have one, but it is not offered: none will do.
+    return names.includes(known) ? payload : withNames(payload, []);
+  }
+
+  onExchange(kex: KeyExchange): void {
+    if (this.#kexinit === undefined) return;
+    kex._remoteKexinit = this.#kexinit;
+    becomeHybrid(this.#protocol, kex);
+  }
+}
+
+/**
+ * The strict exchange forbids these messages in the first exchange alone, which is the one that is
+ * not authenticated; ssh2 fails on them in each.
+ */
+function tolerateChatter(protocol: KexProtocol, decipher: KexDecipher): void {
+  const onPayload = decipher._onPayload;
+  decipher._onPayload = (payload) => {
+    if (!protocol._strictMode || !chatter.includes(payload[0])) return onPayload(payload);
+  };
+}
+
+/**
+ * RFC 4253, section 8: values outside of [1, p-1] must not be accepted. As OpenSSH does, 1 and p-1
+ * are refused too: with them the secret is known to everybody.
+ */
+function checkPublicValues(kex: KeyExchange): void {
+  if (kex.type !== "group" && kex.type !== "groupex") return;
+  const computeSecret = kex.computeSecret.bind(kex);
+  kex.computeSecret = (otherPublicKey) => {
+    kex.generateKeys();
+    const value = integerOf(otherPublicKey);
+    const isValid = value > 1n && value < integerOf(kex._dh!.getPrime()) - 1n;
+    return isValid ? computeSecret(otherPublicKey) : new Error("the public value is out of range");
+  };
+}
+
+/** An integer of bytes in network order. */
+function integerOf(bytes: Buffer): bigint {
+  return BigInt(`0x${bytes.toString("hex") || "0"}`);
 }
 
 /** Lets a function change what the peer sends. The first decipher is there before any hook is. */

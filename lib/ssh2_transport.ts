@@ -11,7 +11,9 @@ import type ssh2 from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { DisconnectReason } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
+import { logger } from "./log.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
+import { ServerGate } from "./ssh2_gate.ts";
 import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
@@ -23,6 +25,7 @@ interface Ssh2Protocol extends KexProtocol {
   _onPayload(payload: Uint8Array): unknown;
   _onPacket(): void;
   _kexinit: unknown;
+  _cipher: { encrypt(packet: Uint8Array): void };
   _remoteIdentRaw: Uint8Array | undefined;
   _decipher: (Decipher & KexDecipher & { inSeqno: number }) | undefined;
   _packetRW: {
@@ -35,6 +38,8 @@ interface Ssh2Protocol extends KexProtocol {
   };
   rekey(): void;
 }
+
+const log = logger("transport");
 
 /** An ssh2 connection of either role. */
 type Ssh2Connection = ssh2.Client | ssh2.Connection;
@@ -58,6 +63,9 @@ const userauthFailureMessage = 51;
 const firstMethodMessage = 60;
 const unimplementedMessage = 3;
 
+/** What precedes the payload of a packet: its length, and the padding's (RFC 4253, section 6). */
+const lengthFieldsBytes = 5;
+
 /** How long a key exchange may take once there has been a first one, in milliseconds. */
 const rekeyTimeoutMs = 30_000;
 
@@ -74,6 +82,8 @@ export interface AuthenticationHandlers {
   onExtensions(payload: Uint8Array): void;
   /** The server's answers: 51, and 60 to 79. */
   onAnswer(payload: Uint8Array): void;
+  /** The server sent what it must not send now, and the connection is ended. */
+  onViolation(description: string): void;
 }
 
 /** An ssh2 connection as the relay sees it. */
@@ -81,7 +91,11 @@ export class Ssh2Transport implements StartableTransport {
   readonly #protocol: Ssh2Protocol;
   /** The socket that was given to ssh2. */
   readonly socket: ByteSocket;
+  /** What a server sends goes through it; of clients ssh2 takes care. */
+  readonly #gate: ServerGate | undefined;
   #authentication: AuthenticationHandlers | undefined;
+  /** What the server said of its extensions while the gate was closed. */
+  #heldExtensions: Uint8Array | undefined;
   #handlers: TransportHandlers | undefined;
   #bytesSinceRekey = 0;
   /** What ssh2 keeps until a key exchange is over, in bytes. */
@@ -103,12 +117,15 @@ export class Ssh2Transport implements StartableTransport {
     };
     assertKnownProtocol(protocol);
     offerKeyExchanges(protocol, kex);
+    sendNothingInTheClear(protocol);
     this.#protocol = protocol;
     this.socket = socket;
+    this.#gate = protocol._server ? undefined : new ServerGate();
     const onPayload = protocol._onPayload;
     protocol._onPayload = (payload) => {
       if (this.#isEnded) return;
       const type = payload[0] ?? 0;
+      if (this.#gate?.admit(type) === false) return this.#onUnlawful(type);
       if (this.#isLeftToSsh2) return onPayload(payload);
       if (type < firstConnectionMessage) {
         if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
@@ -208,13 +225,33 @@ export class Ssh2Transport implements StartableTransport {
     this.socket.resume();
   }
 
+  /** As with ssh, this ends the connection, but not once we have been let in. */
+  #onUnlawful(type: number): void {
+    this.#protocol._onPacket();
+    const complaint = this.#gate!.complaintAbout(type);
+    if (this.#gate!.isPassed) {
+      log.debug("unexpected: {complaint}", { complaint });
+      return this.sendUnimplemented();
+    }
+    this.violate(complaint);
+  }
+
+  /** Ends the connection of a server that broke the protocol before it let us in. */
+  violate(description: string): void {
+    if (this.#isEnded) return;
+    this.#authentication?.onViolation(description);
+    this.disconnect(DisconnectReason.protocolError, description);
+  }
+
   /** @returns whether ssh2 must not see the message. */
   #onAuthenticationMessage(type: number, payload: Uint8Array): boolean {
     const handlers = this.#authentication;
     if (handlers === undefined) return false;
     if (type === extInfoMessage) {
-      this.#answersPings ||= announcesPing(payload);
-      handlers.onExtensions(payload);
+      // It is acted upon when the gate opens.
+      if (this.#gate?.isClosed) this.#heldExtensions = payload;
+      else this.#onExtensions(payload);
+      return true;
     }
     if (type !== userauthFailureMessage && type < firstMethodMessage) return false;
     this.#protocol._onPacket();
@@ -222,7 +259,16 @@ export class Ssh2Transport implements StartableTransport {
     return true;
   }
 
+  #onExtensions(payload: Uint8Array): void {
+    this.#protocol._onPacket();
+    this.#answersPings ||= announcesPing(payload);
+    this.#authentication?.onExtensions(payload);
+  }
+
   #onKeysExchanged(): void {
+    this.#gate?.onKeysExchanged();
+    if (this.#heldExtensions) this.#onExtensions(this.#heldExtensions);
+    this.#heldExtensions = undefined;
     if (this.#protocol._decipher) allowLargePackets(this.#protocol._decipher);
     this.#bytesSinceRekey = 0;
     clearTimeout(this.#rekeyTimer);
@@ -258,6 +304,18 @@ export class Ssh2Transport implements StartableTransport {
     clearTimeout(this.#rekeyTimer);
     clearTimeout(this.#exchangeTimer);
   }
+}
+
+/** Until the first exchange is over, nothing but it and the transport's own messages may leave. */
+function sendNothingInTheClear(protocol: Ssh2Protocol): void {
+  const cipher = protocol._cipher;
+  const encrypt = cipher.encrypt.bind(cipher);
+  cipher.encrypt = (packet) => {
+    const type = packet[lengthFieldsBytes] ?? 0;
+    const isTransport = type >= 1 && type <= 4 || type >= 20 && type <= 49;
+    if (!isTransport) throw new Error(`message ${type} must not leave unencrypted`);
+    encrypt(packet);
+  };
 }
 
 /** Fails early and clearly where another ssh2 than the pinned one is loaded. */

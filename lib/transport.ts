@@ -49,6 +49,12 @@ export interface StartableTransport extends Transport {
   readonly lastByteAt: number;
 }
 
+/** How a connection that was ready ended. */
+export interface ConnectionEnd {
+  reason: Error;
+  endedBy: "server" | "network" | "us";
+}
+
 /** What every SSH implementation takes (RFC 4253, section 6.1), less room for padding; in bytes. */
 export const usualPayloadBytes = 34_000;
 

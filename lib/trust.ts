@@ -33,7 +33,7 @@ export interface TrustOptions {
     | "hashKnownHosts"
   >;
   /** @throws {NobodyToAskError} where nobody can be asked now. */
-  ask(question: string): Promise<string | undefined>;
+  ask(question: string, signal: AbortSignal): Promise<string | undefined>;
 }
 
 /** Trust in the one key whose fingerprint is given. */
@@ -89,7 +89,7 @@ export class KnownHostsTrust implements HostTrust {
     return this.#knownHosts.keyTypes(this.#address);
   }
 
-  async verify(publicKey: Uint8Array): Promise<TrustVerdict> {
+  async verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict> {
     const offered = `${keyType(publicKey)} ${fingerprint(publicKey)}`;
     const verdict = this.#knownHosts.check(this.#address, publicKey);
     switch (verdict.kind) {
@@ -97,7 +97,7 @@ export class KnownHostsTrust implements HostTrust {
         log.debug("host key {offered} is known: {file} line {line}", { offered, ...verdict });
         return "trusted";
       case "unknown":
-        await this.#onUnknown(publicKey, offered);
+        await this.#onUnknown(publicKey, { offered, signal });
         return "trusted";
       case "revoked":
         throw new HostKeyError(
@@ -125,11 +125,14 @@ export class KnownHostsTrust implements HostTrust {
     );
   }
 
-  async #onUnknown(publicKey: Uint8Array, offered: string): Promise<void> {
+  async #onUnknown(
+    publicKey: Uint8Array,
+    { offered, signal }: { offered: string; signal: AbortSignal },
+  ): Promise<void> {
     const { strictHostKeyChecking, userKnownHostsFiles, hashKnownHosts } = this.#options.config;
     const { host } = this.#address;
     const isAccepted = strictHostKeyChecking === "ask"
-      ? await this.#ask(publicKey)
+      ? await this.#ask(publicKey, signal)
       : strictHostKeyChecking !== "yes";
     if (!isAccepted) {
       throw new HostKeyError(
@@ -148,17 +151,20 @@ export class KnownHostsTrust implements HostTrust {
     }
   }
 
-  /** Without anybody to ask the answer is no. */
-  async #ask(publicKey: Uint8Array): Promise<boolean> {
+  /** Without anybody to ask, or an answer, it is no. */
+  async #ask(publicKey: Uint8Array, signal: AbortSignal): Promise<boolean> {
     const { ask } = this.#options;
     try {
-      return await confirmHostKey({ ask: async (question) => await ask(question) ?? null }, {
-        ...this.#address,
-        keyType: keyType(publicKey),
-        fingerprint: fingerprint(publicKey),
-      });
+      return await confirmHostKey(
+        { ask: async (question) => await ask(question, signal) ?? null },
+        {
+          ...this.#address,
+          keyType: keyType(publicKey),
+          fingerprint: fingerprint(publicKey),
+        },
+      );
     } catch (error) {
-      if (error instanceof NobodyToAskError) return false;
+      if (error instanceof NobodyToAskError || signal.aborted) return false;
       throw error;
     }
   }

@@ -17,7 +17,7 @@ import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { escapeControls, logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
 import { SleepWatch } from "./sleep_watch.ts";
-import type { StartableTransport } from "./transport.ts";
+import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 
 const log = logger("upstream");
 
@@ -149,8 +149,8 @@ export class Upstream {
         if (this.#state === connecting) ready = this.#onReady(transport, verdict);
         else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
       },
-      onLost: (reason) => {
-        if (this.#state === ready) this.#onLost(reason, { byServer: reason.cause === undefined });
+      onLost: (end) => {
+        if (this.#state === ready) this.#onLost(end);
       },
     });
   }
@@ -187,7 +187,10 @@ export class Upstream {
       onDead: (reason) => {
         transport.abort();
         if (this.#state !== ready) return;
-        this.#onLost(new UpstreamLostError(`${this.name}: ${reason}`), { byServer: false });
+        this.#onLost({
+          reason: new UpstreamLostError(`${this.name}: ${reason}`),
+          endedBy: "network",
+        });
       },
     });
     const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
@@ -202,15 +205,14 @@ export class Upstream {
       onDisconnect: (description) => {
         if (this.#state !== ready) return;
         const reason = `${this.name} broke the protocol: ${description}`;
-        this.#onLost(new UpstreamLostError(reason), { byServer: false });
+        this.#onLost({ reason: new UpstreamLostError(reason), endedBy: "us" });
       },
     });
     log.info("connected to {name}", { name: this.name });
     return ready;
   }
 
-  /** @param byServer whether the server has closed it, rather than the network or we. */
-  #onLost(reason: Error, { byServer }: { byServer: boolean }): void {
+  #onLost({ reason, endedBy }: ConnectionEnd): void {
     const { relay, reconnects } = this.#options;
     const wasUnused = relay.channelCount === 0 && relay.forwardCount === 0;
     log.warn("connection lost: {reason}", { reason });
@@ -219,7 +221,7 @@ export class Upstream {
     if (!reconnects) {
       this.#transition({ kind: "stopped", reason });
       this.#lost.resolve(reason);
-    } else if (wasUnused && byServer) {
+    } else if (wasUnused && endedBy === "server") {
       // The server has closed a connection that nobody used: it would do so again.
       this.#sleep(reason);
     } else {

@@ -115,12 +115,18 @@ export class UserAuth {
     }
   }
 
-  /** Takes an answer of the server. */
-  receive(payload: Uint8Array): void {
-    this.#options.onWait(false);
+  /**
+   * Takes an answer of the server.
+   *
+   * @returns whether it answers anything.
+   */
+  receive(payload: Uint8Array): boolean {
     const onMessage = this.#onMessage;
+    if (onMessage === undefined) return false;
     this.#onMessage = undefined;
-    onMessage?.(payload);
+    this.#options.onWait(false);
+    onMessage(payload);
+    return true;
   }
 
   /**

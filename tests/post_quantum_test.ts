@@ -2,15 +2,13 @@
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-// @ts-types="@types/ssh2"
-import type ssh2 from "ssh2";
+import type ssh2Types from "ssh2";
+import { ssh2 } from "../lib/ssh2.ts";
 import { clientAlgorithms } from "../lib/ssh2_algorithms.ts";
-import { handshake, type Session } from "../lib/handshake.ts";
 import { beginClientExchange, beginServerExchange, hybridKexName } from "../lib/hybrid_kex.ts";
-import { fingerprint } from "../lib/known_hosts.ts";
 import { ByteSocket } from "../lib/ssh2_socket.ts";
+import { Ssh2Transport } from "../lib/ssh2_transport.ts";
 import { type KexProtocol, offerKeyExchanges } from "../lib/ssh2_kex.ts";
-import { PinnedTrust } from "../lib/trust.ts";
 import { buildMessage, encodeFields, Reader } from "../lib/ssh_data.ts";
 import { patternBytes, sha256 } from "./support/files.ts";
 import { logIn, serverArguments, type ServingShim, startServing } from "./support/login.ts";
@@ -101,6 +99,7 @@ function fakeProtocol(options: { isServer?: boolean; forSsh2: string[] }) {
   const received: Uint8Array[] = [];
   const protocol: KexProtocol = {
     _server: isServer,
+    _strictMode: true,
     _offer: { totalSize: all.length, lists: { kex: { array: names }, all } },
     _kex: undefined,
     _decipher: { _onPayload: (payload) => received.push(payload) },
@@ -289,7 +288,7 @@ Deno.test("sshshim's client and endpoint exchange keys anew in the middle of a t
   await using shim = await startServing(args, { folder });
   const { client, exchanges } = await connect(shim);
   const data = patternBytes(12_000_000);
-  const channel = await new Promise<ssh2.ClientChannel>((resolve, reject) => {
+  const channel = await new Promise<ssh2Types.ClientChannel>((resolve, reject) => {
     client.exec("cat", (error, opened) => error ? reject(error) : resolve(opened));
   });
   const received: Buffer[] = [];
@@ -318,35 +317,27 @@ Deno.test("sshshim's client and endpoint exchange keys anew in the middle of a t
 /** Logs in to the shim by the library's own client, whose sessions are then left to ssh2. */
 async function connect(
   shim: ServingShim,
-): Promise<{ client: ssh2.Client; exchanges: string[] }> {
+): Promise<{ client: ssh2Types.Client; exchanges: string[] }> {
   const { host, port, knownHostsFile } = shim.target;
   const [, , key = ""] = (await Deno.readTextFile(knownHostsFile)).split(" ");
   const connection = await Deno.connect({ hostname: host, port });
   const exchanges: string[] = [];
-  let session: Session | undefined;
-  await handshake(new ByteSocket(connection, { role: "client" }), {
-    name: "the shim",
+  const algorithms = clientAlgorithms({ kexAlgorithms: hybridKexName }, []);
+  const client = new ssh2.Client();
+  client.connect({
+    sock: new ByteSocket(connection, { role: "client" }) as never,
     username: "anybody",
-    methods: { first: [], afterwards: [] },
-    credentials: {
-      async *keys() {},
-      password: () => Promise.resolve(undefined),
-      answer: () => Promise.resolve(undefined),
-      newPassword: () => Promise.resolve(undefined),
-    },
-    trust: new PinnedTrust("the shim", fingerprint(Buffer.from(key, "base64"))),
-    requiredRsaSize: 1024,
-    algorithms: clientAlgorithms({ kexAlgorithms: hybridKexName }, []),
-    notify: () => {},
-    onReady: (transport, ready) => {
-      session = ready;
-      transport.leaveToSsh2();
-      exchanges.push(hybridKexName);
-      ready.client.on("handshake", ({ kex }) => exchanges.push(kex));
-    },
-    onLost: () => {},
+    authHandler: ["none"],
+    hostVerifier: (shown: Buffer) => shown.equals(Buffer.from(key, "base64")),
+    algorithms: algorithms.forSsh2,
   });
-  return { client: session!.client, exchanges };
+  new Ssh2Transport(client, algorithms).leaveToSsh2();
+  client.on("handshake", ({ kex }) => exchanges.push(kex));
+  await new Promise<void>((resolve, reject) => {
+    client.on("ready", resolve);
+    client.on("error", reject);
+  });
+  return { client, exchanges };
 }
 
 Deno.test("a leg without it works, and the log marks it", async (t) => {

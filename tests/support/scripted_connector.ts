@@ -80,12 +80,13 @@ export class Attempt {
 
   /** It stood, and the network broke it. */
   lose(message = "Connection reset by peer"): void {
-    this.handlers.onLost(new UpstreamLostError(message, { cause: new Error("ECONNRESET") }));
+    this.handlers.onLost({ reason: new UpstreamLostError(message), endedBy: "network" });
   }
 
   /** It stood, and the server ended it properly. */
   endCleanly(): void {
-    this.handlers.onLost(new UpstreamLostError("the server ended the connection"));
+    const reason = new UpstreamLostError("the server ended the connection");
+    this.handlers.onLost({ reason, endedBy: "server" });
   }
 }
 

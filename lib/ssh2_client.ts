@@ -1,0 +1,162 @@
+/**
+ * An ssh2 connection in the role of the client, up to the end of authentication: what happens on
+ * it, in the order in which it happens. What to make of that is `handshake.ts`'s affair.
+ */
+
+import { Buffer } from "node:buffer";
+import { type Duplex } from "node:stream";
+import { ssh2 } from "./ssh2.ts";
+import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
+import type { ByteSocket } from "./ssh2_socket.ts";
+import { describeExchange, identification, Ssh2Transport } from "./ssh2_transport.ts";
+
+/** Who decides, and is told. */
+export interface Ssh2ClientHandlers {
+  /**
+   * The server's host key, once; nothing goes on before this resolves, and nothing but a rejection
+   * ends it. The exchange may go on if it is true.
+   */
+  verifyHostKey(key: Uint8Array): Promise<boolean>;
+  /** The host key is accepted, and both directions are encrypted for the first time. */
+  onEncrypted(exchange: string): void;
+  /** The server is ready for requests of authentication. */
+  onService(): void;
+  /** Words of the server (SSH_MSG_USERAUTH_BANNER). */
+  onBanner(text: string): void;
+  /** SSH_MSG_EXT_INFO. */
+  onExtensions(payload: Uint8Array): void;
+  /** An answer to a request of authentication: message 51, or one of 60 to 79. */
+  onAnswer(payload: Uint8Array): void;
+  /** The server has let us in: its next message may be there already. */
+  onReady(): void;
+  /** Called once, as the last. */
+  onClose(end: Ssh2End): void;
+}
+
+/** How a connection ended. */
+export type Ssh2End =
+  /** Without a word. */
+  | { kind: "closed" }
+  /** By SSH_MSG_DISCONNECT. */
+  | { kind: "disconnected"; reasonCode: number; description: string; error: Error }
+  /** By what the peer did, such as a message in the wrong place. */
+  | { kind: "violation"; description: string }
+  /** A key exchange showed another host key than the first one. */
+  | { kind: "key-changed" }
+  /** By the network, or because ssh2 could not go on. */
+  | { kind: "failed"; error: Error };
+
+/** ssh2's errors: a DISCONNECT has its reason code, one of the network a word. */
+type Ssh2Error = Error & { code?: string | number };
+
+/** A channel that could not be opened (RFC 4254, section 5.1). */
+export class ChannelRefusedError extends Error {
+  override name = "ChannelRefusedError";
+
+  constructor(readonly reasonCode: number | undefined, description: string, cause: Error) {
+    super(description, { cause });
+  }
+}
+
+/** One connection to one server. */
+export class Ssh2Client {
+  readonly transport: Ssh2Transport;
+  readonly #client = new ssh2.Client();
+  readonly #socket: ByteSocket;
+  readonly #handlers: Ssh2ClientHandlers;
+  #acceptedKey: Uint8Array | undefined;
+  /** The first thing that went wrong. */
+  #end: Ssh2End | undefined;
+
+  constructor(
+    socket: ByteSocket,
+    { username, algorithms, handlers }: {
+      username: string;
+      algorithms: OfferedAlgorithms;
+      handlers: Ssh2ClientHandlers;
+    },
+  ) {
+    this.#socket = socket;
+    this.#handlers = handlers;
+    this.#listen();
+    this.#client.connect({
+      sock: socket as never,
+      username,
+      ident: identification,
+      // Returns nothing, which tells ssh2 to wait: authentication is ours.
+      authHandler: () => handlers.onService(),
+      hostVerifier: (key: Buffer, accept: (isAccepted: boolean) => void) =>
+        this.#onHostKey(key, accept),
+      algorithms: algorithms.forSsh2,
+      readyTimeout: 0,
+      keepaliveInterval: 0,
+    });
+    this.transport = new Ssh2Transport(this.#client, algorithms);
+    this.transport.authenticate({
+      onExtensions: (payload) => handlers.onExtensions(payload),
+      onAnswer: (payload) => handlers.onAnswer(payload),
+      onViolation: (description) => this.#end ??= { kind: "violation", description },
+    });
+  }
+
+  /** Gives the connection up: it will not get anywhere. */
+  fail(error: Error): void {
+    this.#end ??= { kind: "failed", error };
+    this.#socket.end();
+  }
+
+  /** Leaves the connection to ssh2, for channels through a jump host. */
+  serveAsJumpHost(): void {
+    this.transport.leaveToSsh2();
+  }
+
+  /**
+   * Opens a direct-tcpip channel (RFC 4254, section 7.2).
+   *
+   * @throws {ChannelRefusedError} where the server does not open it.
+   */
+  openDirectTcpip({ host, port }: { host: string; port: number }): Promise<Duplex> {
+    const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
+    this.#client.forwardOut("127.0.0.1", 0, host, port, (error, channel) => {
+      if (!error) return resolve(channel);
+      const { reason } = error as Error & { reason?: number };
+      const description = error.message.replace("(SSH) Channel open failure: ", "");
+      reject(new ChannelRefusedError(reason, description, error));
+    });
+    return promise;
+  }
+
+  /** Ends the connection. May be called twice. */
+  end(): void {
+    this.#client.end();
+  }
+
+  #listen(): void {
+    const client = this.#client;
+    const handlers = this.#handlers;
+    client.on("error", (error: Ssh2Error) => {
+      this.#end ??= typeof error.code === "number"
+        ? { kind: "disconnected", reasonCode: error.code, description: error.message, error }
+        : { kind: "failed", error };
+      this.#socket.end();
+    });
+    client.on("banner", (text) => handlers.onBanner(text));
+    client.once("handshake", (negotiated) => handlers.onEncrypted(describeExchange(negotiated)));
+    client.on("ready", () => handlers.onReady());
+    client.on("close", () => handlers.onClose(this.#end ?? { kind: "closed" }));
+  }
+
+  #onHostKey(key: Uint8Array, accept: (isAccepted: boolean) => void): void {
+    if (this.#acceptedKey !== undefined) {
+      // A rekey: ssh2 loses packets if it has to wait now, so the answer must be known.
+      const isSame = Buffer.compare(this.#acceptedKey, key) === 0;
+      if (!isSame) this.#end ??= { kind: "key-changed" };
+      return accept(isSame);
+    }
+    void this.#handlers.verifyHostKey(key).then((isAccepted) => {
+      if (this.#end !== undefined) return;
+      if (isAccepted) this.#acceptedKey = key;
+      accept(isAccepted);
+    });
+  }
+}

@@ -1,0 +1,330 @@
+/** What a server may send during a handshake and after it, and what comes of anything else. */
+
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { createDiffieHellmanGroup } from "node:crypto";
+import type ssh2Types from "ssh2";
+import protocolUtils from "ssh2/lib/protocol/utils.js";
+import { HostKeyError, UpstreamLostError } from "../lib/errors.ts";
+import { handshake } from "../lib/handshake.ts";
+import { fingerprint } from "../lib/known_hosts.ts";
+import { generateKey } from "../lib/private_key.ts";
+import { buildMessage } from "../lib/ssh_data.ts";
+import { ssh2 } from "../lib/ssh2.ts";
+import { clientAlgorithms, serverAlgorithms } from "../lib/ssh2_algorithms.ts";
+import { ByteSocket } from "../lib/ssh2_socket.ts";
+import { Ssh2Transport } from "../lib/ssh2_transport.ts";
+import type { ConnectionEnd, StartableTransport } from "../lib/transport.ts";
+import { PinnedTrust } from "../lib/trust.ts";
+
+const ignore = 2;
+const unimplemented = 3;
+const globalRequest = 80;
+const serviceAccept = buildMessage(6, "ssh-userauth");
+const failure = buildMessage(51, "password", false);
+const success = buildMessage(52);
+
+/** The private part of ssh2 1.17.0 that is used here. */
+interface Protocol {
+  _hostKeys: Record<string, unknown>;
+  _onPayload(payload: Uint8Array): unknown;
+  _packetRW: {
+    write: {
+      allocStartKEX: number;
+      alloc(payloadLength: number, force: boolean): Uint8Array;
+      finalize(packet: Uint8Array, force: boolean): Uint8Array;
+    };
+  };
+}
+
+const { sendPacket } = protocolUtils as {
+  sendPacket(protocol: Protocol, packet: Uint8Array, bypass: boolean): boolean;
+};
+
+/** The server's end of a connection. */
+interface Peer {
+  connection: ssh2Types.Connection;
+  transport: Ssh2Transport;
+  protocol: Protocol;
+  /** What came since keys were exchanged, but for key exchanges. */
+  received: Received;
+}
+
+/** The types of the messages that came. */
+class Received {
+  readonly #types: number[] = [];
+  #onMessage: () => void = () => {};
+
+  add(type: number): void {
+    this.#types.push(type);
+    this.#onMessage();
+  }
+
+  /** Resolves with all of them as soon as one of this type is among them. */
+  async until(type: number): Promise<readonly number[]> {
+    while (!this.#types.includes(type)) {
+      await new Promise<void>((resolve) => this.#onMessage = resolve);
+    }
+    return this.#types;
+  }
+}
+
+/** Calls back when both KEXINITs of an exchange have been seen, each time. */
+function whenExchanging(
+  protocol: Protocol,
+  onExchange: (exchange: { getPublicKey(): Buffer }) => void,
+): void {
+  const property = Object.getOwnPropertyDescriptor(protocol, "_kex")!;
+  Object.defineProperty(protocol, "_kex", {
+    configurable: true,
+    get: () => property.get!.call(protocol),
+    set: (exchange) => {
+      property.set!.call(protocol, exchange);
+      onExchange(exchange);
+    },
+  });
+}
+
+/** Sends a message that does not wait for the end of the exchange. */
+function sendWithinExchange(protocol: Protocol, payload: Uint8Array): void {
+  const { write } = protocol._packetRW;
+  const packet = write.alloc(payload.length, true);
+  packet.set(payload, write.allocStartKEX);
+  sendPacket(protocol, write.finalize(packet, true), true);
+}
+
+/** What a test makes of the server. */
+interface ServerOptions {
+  kex?: string[];
+  onConnection?(peer: Peer): void;
+  /** Called for each request; by default `none` is enough. */
+  onAuthentication?(context: ssh2Types.AuthContext, peer: Peer): void;
+}
+
+/** One connection to a server of the test's. Leaving its scope ends it. */
+class Ground implements AsyncDisposable {
+  readonly ended = Promise.withResolvers<ConnectionEnd>();
+  /** What came of the connection protocol. */
+  readonly received = new Received();
+  peer: Peer | undefined;
+  transport: StartableTransport | undefined;
+  readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  readonly #key = generateKey();
+  readonly #options: ServerOptions;
+  #sockets: ByteSocket[] = [];
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+  }
+
+  /** Logs in, as far as the server lets it. */
+  async connect(): Promise<void> {
+    const { kex = ["curve25519-sha256"] } = this.#options;
+    const accepted = this.#listener.accept();
+    const outgoing = await Deno.connect({ hostname: "127.0.0.1", port: this.#listener.addr.port });
+    this.#serve(await accepted, kex);
+    const socket = new ByteSocket(outgoing, { role: "client" });
+    this.#sockets.push(socket);
+    await handshake(socket, {
+      name: "jane@upstream.test",
+      username: "jane",
+      methods: { first: ["password"], afterwards: [] },
+      credentials: {
+        async *keys() {},
+        password: () => Promise.resolve("wrong"),
+        answer: () => Promise.resolve(undefined),
+        newPassword: () => Promise.resolve(undefined),
+      },
+      trust: new PinnedTrust("upstream.test", fingerprint(this.#key.publicKey)),
+      requiredRsaSize: 1024,
+      algorithms: clientAlgorithms({ kexAlgorithms: kex.join(",") }, []),
+      notify: () => {},
+      onReady: (transport) => {
+        this.transport = transport;
+        transport.start({
+          onPayload: ([type]) => this.received.add(type!),
+          onDrain: () => {},
+          onDisconnect: () => {},
+        });
+      },
+      onLost: (end) => this.ended.resolve(end),
+    });
+  }
+
+  #serve(incoming: Deno.Conn, kex: string[]): void {
+    const algorithms = { ...serverAlgorithms(), kex };
+    const { onConnection, onAuthentication = (context) => context.accept() } = this.#options;
+    const server = new ssh2.Server({
+      hostKeys: [this.#key.privateKey],
+      algorithms: { ...algorithms.forSsh2, kex: kex as ssh2Types.KexAlgorithm[] },
+    }, (connection) => {
+      connection.on("error", () => {});
+      const { _protocol: protocol } = connection as unknown as { _protocol: Protocol };
+      const transport = new Ssh2Transport(connection, algorithms);
+      transport.leaveToSsh2();
+      const received = new Received();
+      const onPayload = protocol._onPayload;
+      protocol._onPayload = (payload) => {
+        received.add(payload[0]!);
+        return onPayload(payload);
+      };
+      const peer = { connection, transport, protocol, received };
+      this.peer = peer;
+      connection.on("authentication", (context) => onAuthentication(context, peer));
+      onConnection?.(peer);
+    });
+    const socket = new ByteSocket(incoming, { role: "server" });
+    this.#sockets.push(socket);
+    server.injectSocket(socket as never);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listener.close();
+    const closed = this.#sockets.map((socket) => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      socket.once("close", resolve);
+      if (!socket.writable) resolve();
+      socket.destroy();
+      return promise;
+    });
+    await Promise.all(closed);
+  }
+}
+
+const unasked: [string, ServerOptions, RegExp][] = [
+  [
+    "a success before authentication began",
+    {
+      onConnection: ({ connection, transport }) =>
+        connection.on("handshake", () => transport.send(success)),
+    },
+    /USERAUTH_SUCCESS before authentication began/,
+  ],
+  [
+    "a second SERVICE_ACCEPT",
+    { onAuthentication: (_context, { transport }) => transport.send(serviceAccept) },
+    /SERVICE_ACCEPT during authentication/,
+  ],
+  [
+    "a message of the connection protocol",
+    { onAuthentication: (_context, { transport }) => transport.send(buildMessage(94, 0, "data")) },
+    /CHANNEL_DATA during authentication/,
+  ],
+  [
+    "a number that means nothing",
+    { onAuthentication: (_context, { transport }) => transport.send(buildMessage(40)) },
+    /message 40 during authentication/,
+  ],
+  [
+    "two answers to one request",
+    {
+      onAuthentication: (_context, { transport }) => {
+        transport.send(failure);
+        transport.send(failure);
+      },
+    },
+    /message 51 answers no request/,
+  ],
+];
+
+for (const [name, options, complaint] of unasked) {
+  Deno.test(`during a login, ${name} ends the connection and is named`, async () => {
+    await using ground = new Ground(options);
+    await assert.rejects(ground.connect(), (error) => {
+      assert(error instanceof UpstreamLostError);
+      assert.match(error.message, complaint);
+      return true;
+    });
+  });
+}
+
+Deno.test("after a login, what belongs to it is answered with UNIMPLEMENTED, as ssh does", async () => {
+  await using ground = new Ground({});
+  await ground.connect();
+  const { transport } = ground.peer!;
+  const unlawful = [
+    success,
+    failure,
+    serviceAccept,
+    buildMessage(53, "again", ""),
+    buildMessage(40),
+  ];
+  for (const message of unlawful) transport.send(message);
+  transport.send(buildMessage(globalRequest, "keepalive@openssh.com", false));
+  await ground.received.until(globalRequest);
+  ground.transport!.send(buildMessage(ignore, "the last"));
+  const answers = await ground.peer!.received.until(ignore);
+  assert.deepEqual(
+    answers.filter((type) => type === unimplemented || type === ignore),
+    [...unlawful.map(() => unimplemented), ignore],
+  );
+});
+
+Deno.test("a key exchange that shows another host key ends the connection as that", async () => {
+  await using ground = new Ground({});
+  await ground.connect();
+  const { connection, protocol } = ground.peer!;
+  const other = ssh2.utils.parseKey(generateKey().privateKey);
+  assert(!(other instanceof Error));
+  protocol._hostKeys["ssh-ed25519"] = other;
+  connection.rekey();
+  const { reason, endedBy } = await ground.ended.promise;
+  assert(reason instanceof HostKeyError, `${reason}`);
+  assert.match(reason.message, /changed within a connection/);
+  assert.equal(endedBy, "network");
+});
+
+Deno.test("between two KEXINITs of a later exchange, IGNORE and DEBUG are no violation", async () => {
+  await using ground = new Ground({});
+  await ground.connect();
+  const { connection, protocol } = ground.peer!;
+  const keysExchanged = new Promise<void>((resolve) =>
+    connection.once("handshake", () => resolve())
+  );
+  whenExchanging(protocol, () => {
+    for (const chatter of [buildMessage(ignore, "x"), buildMessage(4, true, "words", "")]) {
+      sendWithinExchange(protocol, chatter);
+    }
+  });
+  connection.rekey();
+  await keysExchanged;
+  ground.peer!.transport.send(buildMessage(globalRequest, "keepalive@openssh.com", false));
+  await ground.received.until(globalRequest);
+});
+
+for (const kex of ["diffie-hellman-group14-sha256", "diffie-hellman-group16-sha512"]) {
+  Deno.test(`${kex}: public values whose secret everybody knows are refused`, async () => {
+    const group = kex.includes("16") ? "modp16" : "modp14";
+    const prime = BigInt(`0x${createDiffieHellmanGroup(group).getPrime("hex")}`);
+    for (const value of [0n, 1n, prime - 1n, prime, prime + 1n]) {
+      const hex = value.toString(16);
+      const bytes = Buffer.from(`00${hex.length % 2 === 0 ? "" : "0"}${hex}`, "hex");
+      await using ground = new Ground({
+        kex: [kex],
+        onConnection: ({ protocol }) =>
+          whenExchanging(protocol, (it) => it.getPublicKey = () => bytes),
+      });
+      await assert.rejects(ground.connect(), /public value is out of range/);
+    }
+    await using ground = new Ground({ kex: [kex] });
+    await ground.connect();
+  });
+}
+
+Deno.test("nothing but the transport's own messages can leave before both sides have keys", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const accepted = listener.accept();
+  const client = new ssh2.Client();
+  client.on("error", () => {});
+  const algorithms = clientAlgorithms({}, []);
+  const outgoing = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
+  using _incoming = await accepted;
+  const socket = new ByteSocket(outgoing, { role: "client" });
+  client.connect({ sock: socket as never, username: "jane", algorithms: algorithms.forSsh2 });
+  const transport = new Ssh2Transport(client, algorithms);
+  for (const type of [5, 50, 60, 80, 94]) {
+    assert.throws(() => transport.send(Uint8Array.of(type, 0)), /must not leave unencrypted/);
+  }
+  transport.send(buildMessage(ignore, ""));
+  socket.destroy();
+});
