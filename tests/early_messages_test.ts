@@ -17,16 +17,20 @@ import { buildMessage } from "../lib/ssh_data.ts";
 import { KnownHostsTrust, PinnedTrust } from "../lib/trust.ts";
 import { Upstream } from "../lib/upstream.ts";
 import { MessageType } from "../lib/wire.ts";
+import { startFaultyGround, untilLogged } from "./support/faulty.ts";
 import { type Impostor, startImpostor } from "./support/impostor.ts";
 import { ManualClock, MemoryPeer, usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
+import { text } from "./support/run.ts";
 import { Attempt, settled } from "./support/scripted_connector.ts";
 
 const password = "open-sesame";
 const longMs = 600_000;
 
+const successful = "a success, and what a command would have printed";
+
 /** What comes behind NEWKEYS, in the same segment. */
 const early: Record<string, Uint8Array[]> = {
-  "a success, and what a command would have printed": [
+  [successful]: [
     buildMessage(52),
     buildMessage(91, 0, 0, 2 ** 20, 2 ** 15),
     buildMessage(94, 0, "from the impostor"),
@@ -196,6 +200,20 @@ for (const [where, connect] of Object.entries(places)) {
     });
   }
 }
+
+Deno.test("whoever takes the address of a host that was lost has its commands print nothing", async () => {
+  await using ground = await startFaultyGround();
+  const { proxy, shim, target } = ground;
+  await proxy.refuse();
+  await using impostor = startImpostor({ early: early[successful]!, port: proxy.port });
+  proxy.cutAll("rst");
+  const { code, stdout, stderr } = await target.ssh("cat deploy.sh");
+  assert.equal(code, 255);
+  assert.equal(text(stdout), "");
+  assert.match(text(stderr), /Host key of .* changed/);
+  await untilLogged(shim.log, /Not tried again; send SIGUSR2/);
+  assert(impostor.connectionCount > 0);
+});
 
 /** Upstream with the program's own connector, and a relay whose clients get nothing. */
 class World implements Disposable {
