@@ -4,7 +4,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Duplex } from "node:stream";
+import type { Duplex } from "node:stream";
 import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
