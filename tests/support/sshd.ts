@@ -3,7 +3,7 @@
 import { freePort } from "./ports.ts";
 import { descendantsOf, isRunning } from "./processes.ts";
 import { runChecked, RunningProcess } from "./run.ts";
-import { defaultTimeoutMs, type Transcript } from "./transcript.ts";
+import type { Transcript } from "./transcript.ts";
 
 /** What a test may ask of the server. */
 export interface SshdOptions {
@@ -12,6 +12,8 @@ export interface SshdOptions {
    * keyword is the one that counts.
    */
   config?: string[];
+  /** Further variables of each session, by name. */
+  environment?: Record<string, string>;
 }
 
 /** A running server. Leaving its scope ends it and every session in it. */
@@ -64,7 +66,13 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
       await Deno.readTextFile(`${folder}/user_rsa.pub`),
     { mode: 0o600 },
   );
-  const { process, port } = await launch(folder, options.config ?? []);
+  // What a user's own startup files do and print is no part of a test, and costs time.
+  const environment = { HOME: `${folder}/home`, ...options.environment };
+  await Deno.mkdir(environment.HOME);
+  const { process, port } = await launch(folder, [
+    ...options.config ?? [],
+    `SetEnv ${Object.entries(environment).map(([name, value]) => `${name}=${value}`).join(" ")}`,
+  ]);
   resources.defer(() => endWithSessions(process));
   const hostKeys = await Promise.all(["ed25519", "rsa"].map(async (type) => {
     const line = await Deno.readTextFile(`${folder}/host_${type}.pub`);
@@ -111,7 +119,7 @@ async function launch(
     await Deno.writeTextFile(`${folder}/sshd_config`, sshdConfig(folder, port, config));
     const process = new RunningProcess([sshdProgram, "-D", "-e", "-f", `${folder}/sshd_config`]);
     try {
-      await process.stderr.waitFor(/^Server listening on /m, { timeoutMs: defaultTimeoutMs });
+      await process.stderr.waitFor(/^Server listening on /m);
       return { process, port };
     } catch (error) {
       await process[Symbol.asyncDispose]();
