@@ -16,15 +16,7 @@ import { freePort } from "./support/ports.ts";
 import { waitUntil } from "./support/processes.ts";
 import { Terminal } from "./support/pty.ts";
 import { type CommandResult, type RunningProcess, text } from "./support/run.ts";
-import {
-  connect,
-  echoed,
-  exchange,
-  isFree,
-  startEcho,
-  tcpAddress,
-  writeAll,
-} from "./support/services.ts";
+import { connect, echoed, exchange, startEcho, tcpAddress, writeAll } from "./support/services.ts";
 import { startShimProcess } from "./support/shim_process.ts";
 import { upstreamArguments } from "./support/shim.ts";
 
@@ -107,8 +99,10 @@ Deno.test("a forward without a session stays with its client and leads again aft
   const { target } = ground;
   await using echo = startEcho();
   const port = freePort();
-  await using _client = target.startSsh(undefined, { options: ["-N", "-L", lead(port, echo)] });
-  await waitUntil("the client listens", async () => !await isFree(port));
+  await using client = target.startSsh(undefined, {
+    options: ["-v", "-N", "-L", lead(port, echo)],
+  });
+  await client.stderr.waitFor(/Local forwarding listening on/);
   const transfer = await startTransfer(port);
   await cutAndReturn(ground, "rst");
   await transfer.ended;
@@ -167,7 +161,7 @@ Deno.test("a client that leaves while it waits leaves nothing behind", async () 
   gone.kill("SIGKILL");
   await untilLogged(shim.log, /client 1 left/);
   await proxy.restore();
-  assertOutput(await target.ssh("echo here", { timeoutMs: 15_000 }), "here\n");
+  assertOutput(await target.ssh("echo here"), "here\n");
 });
 
 Deno.test("a black hole is noticed, and nobody waits beyond the limit", async () => {
@@ -312,8 +306,8 @@ Deno.test("SIGUSR2 gives up an attempt that hangs, and begins another", async ()
   await new Promise((resolve) => setTimeout(resolve, 1200));
   const from = shim.log.text.length;
   Deno.kill(shim.pid, "SIGUSR2");
-  await untilLogged(shim.log, /did not answer yet; trying again/, { from, timeoutMs: 5000 });
-  await untilLogged(shim.log, /connected to/, { from, timeoutMs: 5000 });
+  await untilLogged(shim.log, /did not answer yet; trying again/, { from });
+  await untilLogged(shim.log, /connected to/, { from });
   assertOutput(await target.ssh("echo back"), "back\n");
 });
 

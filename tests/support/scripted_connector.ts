@@ -6,6 +6,7 @@ import { UpstreamLostError } from "../../lib/errors.ts";
 import type { TrustVerdict } from "../../lib/handshake.ts";
 import type { TransportHandlers } from "../../lib/transport.ts";
 import { MessageType } from "../../lib/wire.ts";
+import { within } from "./deadline.ts";
 import { MemoryPeer, usualPacketBytes, usualWindowBytes } from "./memory.ts";
 
 /** An authenticated connection whose other end is the test. */
@@ -106,14 +107,13 @@ export class ScriptedConnector {
   /**
    * Resolves with the next attempt that was not taken yet, as soon as there is one.
    *
-   * @throws {Error} when there is none for 10 s
+   * @throws {Error} when there is none in time
    */
   async next(): Promise<Attempt> {
     while (this.#taken >= this.attempts.length) {
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      const { promise, resolve } = Promise.withResolvers<void>();
       this.#onAttempt = resolve;
-      const timer = setTimeout(() => reject(new Error("No attempt was made.")), 10_000);
-      await promise.finally(() => clearTimeout(timer));
+      await within(promise, "No attempt was made");
     }
     return this.attempts[this.#taken++]!;
   }
