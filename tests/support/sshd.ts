@@ -56,9 +56,9 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
   const username = (await runChecked(["id", "-un"])).trim();
   await Promise.all([
     makeKey(`${folder}/host_ed25519`, "ed25519"),
-    makeKey(`${folder}/host_rsa`, "rsa"),
+    lendRsaKey(`${folder}/host_rsa`, "host"),
     makeKey(`${folder}/user_ed25519`, "ed25519"),
-    makeKey(`${folder}/user_rsa`, "rsa"),
+    lendRsaKey(`${folder}/user_rsa`, "user"),
   ]);
   await Deno.writeTextFile(
     `${folder}/authorized_keys`,
@@ -107,6 +107,31 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
 export async function makeKey(path: string, type: "ed25519" | "rsa"): Promise<void> {
   const size = type === "rsa" ? ["-b", "2048"] : [];
   await runChecked(["ssh-keygen", "-q", "-t", type, ...size, "-N", "", "-C", "", "-f", path]);
+}
+
+/** To make an RSA key takes as long as to start the server: the servers of a file share theirs. */
+const rsaKeys = new Map<"host" | "user", Promise<{ secret: string; open: string }>>();
+
+async function lendRsaKey(path: string, whose: "host" | "user"): Promise<void> {
+  let making = rsaKeys.get(whose);
+  if (making === undefined) rsaKeys.set(whose, making = makeRsaKey());
+  const { secret, open } = await making;
+  await Deno.writeTextFile(path, secret, { mode: 0o600 });
+  await Deno.writeTextFile(`${path}.pub`, open);
+}
+
+async function makeRsaKey(): Promise<{ secret: string; open: string }> {
+  const folder = await Deno.makeTempDir({ prefix: "rsa-" });
+  try {
+    const path = `${folder}/key`;
+    await makeKey(path, "rsa");
+    const [secret, open] = await Promise.all(
+      [path, `${path}.pub`].map((p) => Deno.readTextFile(p)),
+    );
+    return { secret: secret!, open: open! };
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 }
 
 async function launch(
