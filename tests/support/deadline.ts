@@ -6,6 +6,9 @@
  */
 export const defaultTimeoutMs = 120_000;
 
+/** The deadline is real where a test simulates time. */
+const { setTimeout, clearTimeout } = globalThis;
+
 /**
  * Resolves as `promise` does, if that is in time.
  *

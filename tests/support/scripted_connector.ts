@@ -13,8 +13,6 @@ import { MemoryPeer, usualPacketBytes, usualWindowBytes } from "./memory.ts";
 export class MemoryTransport extends MemoryPeer {
   lastByteAt = performance.now();
   isAborted = false;
-  /** Called when we end the connection. */
-  onEnding: () => void = () => {};
   /** What the owner of the connection started it with. */
   handlers: TransportHandlers | undefined;
 
@@ -41,7 +39,6 @@ export class MemoryTransport extends MemoryPeer {
   override disconnect(reasonCode: number, description: string): void {
     if (this.ending) return;
     super.disconnect(reasonCode, description);
-    this.onEnding();
     this.handlers?.onDisconnect(description);
   }
 }
