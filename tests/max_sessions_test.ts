@@ -89,7 +89,7 @@ Deno.test("forwards do not wait for a session to end, whether they succeed or ar
   const client = resources.use(
     target.startSsh(undefined, { options: ["-v", "-N", "-L", lead(port, service)] }),
   );
-  await client.stderr.waitFor(/Local forwarding listening on/);
+  await client.stderr.waitFor(/Entering interactive session/);
   const answer = exchange(tcpAddress(port), "").catch((error) => error);
   await client.stderr.waitFor(/open failed: connect failed: Connection refused/);
   await answer;

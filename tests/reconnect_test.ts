@@ -102,7 +102,7 @@ Deno.test("a forward without a session stays with its client and leads again aft
   await using client = target.startSsh(undefined, {
     options: ["-v", "-N", "-L", lead(port, echo)],
   });
-  await client.stderr.waitFor(/Local forwarding listening on/);
+  await client.stderr.waitFor(/Entering interactive session/);
   const transfer = await startTransfer(port);
   await cutAndReturn(ground, "rst");
   await transfer.ended;
