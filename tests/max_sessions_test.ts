@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { startGround, type Target } from "./support/both.ts";
 import { lead } from "./support/forwarding.ts";
-import { targetThrough, untilLogged } from "./support/faulty.ts";
+import { startMany, targetThrough, untilLogged } from "./support/faulty.ts";
 import { freePort } from "./support/ports.ts";
 import { waitUntil } from "./support/processes.ts";
 import { type CommandResult, type RunningProcess, text } from "./support/run.ts";
@@ -35,10 +35,10 @@ for (const known of [[], ["--max-sessions", "2"]]) {
     await using resources = new AsyncDisposableStack();
     // None of them ends before all six run.
     const six = await startHolders(target, resources, 6);
-    const more = Promise.all(Array.from({ length: 4 }, (_, index) => target.ssh(`echo ${index}`)));
+    const more = startMany(4, (index) => target.ssh(`echo ${index}`));
     await untilLogged(shim.log, /client \d+ connected from/, { count: 10 });
     for (const holder of six) await end(holder);
-    for (const [index, result] of (await more).entries()) assertOutput(result, `${index}\n`);
+    for (const [index, result] of (await more()).entries()) assertOutput(result, `${index}\n`);
     await untilClosed(sshd, 10);
     assert.equal(countConnections(sshd), 3);
     assert.equal(peakOf(sshd), 6);

@@ -186,6 +186,17 @@ Deno.test("a black hole is noticed, and nobody waits beyond the limit", async ()
   assert.equal(countMessages(shim.log, /connected to/), 2);
 });
 
+Deno.test("a black hole is noticed after 15 s by default", async () => {
+  await using ground = await startFaultyGround();
+  const { target, proxy } = ground;
+  await using idle = target.startSsh("echo ready; cat");
+  await idle.stdout.waitFor(/ready/);
+  proxy.blackHole();
+  assert.equal((await idle.drained()).code, 255);
+  // A busy machine comes to it later.
+  assert.match(idle.stderr.text, /: no answer for (1[5-9]|[2-9]\d) s/);
+});
+
 Deno.test("a connection that the server ended for want of use comes back with the next client", async () => {
   await using ground = await startFaultyGround({ sshd: { config: ["UnusedConnectionTimeout 1"] } });
   const { target, shim, gate, sshd } = ground;

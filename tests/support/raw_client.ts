@@ -6,8 +6,8 @@
 import { buildMessage, encodeFields, type Field, Reader } from "../../lib/ssh_data.ts";
 import { MessageType } from "../../lib/wire.ts";
 import type { Target } from "./both.ts";
-import { RawTransport } from "./raw_transport.ts";
 import { defaultTimeoutMs, within } from "./deadline.ts";
+import { RawTransport } from "./raw_transport.ts";
 
 /** What a client announces when it opens a channel, in bytes. */
 export interface ChannelOptions {
