@@ -13,22 +13,28 @@ import { echoed, exchange, isFree, startEcho, tcpAddress } from "./support/servi
 
 const threeMegabytes = patternBytes(3_000_000);
 
-testComparison("-L carries bytes both ways and the end of each direction", async (target, echo) => {
-  const port = freePort();
-  await using client = await startForwarding(target, ["-L", lead(port, echo)]);
-  const small = await exchange(tcpAddress(port), "ping");
-  const large = await Promise.all(
-    [1, 2, 3].map(() => exchange(tcpAddress(port), threeMegabytes)),
+for (const option of ["-L", "-R"]) {
+  testComparison(
+    `${option} carries bytes both ways and the end of each direction`,
+    async (target, echo) => {
+      const port = freePort();
+      await using client = await startForwarding(target, [option, lead(port, echo)]);
+      const small = await exchange(tcpAddress(port), "ping");
+      const large = await Promise.all(
+        [1, 2, 3].map(() => exchange(tcpAddress(port), threeMegabytes)),
+      );
+      return { small, large: large.map(sha256), ...await finish(client) };
+    },
+    {
+      expect: ({ small, large, code, stderr }) => {
+        assert.equal(text(small), "hello\nping");
+        const expected = sha256(echoed("hello\n", threeMegabytes));
+        assert.deepEqual(large, [expected, expected, expected]);
+        assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
+      },
+    },
   );
-  return { small, large: large.map(sha256), ...await finish(client) };
-}, {
-  expect: ({ small, large, code, stderr }) => {
-    assert.equal(text(small), "hello\nping");
-    const expected = sha256(echoed("hello\n", threeMegabytes));
-    assert.deepEqual(large, [expected, expected, expected]);
-    assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
-  },
-});
+}
 
 testComparison("-L to a port where nobody listens closes its connections", async (target) => {
   const [port, closed] = [freePort(), freePort()];
@@ -50,23 +56,6 @@ testComparison("-W connects standard input and output to a port", (target, echo)
   expect: (result) => {
     assert.equal(sha256(result.stdout), sha256(echoed("hello\n", threeMegabytes)));
     assert.deepEqual([result.code, text(result.stderr)], [0, ""]);
-  },
-});
-
-testComparison("-R carries bytes both ways and the end of each direction", async (target, echo) => {
-  const port = freePort();
-  await using client = await startForwarding(target, ["-R", lead(port, echo)]);
-  const small = await exchange(tcpAddress(port), "ping");
-  const large = await Promise.all(
-    [1, 2, 3].map(() => exchange(tcpAddress(port), threeMegabytes)),
-  );
-  return { small, large: large.map(sha256), ...await finish(client) };
-}, {
-  expect: ({ small, large, code, stderr }) => {
-    assert.equal(text(small), "hello\nping");
-    const expected = sha256(echoed("hello\n", threeMegabytes));
-    assert.deepEqual(large, [expected, expected, expected]);
-    assert.deepEqual({ code, stderr }, { code: 0, stderr: "" });
   },
 });
 
