@@ -7,6 +7,8 @@ import { AuthenticationError } from "../lib/errors.ts";
 import { readCertificate } from "../lib/key_file.ts";
 import { isSameKey, keyTypeOf, type Signer } from "../lib/signer.ts";
 import { encodeFields, Reader, utf8String } from "../lib/ssh_data.ts";
+import { FakeTime } from "./support/fake_time.ts";
+import { settled } from "./support/scripted_connector.ts";
 import {
   assertOpenSshAccepts,
   certify,
@@ -278,14 +280,20 @@ Deno.test("an agent that does not answer is given up at the deadline, one that w
     await (isSecurityKey ? touched.promise : new Promise(() => {}));
     return frame(signResponse, signature);
   });
-  const agent = new Agent("FAKE", streams, { listDeadlineMs: 5_000, signDeadlineMs: 100 });
+  using time = new FakeTime();
+  const agent = new Agent("FAKE", streams);
   const [plain, touch] = await agent.identities();
   const signing = touch!.sign(new Uint8Array(1), touch!.algorithms[0]!);
+  await settled();
   // Three deadlines of the other kind pass before somebody touches the key.
-  setTimeout(() => touched.resolve(), 300);
+  time.advance(360_000);
+  touched.resolve();
   assert.deepEqual(await signing, signature);
-  const late = /FAKE does not work: it did not sign with the key "plain" within 0\.1 s/;
-  await refusal(plain!.sign(new Uint8Array(1), "ssh-ed25519"), late);
+  const late = /FAKE does not work: it did not sign with the key "plain" within 120 s/;
+  const refused = refusal(plain!.sign(new Uint8Array(1), "ssh-ed25519"), late);
+  await settled();
+  time.advance(120_000);
+  await refused;
   // The answer may still come, so that nothing more can be asked.
   await refusal(agent.identities(), late);
   assert.equal(streams.isClosed, true);

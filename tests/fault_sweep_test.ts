@@ -4,6 +4,7 @@
  */
 
 import assert from "node:assert/strict";
+import { within } from "./support/deadline.ts";
 import {
   cutAndReturn,
   type FaultyGround,
@@ -29,9 +30,6 @@ const transferBytes = 8_000_000;
 /** The first one comes while the channel is opened, the last one once its window has moved. */
 const transferCuts = [200, 60_000, 3_500_000];
 
-/** Nothing here takes longer than this, in milliseconds. */
-const timeoutMs = 15_000;
-
 /** After a cut the shim says which of these it is up to. */
 const consequence = /trying again|wakes the connection/;
 
@@ -46,8 +44,8 @@ Deno.test("after a cut at any byte the shim comes back by itself", async (contex
       const from = ground.shim.log.text.length;
       const done = ground.proxy.cutAfterBytes(count, direction, how);
       ground.proxy.cutAll("rst");
-      await within(done);
-      await untilLogged(ground.shim.log, consequence, { from, count: 2, timeoutMs });
+      await within(done, "No cut came");
+      await untilLogged(ground.shim.log, consequence, { from, count: 2 });
       await assertWorks(ground);
     });
   }
@@ -66,7 +64,7 @@ Deno.test("after a cut at any byte the shim comes back by itself", async (contex
   const port = freePort();
   const options = ["-N", "-v", "-R", lead(port, echo), "-o", "ExitOnForwardFailure=yes"];
   await using forward = ground.target.startSsh(undefined, { options });
-  await forward.stderr.waitFor(/remote forward success/, { timeoutMs });
+  await forward.stderr.waitFor(/remote forward success/);
   const reconnection = await measureReconnection(ground, /remote forward .* is back/);
   for (const [index, { direction, count }] of cuts(reconnection).entries()) {
     if (index % 2 === 1) continue; // Every second place is enough: the login has had them all.
@@ -78,15 +76,15 @@ Deno.test("after a cut at any byte the shim comes back by itself", async (contex
         const done = ground.proxy.cutAfterBytes(count, direction, how);
         ground.proxy.cutAll("rst");
         const waiting = assertWorks(ground);
-        await Promise.all([within(done), waiting]);
-        await untilLogged(ground.shim.log, /remote forward .* is back/, { from, timeoutMs });
-        const answer = await within(exchange(tcpAddress(port), "hello"));
+        await Promise.all([within(done, "No cut came"), waiting]);
+        await untilLogged(ground.shim.log, /remote forward .* is back/, { from });
+        const answer = await within(exchange(tcpAddress(port), "hello"), "No answer came");
         assert.deepEqual(answer, echoed("", "hello"));
       },
     );
   }
   forward.kill("SIGTERM");
-  await forward.drained({ timeoutMs });
+  await forward.drained();
 
   await assertNothingOpen(ground);
   assert.deepEqual(
@@ -103,7 +101,7 @@ async function measureReconnection(
   const before = { ...ground.proxy.passedBytes };
   const from = ground.shim.log.text.length;
   await cutAndReturn(ground, "rst");
-  await untilLogged(ground.shim.log, end, { from, timeoutMs });
+  await untilLogged(ground.shim.log, end, { from });
   const { toTarget, toClient } = ground.proxy.passedBytes;
   return { toTarget: toTarget - before.toTarget, toClient: toClient - before.toClient };
 }
@@ -123,9 +121,9 @@ async function cutTransfer(
   const from = shim.log.text.length;
   const done = proxy.cutAfterBytes(count, direction, how);
   const { code, stdout, stderr } = direction === "toTarget"
-    ? await target.ssh(`head -c ${transferBytes} | wc -c`, { stdinFile: "/dev/zero", timeoutMs })
-    : await target.ssh(`head -c ${transferBytes} /dev/zero`, { digestStdout: true, timeoutMs });
-  await within(done);
+    ? await target.ssh(`head -c ${transferBytes} | wc -c`, { stdinFile: "/dev/zero" })
+    : await target.ssh(`head -c ${transferBytes} /dev/zero`, { digestStdout: true });
+  await within(done, "No cut came");
   if (count === transferCuts[0] && code === 0) {
     // The channel was not open yet: it has waited for the next connection and is whole.
     assert.ok(text(stdout).includes(String(transferBytes)));
@@ -134,24 +132,13 @@ async function cutTransfer(
     const last = text(stderr).trimEnd().split("\n").at(-1)!;
     assert.match(last, /^sshshim: connection lost: /);
   }
-  await untilLogged(shim.log, /connected to/, { from, timeoutMs });
+  await untilLogged(shim.log, /connected to/, { from });
   await assertWorks(ground);
 }
 
 /** The account's own start files may write to standard error; the shim does not. */
 async function assertWorks({ target }: FaultyGround): Promise<void> {
-  const { code, stderr } = await target.ssh("true", { timeoutMs });
+  const { code, stderr } = await target.ssh("true");
   assert.equal(code, 0, text(stderr));
   assert.doesNotMatch(text(stderr), /sshshim/);
-}
-
-/** What does not come in time fails instead of hanging. */
-async function within<T>(promise: Promise<T>): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`Not within ${timeoutMs} ms.`)), timeoutMs);
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -9,17 +9,14 @@ import { RawClient } from "./support/raw_client.ts";
 import { text } from "./support/run.ts";
 import type { Sshd } from "./support/sshd.ts";
 
-/** For hundreds of shells it matters what a user's own startup files do. */
-const noStartupFiles = "SetEnv HOME=/nonexistent";
-
-Deno.test("200 clients killed in the middle of a transfer leave nothing behind", async () => {
+Deno.test("48 clients killed in the middle of a transfer leave nothing behind", async () => {
   // At this level sshd tells the number by which the other side knows each channel.
   await using ground = await startGround({
-    sshd: { config: ["LogLevel DEBUG1", "MaxSessions 10", noStartupFiles] },
+    sshd: { config: ["LogLevel DEBUG1", "MaxSessions 10"] },
   });
   const target = shimTarget(ground);
   const atOnce = 8;
-  for (let killed = 0; killed < 200; killed += atOnce) {
+  for (let killed = 0; killed < 48; killed += atOnce) {
     await killClients(target, atOnce);
     await waitUntil(
       "sshd has ended their sessions",
@@ -35,7 +32,7 @@ Deno.test("200 clients killed in the middle of a transfer leave nothing behind",
   const numbers = [...ground.sshd.log.text.matchAll(/ctype session rchan (\d+) /g)].map(([, it]) =>
     Number(it)
   );
-  assert.equal(numbers.length, 210);
+  assert.equal(numbers.length, 58);
   assert.ok(Math.max(...numbers) < 10, `The highest number is ${Math.max(...numbers)}.`);
 });
 
@@ -87,7 +84,7 @@ Deno.test("a client that stops reading does not stop the others", async (t) => {
 });
 
 Deno.test("50 stalled readers do not fill the memory", async () => {
-  await using ground = await startGround({ sshd: { config: ["MaxSessions 60", noStartupFiles] } });
+  await using ground = await startGround({ sshd: { config: ["MaxSessions 60"] } });
   const target = shimTarget(ground);
   await target.ssh("true");
   const before = await residentBytes(ground.shim.pid);
@@ -99,9 +96,9 @@ Deno.test("50 stalled readers do not fill the memory", async () => {
     client.stall();
     client.request(session.channel, "exec", "exec cat /dev/zero");
   }
-  // sshd gives each session its turn: while one gets 100 MB, the others could have got 5 GB.
-  const downloaded = await target.ssh("head -c 100000000 /dev/zero", { digestStdout: true });
-  assert.match(text(downloaded.stdout), / 100000000$/);
+  // sshd gives each session its turn: while one gets 40 MB, the others could have got 2 GB.
+  const downloaded = await target.ssh("head -c 40000000 /dev/zero", { digestStdout: true });
+  assert.match(text(downloaded.stdout), / 40000000$/);
   const growth = await residentBytes(ground.shim.pid) - before;
   const mebibytes = Math.round(growth / 2 ** 20);
   assert.ok(growth < 50 * 8 * 2 ** 20, `The memory has grown by ${mebibytes} MiB.`);

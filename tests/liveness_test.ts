@@ -2,130 +2,141 @@
 
 import assert from "node:assert/strict";
 import { Liveness, type LivenessOptions } from "../lib/liveness.ts";
+import { FakeTime } from "./support/fake_time.ts";
 
 /** A silence that no test sits out. */
 const longMs = 600_000;
 
-Deno.test("after a silence a sign of life is asked for, and without one the end is told once", async () => {
-  await using connection = new Connection({ intervalMs: 10, count: 3 });
-  await connection.next("asked");
-  assert.match(await connection.next("dead"), /^no answer for \d+ s$/);
-  await connection.nothingFor(60);
+Deno.test("after a silence a sign of life is asked for, and without one the end is told once", () => {
+  using connection = new Connection({ intervalMs: 5000, count: 3 });
+  connection.nothingFor(4999);
+  connection.time.advance(1);
+  connection.expect("asked");
+  connection.nothingFor(9999);
+  connection.time.advance(1);
+  assert.equal(connection.expect("dead"), "no answer for 15 s");
+  connection.nothingFor(longMs);
 });
 
-Deno.test("a connection that answers is asked again and again", async () => {
-  await using connection = new Connection({ intervalMs: 5, count: 2 });
+Deno.test("a connection that answers is asked again and again", () => {
+  using connection = new Connection({ intervalMs: 5000, count: 2 });
   for (let round = 0; round < 5; round++) {
-    await connection.next("asked");
+    connection.time.advance(5000);
+    connection.expect("asked");
+    connection.nothingFor(100);
     connection.answer();
   }
-  assert(connection.liveness.roundTripMs! >= 0);
+  assert.equal(connection.liveness.roundTripMs, 100);
 });
 
-Deno.test("any byte counts as life, even while an answer is owed", async () => {
-  await using connection = new Connection({ intervalMs: 400, count: 2 });
-  await connection.next("asked");
+Deno.test("any byte counts as life, even while an answer is owed", () => {
+  using connection = new Connection({ intervalMs: 400, count: 2 });
+  connection.time.advance(400);
+  connection.expect("asked");
   // For longer than the deadline, which is one interval.
   for (let round = 0; round < 12; round++) {
     connection.hear();
-    await connection.nothingFor(40);
+    connection.nothingFor(399);
   }
-  await connection.next("dead");
+  connection.time.advance(1);
+  connection.expect("dead");
 });
 
-Deno.test("a connection that is heard is not asked", async () => {
-  await using connection = new Connection({ intervalMs: 400, count: 2 });
+Deno.test("a connection that is heard is not asked", () => {
+  using connection = new Connection({ intervalMs: 400, count: 2 });
   for (let round = 0; round < 12; round++) {
     connection.hear();
-    await connection.nothingFor(40);
+    connection.nothingFor(399);
   }
 });
 
-Deno.test("with nothing open, silences are broken less often", async () => {
-  await using idle = new Connection({ intervalMs: 100, count: 3, isBusy: () => false });
-  await using busy = new Connection({ intervalMs: 100, count: 3 });
-  const order: string[] = [];
-  await Promise.all([
-    idle.next("asked").then(() => order.push("idle")),
-    busy.next("asked").then(() => order.push("busy")),
-  ]);
-  assert.deepEqual(order, ["busy", "idle"]);
-});
-
-Deno.test("with an interval of 0 nothing is asked and nothing is watched, not after a sleep either", async () => {
-  let asked = 0;
-  await using connection = new Connection({
-    intervalMs: 0,
-    count: 3,
-    sendKeepalive: () => asked++,
-  });
-  connection.liveness.probe();
-  assert.equal(asked, 0);
-});
-
-Deno.test("a count of 1 leaves time for the answer", async () => {
-  await using connection = new Connection({ intervalMs: 150, count: 1 });
-  await connection.next("asked");
-  await connection.nothingFor(10);
+Deno.test("with nothing open, silences are broken less often", () => {
+  let isBusy = false;
+  using connection = new Connection({ intervalMs: 5000, count: 3, isBusy: () => isBusy });
+  connection.nothingFor(14_999);
+  connection.time.advance(1);
+  connection.expect("asked");
   connection.answer();
-  await connection.next("asked");
-  await connection.next("dead");
+  isBusy = true;
+  connection.time.advance(5000);
+  connection.expect("asked");
 });
 
-Deno.test("a probe asks at once, and its deadline is its own", async () => {
-  await using connection = new Connection({ intervalMs: longMs, count: 3, wakeUpDeadlineMs: 10 });
+Deno.test("with an interval of 0 nothing is asked and nothing is watched, not after a sleep either", () => {
+  using connection = new Connection({ intervalMs: 0, count: 3 });
   connection.liveness.probe();
-  await connection.next("asked");
-  await connection.next("dead");
+  connection.nothingFor(longMs);
+  assert.equal(connection.time.pending, 0);
 });
 
-Deno.test("a probe that is answered changes nothing", async () => {
-  await using connection = new Connection({ intervalMs: longMs, count: 3, wakeUpDeadlineMs: 10 });
-  connection.liveness.probe();
-  await connection.next("asked");
+Deno.test("a count of 1 leaves time for the answer", () => {
+  using connection = new Connection({ intervalMs: 150, count: 1 });
+  connection.time.advance(150);
+  connection.expect("asked");
+  connection.nothingFor(149);
   connection.answer();
-  await connection.nothingFor(60);
+  connection.time.advance(150);
+  connection.expect("asked");
+  connection.time.advance(150);
+  connection.expect("dead");
 });
 
-Deno.test("what was heard before a probe is no answer to it", async () => {
-  await using connection = new Connection({ intervalMs: longMs, count: 3, wakeUpDeadlineMs: 10 });
+Deno.test("a probe asks at once, and its deadline is its own", () => {
+  using connection = new Connection({ intervalMs: longMs, count: 3 });
+  connection.liveness.probe();
+  connection.expect("asked");
+  connection.nothingFor(2999);
+  connection.time.advance(1);
+  connection.expect("dead");
+});
+
+Deno.test("a probe that is answered changes nothing", () => {
+  using connection = new Connection({ intervalMs: longMs, count: 3 });
+  connection.liveness.probe();
+  connection.expect("asked");
+  connection.answer();
+  connection.nothingFor(longMs - 1);
+});
+
+Deno.test("what was heard before a probe is no answer to it", () => {
+  using connection = new Connection({ intervalMs: longMs, count: 3 });
   connection.hear();
   connection.liveness.probe();
-  await connection.next("asked");
-  await connection.next("dead");
+  connection.expect("asked");
+  connection.time.advance(3000);
+  connection.expect("dead");
 });
 
-Deno.test("the round trip is smoothed, and unknown before the first answer", async () => {
-  await using connection = new Connection({ intervalMs: longMs, count: 3 });
-  assert.equal(connection.liveness.roundTripMs, undefined);
-  connection.liveness.probe();
-  await connection.next("asked");
-  await connection.nothingFor(40);
-  connection.answer();
-  const first = connection.liveness.roundTripMs!;
-  connection.liveness.probe();
-  await connection.next("asked");
-  connection.answer();
-  const second = connection.liveness.roundTripMs!;
-  assert(second >= 0.75 * first && second < first, `${first} ms, then ${second} ms`);
+Deno.test("the round trip is smoothed, and unknown before the first answer", () => {
+  using connection = new Connection({ intervalMs: longMs, count: 3 });
+  const measured: (number | undefined)[] = [connection.liveness.roundTripMs];
+  for (const ms of [40, 80, 0]) {
+    connection.liveness.probe();
+    connection.expect("asked");
+    connection.nothingFor(ms);
+    connection.answer();
+    measured.push(connection.liveness.roundTripMs);
+  }
+  assert.deepEqual(measured, [undefined, 40, 50, 37.5]);
 });
 
-Deno.test("once stopped it asks nothing and tells nothing", async () => {
-  await using connection = new Connection({ intervalMs: 10, count: 2 });
-  await connection.next("asked");
+Deno.test("once stopped it asks nothing and tells nothing", () => {
+  using connection = new Connection({ intervalMs: 10, count: 2 });
+  connection.time.advance(10);
+  connection.expect("asked");
   connection.liveness.stop();
   connection.liveness.stop();
   connection.answer();
-  await connection.nothingFor(60);
+  connection.nothingFor(longMs);
 });
 
 /** What is watched: a connection whose other end is the test. */
-class Connection implements AsyncDisposable {
+class Connection implements Disposable {
+  readonly time = new FakeTime();
   readonly liveness: Liveness;
-  #lastByteAt = performance.now();
+  #lastByteAt = 0;
   #answer: (() => void) | undefined;
   readonly #events: { name: "asked" | "dead"; text: string }[] = [];
-  #onEvent: (() => void) | undefined;
 
   constructor(options: Pick<LivenessOptions, "intervalMs" | "count"> & Partial<LivenessOptions>) {
     this.liveness = new Liveness({
@@ -133,32 +144,30 @@ class Connection implements AsyncDisposable {
       isBusy: () => true,
       sendKeepalive: (onReply) => {
         this.#answer = onReply;
-        this.#add("asked", "");
+        this.#events.push({ name: "asked", text: "" });
       },
-      onDead: (reason) => this.#add("dead", reason),
+      onDead: (reason) => this.#events.push({ name: "dead", text: reason }),
       ...options,
     });
   }
 
-  /** Resolves with the text of what happens next, which must have this name. */
-  async next(name: "asked" | "dead"): Promise<string> {
-    while (this.#events.length === 0) {
-      await new Promise<void>((resolve) => this.#onEvent = resolve);
-    }
-    const event = this.#events.shift()!;
-    assert.equal(event.name, name);
+  /** The one thing that has happened has this name. Returns its text. */
+  expect(name: "asked" | "dead"): string {
+    const [event, ...others] = this.#events.splice(0);
+    assert.equal(event?.name, name);
+    assert.deepEqual(others, []);
     return event.text;
   }
 
   /** Lets time pass in which nothing may happen. */
-  async nothingFor(ms: number): Promise<void> {
-    await new Promise((resolve) => setTimeout(resolve, ms));
+  nothingFor(ms: number): void {
+    this.time.advance(ms);
     assert.deepEqual(this.#events, []);
   }
 
   /** A byte comes. */
   hear(): void {
-    this.#lastByteAt = performance.now();
+    this.#lastByteAt = this.time.nowMs;
   }
 
   /** The answer comes. */
@@ -167,13 +176,8 @@ class Connection implements AsyncDisposable {
     this.#answer?.();
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.dispose](): void {
     this.liveness.stop();
-    return Promise.resolve();
-  }
-
-  #add(name: "asked" | "dead", text: string): void {
-    this.#events.push({ name, text });
-    this.#onEvent?.();
+    this.time[Symbol.dispose]();
   }
 }

@@ -6,7 +6,8 @@ import { Overflow, type OverflowOptions } from "../lib/overflow.ts";
 import { Relay } from "../lib/relay.ts";
 import { encodeFields } from "../lib/ssh_data.ts";
 import { MessageType } from "../lib/wire.ts";
-import { ManualClock, MemoryPeer, usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
+import { FakeTime } from "./support/fake_time.ts";
+import { MemoryPeer, usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
 import { MemoryTransport, ScriptedConnector, settled } from "./support/scripted_connector.ts";
 
 const { channelClose, channelData, channelExtendedData, channelOpen, channelOpenConfirmation } =
@@ -114,33 +115,36 @@ Deno.test("a silent further connection is given up", async () => {
   await using world = new OverflowWorld({
     maximum: 1,
     sessions: 1,
-    keepalive: { intervalMs: 1, count: 2 },
+    keepalive: { intervalMs: 5000, count: 2 },
   });
   world.openOn(world.upstream);
   await world.growFor(1);
-  const notice = await world.nextToClient();
-  assert.equal(notice.message.type, channelExtendedData);
+  world.time.advance(9999);
+  world.client.expectNothing();
+  world.time.advance(1);
+  world.client.expect(channelExtendedData);
   assert.equal(world.further!.isAborted, true);
   assert.equal(world.further!.expect(MessageType.globalRequest).name, "keepalive@openssh.com");
 });
 
 Deno.test("a further connection without sessions is ended after a while, the one stays", async () => {
-  await using world = new OverflowWorld({ maximum: 1, sessions: 1, unusedMs: 10, checkMs: 1 });
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1, unusedMs: 60_000 });
   world.openOn(world.upstream);
   await world.growFor(1);
   const { further, client } = world;
   // Used, it stays.
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  world.time.advance(longMs / 2);
   assert.equal(further!.ending, undefined);
 
   const slot = world.slots.at(-1)!;
-  const isEnded = Promise.withResolvers<void>();
-  further!.onEnding = isEnded.resolve;
   further!.say(channelClose, slot);
   client.expect(channelClose);
   client.say(channelClose, slot);
   further!.expect(channelClose);
-  await isEnded.promise;
+  world.time.advance(60_000);
+  assert.equal(further!.ending, undefined);
+  // The use is looked at every few seconds.
+  world.time.advance(10_000);
   assert.deepEqual(further!.ending, { reasonCode: 11, description: "not used any more" });
   assert.equal(world.upstream.ending, undefined);
   client.expectNothing();
@@ -151,29 +155,29 @@ Deno.test("a further connection without sessions is ended after a while, the one
 });
 
 Deno.test("a further connection that nobody came to use is ended as well", async () => {
-  await using world = new OverflowWorld({ maximum: 1, sessions: 1, unusedMs: 1, checkMs: 1 });
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1, unusedMs: 60_000 });
   world.openOn(world.upstream);
   world.open();
   const attempt = await world.connector.next();
   world.leave();
   const further = attempt.succeed();
-  const isEnded = Promise.withResolvers<void>();
-  further.onEnding = isEnded.resolve;
-  await isEnded.promise;
+  world.time.advance(70_000);
+  assert.deepEqual(further.ending, { reasonCode: 11, description: "not used any more" });
   further.expectNothing();
 });
 
 Deno.test("after an attempt that the network failed, none is made for a while", async () => {
-  await using world = new OverflowWorld({ maximum: 1, sessions: 1, pauseMs: 20 });
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1, pauseMs: 10_000 });
   world.openOn(world.upstream);
   world.open();
   (await world.connector.next()).fail(new UpstreamLostError("Connection refused"));
   await settled();
+  world.time.advance(9999);
   world.open();
   await settled();
   world.connector.expectNone();
   world.client.expectNothing();
-  await new Promise((resolve) => setTimeout(resolve, 30));
+  world.time.advance(1);
   world.open();
   (await world.connector.next()).succeed();
 });
@@ -201,7 +205,7 @@ Deno.test("a host whose key is not trusted gets no further connection", async ()
 });
 
 Deno.test("closing ends all of them, and an attempt that is under way", async () => {
-  const world = new OverflowWorld({ maximum: 2, sessions: 1 });
+  await using world = new OverflowWorld({ maximum: 2, sessions: 1 });
   world.openOn(world.upstream);
   await world.growFor(1);
   world.open();
@@ -218,6 +222,8 @@ Deno.test("closing ends all of them, and an attempt that is under way", async ()
 
 /** A relay with one connection upstream, and those that a test lets come about beside it. */
 class OverflowWorld implements AsyncDisposable {
+  /** Keepalives, pauses and what is unused follow it, as do the relay's waits. */
+  readonly time = new FakeTime();
   readonly connector = new ScriptedConnector();
   readonly upstream = new MemoryTransport("upstream");
   readonly client = new MemoryPeer("client");
@@ -227,7 +233,6 @@ class OverflowWorld implements AsyncDisposable {
   /** The relay's numbers of the sessions that are open. */
   readonly slots: number[] = [];
   readonly #relay: Relay;
-  readonly #clock = new ManualClock();
   #lastChannel = 0;
   readonly leave: () => void;
 
@@ -235,7 +240,7 @@ class OverflowWorld implements AsyncDisposable {
     const { sessions = Infinity, ...overflowOptions } = options;
     this.#relay = new Relay({
       limits: { sessions },
-      schedule: (delayMs, action) => this.#clock.schedule(delayMs, action),
+      schedule: (delayMs, action) => this.time.schedule(delayMs, action),
       onWanted: () => {},
       onCrowded: () => void this.overflow.grow(),
       report: () => {},
@@ -282,17 +287,9 @@ class OverflowWorld implements AsyncDisposable {
     return attempt;
   }
 
-  /** Resolves with the next message to the client. */
-  nextToClient() {
-    const { promise, resolve } = Promise.withResolvers<
-      Parameters<NonNullable<MemoryPeer["onSent"]>>[0]
-    >();
-    this.client.onSent = resolve;
-    return promise;
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     this.overflow.close();
     await settled();
+    this.time[Symbol.dispose]();
   }
 }

@@ -35,7 +35,6 @@ Deno.test("a host key that changed ends all attempts, and gets nothing of the lo
   assert.equal(code, 255);
   assert.match(text(stderr), /open failed: connect failed: .*127\.0\.0\.1.* changed/i);
   assert.match(text(stderr), /known_hosts_of_proxy line 1/);
-  await beyondFirstDelays();
   assert.equal(gate.acceptedCount, accepted + 1);
   const seen = sshd.log.text.slice(serverLog);
   assert.match(seen, /Connection from/);
@@ -70,7 +69,6 @@ Deno.test("a server that refuses the key after a cut is asked exactly once", asy
   });
   assert.equal((await listener.drained()).code, 255);
   assert.match(listener.stderr.text, /remote port forwarding failed/);
-  await beyondFirstDelays();
   assert.equal(gate.acceptedCount, accepted + 1);
 
   await Deno.writeTextFile(authorizedKeys, authorized);
@@ -101,7 +99,6 @@ Deno.test("where nobody can be asked, each client is told, and each may find it 
   server.cutAll();
   assert.equal((await waiting.drained()).code, 255);
   await untilLogged(log, /needs a person.*the next client wakes the connection/);
-  await beyondFirstDelays();
   const { connected } = server.counts;
 
   for (const attempt of [1, 2]) {
@@ -125,7 +122,6 @@ Deno.test("a person is asked when a client comes, once, and not before", async (
   server.cutAll();
   assert.equal((await waiting.drained()).code, 255);
   await untilLogged(screen, /the next client wakes the connection/);
-  await beyondFirstDelays();
   assert.equal(countPrompts(screen), 1);
   const { connected } = server.counts;
 
@@ -154,11 +150,6 @@ Deno.test("a person is asked at the return of a server for which a client waits"
   assertOutput((await client())[0]!, "done\n");
   assert.equal(countPrompts(screen), 2);
 });
-
-/** Longer than the first delays of the backoff: what is not tried now is not tried by itself. */
-function beyondFirstDelays(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 1500));
-}
 
 /** Makes sshd read its configuration and its host keys anew. */
 async function reload({ pid, log }: { pid: number; log: Transcript }): Promise<void> {

@@ -17,10 +17,8 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     await using sshd = await startSshd();
     await using shim = await startProgram(sshd);
     await using clients = await startClients(shim.target);
-    const start = performance.now();
     shim.process.kill(signal);
     assert.equal((await shim.process.drained()).code, 0);
-    assertWithin(3000, start);
     await assertEnded(clients, /^\r?\nsshshim: sshshim has been stopped\r?\n/);
     assert.match(shim.process.stderr.text, new RegExp(`stopped by ${signal}\n$`));
     await waitUntil(
@@ -30,7 +28,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   });
 }
 
-Deno.test("the program ends in time although a client does not take its leave", async () => {
+Deno.test("the program ends although a client does not take its leave", async () => {
   await using sshd = await startSshd();
   await using shim = await startProgram(sshd);
   await using client = await RawClient.connect(shim.target);
@@ -39,10 +37,8 @@ Deno.test("the program ends in time although a client does not take its leave", 
   client.request(channel, "exec", "exec cat /dev/zero");
   // While this passes, the other one's turns fill its connection to the last byte.
   await shim.target.ssh("head -c 20000000 /dev/zero", { digestStdout: true });
-  const start = performance.now();
   shim.process.kill("SIGTERM");
   assert.equal((await shim.process.drained()).code, 0);
-  assertWithin(3500, start);
 });
 
 Deno.test("a second signal ends the program at once", async () => {
@@ -55,10 +51,10 @@ Deno.test("a second signal ends the program at once", async () => {
     return await connect(tcpAddress(shim.target.port)).then((it) => it.close(), () => "refused") ===
       "refused";
   });
-  const start = performance.now();
   shim.process.kill("SIGINT");
   assert.equal((await shim.process.drained()).code, 0);
-  assertWithin(1000, start);
+  // Where nothing cuts the leave-taking short, this is the last word.
+  assert.doesNotMatch(shim.process.stderr.text, /stopped by/);
 });
 
 Deno.test("a signal before the remote host has answered ends the program", async () => {
@@ -69,10 +65,8 @@ Deno.test("a signal before the remote host has answered ends the program", async
     ...["-F", "none", "127.0.0.1", "--port", String(silent.port), "--local-port", "0"],
   ], { environment: shimEnvironment(folder.path) });
   await waitUntil("it has connected", () => Promise.resolve(silent.connectionCount === 1));
-  const start = performance.now();
   process.kill("SIGTERM");
   assert.equal((await process.drained()).code, 0);
-  assertWithin(3000, start);
 });
 
 Deno.test("when the server is killed, every session ends with a word, and the program with 5", async () => {
@@ -105,9 +99,7 @@ async function assertLost(
   clients: Clients,
   { username, host, port }: Upstream,
 ): Promise<void> {
-  const start = performance.now();
   assert.equal((await process.drained()).code, 5);
-  assertWithin(3000, start);
   const name = `${username}@${host}:${port}`.replaceAll(".", "\\.");
   await assertEnded(clients, new RegExp(`^\r?\nsshshim: connection lost: ${name}.+\r?\n`));
   const lines = process.stderr.text.trimEnd().split("\n");
@@ -206,9 +198,4 @@ async function startStalledClient(target: Target): Promise<AsyncDisposable> {
       await client[Symbol.asyncDispose]();
     },
   };
-}
-
-function assertWithin(limitMs: number, start: number): void {
-  const elapsedMs = Math.round(performance.now() - start);
-  assert.ok(elapsedMs < limitMs, `It took ${elapsedMs} ms.`);
 }

@@ -11,6 +11,7 @@ import {
 import { Relay } from "../lib/relay.ts";
 import { Upstream, type UpstreamOptions } from "../lib/upstream.ts";
 import { MessageType } from "../lib/wire.ts";
+import { FakeTime } from "./support/fake_time.ts";
 import { ManualClock, MemoryPeer, usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
 import { type MemoryTransport, ScriptedConnector, settled } from "./support/scripted_connector.ts";
 
@@ -134,11 +135,15 @@ Deno.test("50 clients that come at once during a long wait cause one attempt", a
 });
 
 Deno.test("a short wait is not cut shorter", async () => {
+  using time = new FakeTime();
   using world = new UpstreamWorld({ delaysMs: [900] });
   await world.startAndLose();
   for (let hurry = 0; hurry < 50; hurry++) world.upstream.hurry();
+  time.advance(899);
   await settled();
   world.connector.expectNone();
+  time.advance(1);
+  await world.connector.next();
 });
 
 Deno.test("a client that hurries an attempt that fails waits for the next one", async () => {
@@ -297,6 +302,7 @@ Deno.test("a person's word while the connection stands asks it for a sign of lif
 });
 
 Deno.test("a person's word cuts any wait short, and makes the delays short again", async () => {
+  using _time = new FakeTime();
   using world = new UpstreamWorld({ delaysMs: [900] });
   await world.startAndLose();
   world.upstream.retry();

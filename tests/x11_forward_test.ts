@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { shimTarget } from "./support/behind.ts";
 import { startGround, type Target } from "./support/both.ts";
 import { runChecked, RunningProcess, text } from "./support/run.ts";
+import type { SshdOptions } from "./support/sshd.ts";
 import { type Display, startDisplay, xClient } from "./support/x11.ts";
 
 /** ssh wants the whole path. */
@@ -12,11 +13,12 @@ const xauth = (await runChecked(["/bin/sh", "-c", "command -v xauth"])).trim();
 const wrongCookie = "00".repeat(16);
 
 /** sshd keeps its cookies in a file of the test's, not in the home of whoever runs the tests. */
-async function remoteAuthority(): Promise<{ config: string[] } & AsyncDisposable> {
+async function remoteAuthority(): Promise<SshdOptions & AsyncDisposable> {
   const folder = await Deno.makeTempDir({ prefix: "x11-" });
   await Deno.writeTextFile(`${folder}/authority`, "", { mode: 0o600 });
   return {
-    config: ["X11Forwarding yes", "X11UseLocalhost yes", `SetEnv XAUTHORITY=${folder}/authority`],
+    config: ["X11Forwarding yes", "X11UseLocalhost yes"],
+    environment: { XAUTHORITY: `${folder}/authority` },
     [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }),
   };
 }

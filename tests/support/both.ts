@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { type CommandResult, run, RunningProcess, type RunOptions } from "./run.ts";
+import { type Service, startEcho } from "./services.ts";
 import { type Shim, type ShimOptions, startShim, type Upstream } from "./shim.ts";
 import { type Sshd, type SshdOptions, startSshd } from "./sshd.ts";
 
@@ -74,6 +75,22 @@ export interface Ground extends Comparison {
 export interface CompareOptions {
   /** Runs the scenario directly first and through the shim then, not both at the same time. */
   inTurn?: boolean;
+}
+
+/**
+ * A test of its own, with a ground of its own: `compare`, then `expect` with the direct result.
+ * Both runs of the scenario share a service that says "hello" and sends back what it gets.
+ */
+export function testComparison<T>(
+  sentence: string,
+  scenario: (target: Target, echo: Service) => Promise<T>,
+  options: CompareOptions & { expect: (result: T) => void },
+): void {
+  Deno.test(sentence, async () => {
+    await using ground = await startGround();
+    await using echo = startEcho({ greeting: "hello\n" });
+    options.expect(await ground.compare((target) => scenario(target, echo), options));
+  });
 }
 
 /** Starts OpenSSH's server with the shim in front of it. */

@@ -98,7 +98,7 @@ export async function startServing(args: string[], options: LoginOptions): Promi
   });
   resources.defer(async () => {
     process.kill("SIGTERM");
-    const { code } = await process.drained({ timeoutMs: 10_000 });
+    const { code } = await process.drained();
     assert.equal(code, 0, `The shim's last words:\n${process.stderr.text.slice(-4000)}`);
   });
   const owned = resources.move();

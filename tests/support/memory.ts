@@ -149,6 +149,11 @@ export class ManualClock {
   #nowMs = 0;
   readonly #timers = new Set<{ dueMs: number; action: () => void }>();
 
+  /** How much time has passed, in milliseconds. */
+  get nowMs(): number {
+    return this.#nowMs;
+  }
+
   /** How many actions are still to come. */
   get pending(): number {
     return this.#timers.size;

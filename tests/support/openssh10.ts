@@ -81,7 +81,7 @@ async function unpack(folder: string): Promise<void> {
       "APT::Sandbox::User=root",
     ].flatMap((option) => ["-o", option]),
   ];
-  const options = { folder, timeoutMs: 60_000 };
+  const options = { folder };
   await runChecked([...apt, "update"], options);
   await runChecked([...apt, "download", "openssh-client", "openssh-server"], options);
   for await (const { name } of Deno.readDir(folder)) {

@@ -1,7 +1,7 @@
 /** Looks at processes that the tests started, but not as their direct children. */
 
+import { defaultTimeoutMs } from "./deadline.ts";
 import { runChecked } from "./run.ts";
-import { defaultTimeoutMs } from "./transcript.ts";
 
 /** Says whether a process with this id exists and is not merely waiting to be reaped. */
 export async function isRunning(pid: number): Promise<boolean> {

@@ -148,7 +148,8 @@ Deno.test("each byte is under way for the delay, and the delay does not limit th
   assert.equal((await readAll(served)).bytes, 2_000_000);
   await writing;
   const elapsedMs = performance.now() - middle;
-  assert.ok(elapsedMs >= 100 && elapsedMs < 1500, `${elapsedMs} ms`);
+  // One piece after the other would take 12 s.
+  assert.ok(elapsedMs >= 100 && elapsedMs < 10_000, `${elapsedMs} ms`);
 });
 
 Deno.test("a slow path carries its rate for all connections together", async () => {
@@ -161,7 +162,8 @@ Deno.test("a slow path carries its rate for all connections together", async () 
     await writing;
   }));
   const elapsedMs = performance.now() - start;
-  assert.ok(elapsedMs >= 380 && elapsedMs < 1500, `${elapsedMs} ms`);
+  // Each for itself would take half of it.
+  assert.ok(elapsedMs >= 380, `${elapsedMs} ms`);
 });
 
 /** One byte there and one back. */

@@ -2,6 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { fileURLToPath } from "node:url";
+import { kept } from "./deadline.ts";
 import { pythonProgram } from "./python.ts";
 import { RunningProcess } from "./run.ts";
 import { Transcript } from "./transcript.ts";
@@ -32,9 +33,7 @@ export class Terminal implements AsyncDisposable {
       [pythonProgram, script, String(rows), String(columns), ...command],
       { environment: options.environment },
     );
-    this.#exit = this.#follow();
-    // Whoever asks for the exit status gets the error; nobody has to ask.
-    this.#exit.catch(() => {});
+    this.#exit = kept(this.#follow());
   }
 
   /** Types text. */
@@ -70,10 +69,7 @@ export class Terminal implements AsyncDisposable {
     let position = 0;
     try {
       while (true) {
-        const line = await this.#process.stdout.waitFor(/^.*\n/, {
-          from: position,
-          timeoutMs: longestSessionMs,
-        });
+        const line = await this.#process.stdout.waitFor(/^.*\n/, { from: position });
         position += line[0].length;
         const report: { output?: string; exit?: number } = JSON.parse(line[0]);
         if (report.output !== undefined) {
@@ -89,6 +85,3 @@ export class Terminal implements AsyncDisposable {
     }
   }
 }
-
-/** No session under a terminal lives longer in these tests. */
-const longestSessionMs = 120_000;

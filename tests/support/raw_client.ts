@@ -6,8 +6,8 @@
 import { buildMessage, encodeFields, type Field, Reader } from "../../lib/ssh_data.ts";
 import { MessageType } from "../../lib/wire.ts";
 import type { Target } from "./both.ts";
+import { defaultTimeoutMs, within } from "./deadline.ts";
 import { RawTransport } from "./raw_transport.ts";
-import { defaultTimeoutMs } from "./transcript.ts";
 
 /** What a client announces when it opens a channel, in bytes. */
 export interface ChannelOptions {
@@ -106,18 +106,7 @@ export class RawClient implements AsyncDisposable {
    * @throws {Error} when it does not in time
    */
   async lastWords(): Promise<string> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(
-        () => reject(new Error("The connection is still open.")),
-        defaultTimeoutMs,
-      );
-    });
-    try {
-      return await Promise.race([this.#transport.ended, late]);
-    } finally {
-      clearTimeout(timer);
-    }
+    return await within(this.#transport.ended, "The connection is still open");
   }
 
   /** From now on data messages go to `onData` and are not kept for `receive`. */

@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { ssh2 } from "../../lib/ssh2.ts";
 import constants from "ssh2/lib/protocol/constants.js";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
-import { defaultTimeoutMs } from "./transcript.ts";
+import { defaultTimeoutMs } from "./deadline.ts";
 
 /** The private part of ssh2 1.17.0 that is used here. */
 interface Protocol {

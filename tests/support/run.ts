@@ -1,7 +1,8 @@
 /** Runs commands with a deadline, and long-lived processes that are ended with their scope. */
 
 import { createHash } from "node:crypto";
-import { defaultTimeoutMs, Transcript } from "./transcript.ts";
+import { defaultTimeoutMs, kept, within } from "./deadline.ts";
+import { Transcript } from "./transcript.ts";
 
 /** What a command did, as far as its caller can see it. */
 export interface CommandResult {
@@ -39,7 +40,11 @@ export function text(bytes: Uint8Array): string {
  * @throws {Error} when that takes longer than `timeoutMs`; the process is dead then, and the
  *   message says what it had written
  */
-export async function run(command: string[], options: RunOptions = {}): Promise<CommandResult> {
+export function run(command: string[], options: RunOptions = {}): Promise<CommandResult> {
+  return kept(runToEnd(command, options));
+}
+
+async function runToEnd(command: string[], options: RunOptions): Promise<CommandResult> {
   const { timeoutMs = defaultTimeoutMs } = options;
   const child = spawnChild(command, { ...options, piped: options.stdin !== undefined });
   const readers = [child.stdout.getReader(), child.stderr.getReader()] as const;
@@ -133,9 +138,9 @@ export class RunningProcess implements AsyncDisposable {
     if (options.discardStdout) this.stdout.end();
     else outputs.push([this.#child.stdout.getReader(), this.stdout]);
     this.#readers = outputs.map(([reader]) => reader);
-    this.#reading = Promise.all(
+    this.#reading = kept(Promise.all(
       outputs.map(([reader, transcript]) => pour(reader, new TranscriptSink(transcript))),
-    );
+    ));
   }
 
   /** Writes to its standard input. */
@@ -159,20 +164,8 @@ export class RunningProcess implements AsyncDisposable {
    *
    * @throws {Error} when `timeoutMs` passes first; it runs on then
    */
-  async ended(options: { timeoutMs?: number } = {}): Promise<Deno.CommandStatus> {
-    const { timeoutMs = defaultTimeoutMs } = options;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(
-        () => reject(new Error(`The process still runs after ${timeoutMs} ms.`)),
-        timeoutMs,
-      );
-    });
-    try {
-      return await Promise.race([this.status, late]);
-    } finally {
-      clearTimeout(timer);
-    }
+  ended(options: { timeoutMs?: number } = {}): Promise<Deno.CommandStatus> {
+    return kept(within(this.status, "The process still runs", options.timeoutMs));
   }
 
   /**
@@ -180,10 +173,8 @@ export class RunningProcess implements AsyncDisposable {
    *
    * @throws {Error} when `timeoutMs` passes before its end
    */
-  async drained(options: { timeoutMs?: number } = {}): Promise<Deno.CommandStatus> {
-    const status = await this.ended(options);
-    await this.#reading;
-    return status;
+  drained(options: { timeoutMs?: number } = {}): Promise<Deno.CommandStatus> {
+    return kept(this.ended(options).then((status) => this.#reading.then(() => status)));
   }
 
   /** Ends it by SIGTERM, after 5 s by SIGKILL, and releases its pipes. */

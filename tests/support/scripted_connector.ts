@@ -6,14 +6,13 @@ import { UpstreamLostError } from "../../lib/errors.ts";
 import type { TrustVerdict } from "../../lib/handshake.ts";
 import type { TransportHandlers } from "../../lib/transport.ts";
 import { MessageType } from "../../lib/wire.ts";
+import { within } from "./deadline.ts";
 import { MemoryPeer, usualPacketBytes, usualWindowBytes } from "./memory.ts";
 
 /** An authenticated connection whose other end is the test. */
 export class MemoryTransport extends MemoryPeer {
   lastByteAt = performance.now();
   isAborted = false;
-  /** Called when we end the connection. */
-  onEnding: () => void = () => {};
   /** What the owner of the connection started it with. */
   handlers: TransportHandlers | undefined;
 
@@ -40,7 +39,6 @@ export class MemoryTransport extends MemoryPeer {
   override disconnect(reasonCode: number, description: string): void {
     if (this.ending) return;
     super.disconnect(reasonCode, description);
-    this.onEnding();
     this.handlers?.onDisconnect(description);
   }
 }
@@ -107,14 +105,13 @@ export class ScriptedConnector {
   /**
    * Resolves with the next attempt that was not taken yet, as soon as there is one.
    *
-   * @throws {Error} when there is none for 10 s
+   * @throws {Error} when there is none in time
    */
   async next(): Promise<Attempt> {
     while (this.#taken >= this.attempts.length) {
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      const { promise, resolve } = Promise.withResolvers<void>();
       this.#onAttempt = resolve;
-      const timer = setTimeout(() => reject(new Error("No attempt was made.")), 10_000);
-      await promise.finally(() => clearTimeout(timer));
+      await within(promise, "No attempt was made");
     }
     return this.attempts[this.#taken++]!;
   }

@@ -1,6 +1,6 @@
 /** Small services for forwards to lead to, on TCP and unix sockets, and a client for them. */
 
-import { defaultTimeoutMs } from "./transcript.ts";
+import { defaultTimeoutMs } from "./deadline.ts";
 
 /** Where a service listens. */
 export type Address =
@@ -96,7 +96,11 @@ export function startService(
   };
 }
 
-/** Says whether nobody listens at a port of 127.0.0.1, without connecting to whoever does. */
+/**
+ * Says whether nobody listens at a port of 127.0.0.1, without connecting to whoever does. It takes
+ * the port for a moment, so it is for ports that are to be closed: whoever is about to listen there
+ * would be turned away.
+ */
 export function isFree(port: number): Promise<boolean> {
   try {
     Deno.listen({ hostname: "127.0.0.1", port }).close();

@@ -126,6 +126,6 @@ async function readBanner(process: RunningProcess): Promise<Banner> {
 
 async function stopCleanly(process: RunningProcess): Promise<void> {
   process.kill("SIGTERM");
-  const status = await process.drained({ timeoutMs: 10_000 });
+  const status = await process.drained();
   assert.equal(status.code, 0, `The shim's last words:\n${process.stderr.text.slice(-4000)}`);
 }

@@ -162,7 +162,7 @@ export async function assertNothingOpen(ground: FaultyGround): Promise<void> {
   await assertSessionWorks(ground);
   await waitUntil("only the listener and upstream's socket are open", async () => {
     return await socketsOf(shim.pid) === 2;
-  }, { timeoutMs: 10_000 });
+  });
   const from = shim.log.text.length;
   proxy.cutAll("fin");
   await untilLogged(shim.log, /connection lost/, { from });

@@ -3,7 +3,7 @@
 import { freePort } from "./ports.ts";
 import { descendantsOf, isRunning } from "./processes.ts";
 import { runChecked, RunningProcess } from "./run.ts";
-import { defaultTimeoutMs, type Transcript } from "./transcript.ts";
+import type { Transcript } from "./transcript.ts";
 
 /** What a test may ask of the server. */
 export interface SshdOptions {
@@ -12,6 +12,8 @@ export interface SshdOptions {
    * keyword is the one that counts.
    */
   config?: string[];
+  /** Further variables of each session, by name. */
+  environment?: Record<string, string>;
 }
 
 /** A running server. Leaving its scope ends it and every session in it. */
@@ -54,9 +56,9 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
   const username = (await runChecked(["id", "-un"])).trim();
   await Promise.all([
     makeKey(`${folder}/host_ed25519`, "ed25519"),
-    makeKey(`${folder}/host_rsa`, "rsa"),
+    lendRsaKey(`${folder}/host_rsa`, "host"),
     makeKey(`${folder}/user_ed25519`, "ed25519"),
-    makeKey(`${folder}/user_rsa`, "rsa"),
+    lendRsaKey(`${folder}/user_rsa`, "user"),
   ]);
   await Deno.writeTextFile(
     `${folder}/authorized_keys`,
@@ -64,7 +66,13 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
       await Deno.readTextFile(`${folder}/user_rsa.pub`),
     { mode: 0o600 },
   );
-  const { process, port } = await launch(folder, options.config ?? []);
+  // What a user's own startup files do and print is no part of a test, and costs time.
+  const environment = { HOME: `${folder}/home`, ...options.environment };
+  await Deno.mkdir(environment.HOME);
+  const { process, port } = await launch(folder, [
+    ...options.config ?? [],
+    `SetEnv ${Object.entries(environment).map(([name, value]) => `${name}=${value}`).join(" ")}`,
+  ]);
   resources.defer(() => endWithSessions(process));
   const hostKeys = await Promise.all(["ed25519", "rsa"].map(async (type) => {
     const line = await Deno.readTextFile(`${folder}/host_${type}.pub`);
@@ -101,6 +109,31 @@ export async function makeKey(path: string, type: "ed25519" | "rsa"): Promise<vo
   await runChecked(["ssh-keygen", "-q", "-t", type, ...size, "-N", "", "-C", "", "-f", path]);
 }
 
+/** To make an RSA key takes as long as to start the server: the servers of a file share theirs. */
+const rsaKeys = new Map<"host" | "user", Promise<{ secret: string; open: string }>>();
+
+async function lendRsaKey(path: string, whose: "host" | "user"): Promise<void> {
+  let making = rsaKeys.get(whose);
+  if (making === undefined) rsaKeys.set(whose, making = makeRsaKey());
+  const { secret, open } = await making;
+  await Deno.writeTextFile(path, secret, { mode: 0o600 });
+  await Deno.writeTextFile(`${path}.pub`, open);
+}
+
+async function makeRsaKey(): Promise<{ secret: string; open: string }> {
+  const folder = await Deno.makeTempDir({ prefix: "rsa-" });
+  try {
+    const path = `${folder}/key`;
+    await makeKey(path, "rsa");
+    const [secret, open] = await Promise.all(
+      [path, `${path}.pub`].map((p) => Deno.readTextFile(p)),
+    );
+    return { secret: secret!, open: open! };
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
 async function launch(
   folder: string,
   config: string[],
@@ -111,7 +144,7 @@ async function launch(
     await Deno.writeTextFile(`${folder}/sshd_config`, sshdConfig(folder, port, config));
     const process = new RunningProcess([sshdProgram, "-D", "-e", "-f", `${folder}/sshd_config`]);
     try {
-      await process.stderr.waitFor(/^Server listening on /m, { timeoutMs: defaultTimeoutMs });
+      await process.stderr.waitFor(/^Server listening on /m);
       return { process, port };
     } catch (error) {
       await process[Symbol.asyncDispose]();

@@ -1,7 +1,6 @@
 /** Text that grows while a process writes it, and whoever waits for a piece of it. */
 
-/** How long a test waits for one event before it fails, in milliseconds. */
-export const defaultTimeoutMs = 30_000;
+import { defaultTimeoutMs, kept } from "./deadline.ts";
 
 /** Everything that one stream has carried so far, as text. */
 export class Transcript {
@@ -38,11 +37,17 @@ export class Transcript {
    * @throws {Error} when the stream ends or `timeoutMs` passes without a match; the message holds
    *   the end of the text
    */
-  async waitFor(
+  waitFor(
     pattern: RegExp,
     options: { from?: number; timeoutMs?: number } = {},
   ): Promise<RegExpExecArray> {
-    const { from = 0, timeoutMs = defaultTimeoutMs } = options;
+    return kept(this.#waitFor(pattern, options));
+  }
+
+  async #waitFor(
+    pattern: RegExp,
+    { from = 0, timeoutMs = defaultTimeoutMs }: { from?: number; timeoutMs?: number },
+  ): Promise<RegExpExecArray> {
     let late = false;
     const timer = setTimeout(() => {
       late = true;
