@@ -7,7 +7,8 @@
  */
 
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
-import type { Signer } from "./signer.ts";
+import { readExtInfo } from "./ext_info.ts";
+import { plainName, type Signer } from "./signer.ts";
 import {
   buildMessage,
   displayText,
@@ -107,12 +108,8 @@ export class UserAuth {
 
   /** Takes what the server says in SSH_MSG_EXT_INFO (RFC 8308). */
   receiveExtensions(payload: Uint8Array): void {
-    const reader = new Reader(payload, 1);
-    for (let left = reader.uint32(); left > 0; left--) {
-      const name = reader.text();
-      const value = reader.text();
-      if (name === "server-sig-algs") this.#serverAlgorithms = value.split(",");
-    }
+    const value = readExtInfo(payload).get("server-sig-algs");
+    if (value) this.#serverAlgorithms = new TextDecoder().decode(value).split(",");
   }
 
   /** Takes an answer of the server. */
@@ -198,7 +195,7 @@ export class UserAuth {
     const accepted = this.#serverAlgorithms;
     if (accepted === undefined) return algorithms[0];
     return algorithms.find((algorithm) =>
-      accepted.includes(algorithm) || accepted.includes(withoutCertificate(algorithm))
+      accepted.includes(algorithm) || accepted.includes(plainName(algorithm))
     );
   }
 
@@ -313,10 +310,6 @@ export class UserAuth {
       `${name} refused authentication. ${tried}; the server ${state}: ${wanted}. ${advice}`,
     );
   }
-}
-
-function withoutCertificate(algorithm: string): string {
-  return algorithm.replace("-cert-v01@openssh.com", "");
 }
 
 function readFailure(payload: Uint8Array): Failure {

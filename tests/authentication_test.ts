@@ -8,7 +8,15 @@ import { clientEnvironment } from "./support/both.ts";
 import { logIn, loginEnvironment, type LoginOptions, serverArguments } from "./support/login.ts";
 import { run, runChecked, RunningProcess, text } from "./support/run.ts";
 import { startScriptedServer, type Step } from "./support/scripted_server.ts";
-import { certify, makeKey, readBlob, startAgent, withFolder } from "./support/signing.ts";
+import {
+  certify,
+  makeKey,
+  publicText,
+  readBlob,
+  securityKey,
+  startAgent,
+  withFolder,
+} from "./support/signing.ts";
 import { startSshd } from "./support/sshd.ts";
 
 /** Asserts that the shim logs in with these arguments, and that a command runs through it. */
@@ -204,6 +212,23 @@ Deno.test("five keys in the agent are too many for MaxAuthTries 2, and the right
     await agent.add("-q", keyFile);
     await assertIn([...server, "-i", `${keyFile}.pub`], { folder, environment });
     assert.equal(connectionsWith(sshd.log.text, "Failed publickey"), 1, "the first step alone");
+  });
+});
+
+Deno.test("a security key's certificate is offered to OpenSSH's server, which takes it", async () => {
+  await withFolder(async (folder) => {
+    const file = `${folder}/key`;
+    await makeKey(`${folder}/ca`, "-t", "ed25519");
+    await using sshd = await startSshd({ config: [`TrustedUserCAKeys ${folder}/ca.pub`] });
+    await Deno.writeTextFile(`${file}.pub`, `${publicText(securityKey().publicKey)}\n`);
+    await certify(`${folder}/ca`, file, "-n", sshd.username);
+    const option = ["-o", `CertificateFile=${file}-cert.pub`];
+    // Its private key is nowhere, so that it goes no further than the offer.
+    await assertRefused([...serverArguments(sshd), ...option], {
+      folder,
+      message: /private key for the certificate \S+key-cert\.pub is neither in a file nor an agent/,
+    });
+    assert.match(sshd.log.text, /Accepted certificate ID "an id" .* signed by ED25519 CA/);
   });
 });
 
