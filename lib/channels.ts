@@ -412,10 +412,9 @@ export class Channels {
         channel.send(opposite(from), payload);
         break;
       case "live":
-        release(channel, message);
-        break;
       case "done":
-        channel.finish(from, "");
+        if (channel.held) release(channel, message);
+        else channel.finish(from, "");
         break;
       case "unasked":
       case "awaiting":
