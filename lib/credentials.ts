@@ -6,7 +6,7 @@
  */
 
 import { type Agent, AgentError, connectAgent, windowsAgentPipe } from "./agent.ts";
-import { keyAlgorithmFilter } from "./ssh2_algorithms.ts";
+import { acceptedKeyAlgorithms } from "./ssh2_algorithms.ts";
 import { type Certificate, withCertificate } from "./certificate.ts";
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
@@ -131,7 +131,6 @@ export class AttemptCredentials implements CredentialSource {
   /** The keys that may be used, in ssh's order. */
   async *keys(): AsyncGenerator<KeyCandidate> {
     const { pubkeyAcceptedAlgorithms, requiredRsaSize } = this.#options.config;
-    const isAccepted = keyAlgorithmFilter(pubkeyAcceptedAlgorithms);
     for await (const candidate of this.#allKeys()) {
       const bits = candidate.publicKey && rsaBits(candidate.publicKey);
       if (bits !== undefined && bits < requiredRsaSize) {
@@ -142,7 +141,8 @@ export class AttemptCredentials implements CredentialSource {
         });
         continue;
       }
-      yield { ...candidate, algorithms: candidate.algorithms.filter(isAccepted) };
+      const algorithms = acceptedKeyAlgorithms(candidate.algorithms, pubkeyAcceptedAlgorithms);
+      yield { ...candidate, algorithms };
     }
   }
 

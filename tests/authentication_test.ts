@@ -434,6 +434,45 @@ Deno.test("an RSA key signs as the configuration allows, or not at all", async (
   });
 });
 
+Deno.test("PubkeyAcceptedAlgorithms allows what ssh would sign with, in its order", async (t) => {
+  await withFolder(async (folder) => {
+    const keyFile = `${folder}/key`;
+    await makeKey(keyFile, "-t", "rsa");
+    await using sshd = await startSshd({
+      config: ["PubkeyAcceptedAlgorithms +ssh-rsa", "LogLevel DEBUG1"],
+    });
+    const { username, host, port, knownHostsFile, log } = sshd;
+    const known = ["-o", `UserKnownHostsFile=${knownHostsFile}`, "-o", "BatchMode=yes"];
+    const ssh = ["ssh", "-F", "none", ...known, "-p", `${port}`, `${username}@${host}`];
+    const offersOf = async (attempt: Promise<unknown>) => {
+      const from = log.text.length;
+      await attempt;
+      await log.waitFor(/Connection (closed|reset) by .* \[preauth\]/, { from });
+      return [...log.text.slice(from).matchAll(/ pkalg (\S+)/g)].map(([, name]) => name);
+    };
+    const cases: [list: string, offered: string[]][] = [
+      ["^ssh-rsa", ["ssh-rsa"]],
+      ["^rsa-sha2-256,ssh-rsa", ["rsa-sha2-256"]],
+      ["+ssh-rsa", ["rsa-sha2-512"]],
+      ["-rsa-sha2-512", ["rsa-sha2-256"]],
+      ["ssh-rsa,rsa-*", ["ssh-rsa"]],
+      ["ssh-ed25519", []],
+    ];
+    for (const [list, offered] of cases) {
+      await t.step(list, async () => {
+        const option = ["-i", keyFile, "-o", `PubkeyAcceptedAlgorithms=${list}`];
+        const environment = clientEnvironment(folder);
+        assert.deepEqual(await offersOf(run([...ssh, ...option], { environment })), offered);
+        const attempt = assertRefused([...serverArguments(sshd), ...option], {
+          folder,
+          message: /refused authentication/,
+        });
+        assert.deepEqual(await offersOf(attempt), offered);
+      });
+    }
+  });
+});
+
 Deno.test("a server that breaks the protocol during authentication is lost, and not a bug", async (t) => {
   await withFolder(async (folder) => {
     const cases: [what: string, message: Uint8Array][] = [
