@@ -7,8 +7,8 @@ import { createCipheriv, createDecipheriv } from "node:crypto";
 import constants from "ssh2/lib/protocol/constants.js";
 import { NegotiationError } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
+import { matchesPattern } from "./pattern.ts";
 import { plainName } from "./signer.ts";
-import { matchesPattern } from "./ssh_config_match.ts";
 
 const supported = constants as {
   SUPPORTED_CIPHER: string[];

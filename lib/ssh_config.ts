@@ -12,6 +12,7 @@ import { UsageError } from "./errors.ts";
 import { canonicalHost } from "./host_name.ts";
 import type { LocalFacts } from "./local_facts.ts";
 import { lastJumpHost } from "./ssh_config_proxy.ts";
+import { matchesPatterns } from "./pattern.ts";
 import { readConfigFile } from "./ssh_config_file.ts";
 import { pathsMatching } from "./ssh_config_include.ts";
 import { findKeyword } from "./ssh_config_keywords.ts";
@@ -22,12 +23,7 @@ import {
   parseConfigLine,
   type Source,
 } from "./ssh_config_line.ts";
-import {
-  evaluateMatch,
-  matchesHostLine,
-  matchesPatterns,
-  type MatchFacts,
-} from "./ssh_config_match.ts";
+import { evaluateMatch, matchesHostLine, type MatchFacts } from "./ssh_config_match.ts";
 import { Settings } from "./ssh_config_settings.ts";
 import { connectionTokens, expandTilde, expandTokens, type Tokens } from "./ssh_config_tokens.ts";
 import { badValue } from "./ssh_config_values.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { resolveHostConfig } from "../lib/host_config_resolver.ts";
 import { pathsMatching } from "../lib/ssh_config_include.ts";
 import { parseConfigLine } from "../lib/ssh_config_line.ts";
-import { matchesPattern } from "../lib/ssh_config_match.ts";
+import { matchesPattern } from "../lib/pattern.ts";
 import { runChecked } from "./support/run.ts";
 import {
   assertBothRefuse,
