@@ -173,24 +173,27 @@ export class AttemptCredentials implements CredentialSource {
     }
   }
 
+  get numberOfPasswordPrompts(): number {
+    return this.#options.config.numberOfPasswordPrompts;
+  }
+
   async password(attempt: number): Promise<string | undefined> {
     const remembered = this.#takeRemembered();
     if (remembered !== undefined) return remembered;
     if (this.#options.password !== undefined) return undefined;
-    if (attempt >= this.#options.config.numberOfPasswordPrompts) return undefined;
+    if (attempt >= this.numberOfPasswordPrompts) return undefined;
     const password = await this.ask(`${this.#options.name}'s password: `, { echo: false });
     this.#state.onPassword(password);
     return password;
   }
 
-  async answer(request: InfoRequest, attempt: number): Promise<string[] | undefined> {
+  async answer(request: InfoRequest): Promise<string[] | undefined> {
     const asksPassword = isPasswordPrompt(request);
     if (asksPassword) {
       const remembered = this.#takeRemembered();
       if (remembered !== undefined) return [remembered];
     }
     if (this.#options.password !== undefined && asksPassword) return undefined;
-    if (attempt >= this.#options.config.numberOfPasswordPrompts) return undefined;
 
     const answers: string[] = [];
     const heading = [request.name, request.instruction].filter(Boolean).join("\n");

@@ -53,10 +53,12 @@ export interface InfoRequest {
 export interface CredentialSource {
   /** The keys to offer, in order. */
   keys(): AsyncIterable<KeyCandidate>;
+  /** How often a server may begin to ask; it may have nothing to ask, and yet refuse. */
+  readonly numberOfPasswordPrompts: number;
   /** The password of an attempt, counted from 0; `undefined` when there is none to try. */
   password(attempt: number): Promise<string | undefined>;
-  /** Answers to questions in an attempt, counted from 0; `undefined` when nobody can answer. */
-  answer(request: InfoRequest, attempt: number): Promise<string[] | undefined>;
+  /** Answers to questions; `undefined` when nobody can answer. */
+  answer(request: InfoRequest): Promise<string[] | undefined>;
   /** A new password, where the server wants it changed; `undefined` when nobody can give one. */
   newPassword(prompt: string): Promise<string | undefined>;
 }
@@ -91,6 +93,8 @@ export class UserAuth {
   readonly #keys: AsyncIterator<KeyCandidate>;
   readonly #tried: string[] = [];
   readonly #exhausted = new Set<Method>();
+  /** How often keyboard-interactive was begun, whatever came of it. */
+  #questionings = 0;
   /** The first question that nobody was there for. */
   #unasked: NobodyToAskError | undefined;
   #serverAlgorithms: string[] | undefined;
@@ -202,7 +206,11 @@ export class UserAuth {
   async #tryAnswers(): Promise<Failure | undefined> {
     const method = "keyboard-interactive";
     let failure: Failure | undefined;
-    for (let attempt = 0; !failure?.isPartial; attempt++) {
+    while (!failure?.isPartial) {
+      if (this.#questionings++ >= this.#options.source.numberOfPasswordPrompts) {
+        this.#exhausted.add(method);
+        return failure;
+      }
       let message = await this.#request(method, "", "");
       if (message[0] === userauthFailure) {
         this.#exhausted.add(method);
@@ -212,12 +220,12 @@ export class UserAuth {
         const request = readInfoRequest(message);
         const answers = request.prompts.length === 0
           ? this.#tell(request)
-          : await this.#ifPossible(() => this.#options.source.answer(request, attempt));
+          : await this.#ifPossible(() => this.#options.source.answer(request));
         if (answers === undefined) {
           this.#exhausted.add(method);
           return failure;
         }
-        if (attempt === 0) this.#noteTried(method);
+        this.#noteTried(method);
         const responses = answers.map((answer) => utf8String(answer));
         message = await this.#exchange(
           buildMessage(userauthInfoResponse, responses.length, ...responses),

@@ -346,6 +346,62 @@ Deno.test("keys, questions and passwords follow each other as the server wants",
   });
 });
 
+Deno.test("a server that asks nothing and refuses is tried as often as ssh tries it", async (t) => {
+  await withFolder(async (folder) => {
+    const nothing: Step = {
+      method: "keyboard-interactive",
+      // Its answers are never right: the client has none to give.
+      rounds: [{ instruction: "Look at your telephone.", prompts: [], answers: ["yes"] }],
+    };
+    for (const args of [[], ["-o", "NumberOfPasswordPrompts=1"]]) {
+      await t.step(args.join(" ") || "by default", async () => {
+        await using server = await startScriptedServer(nothing);
+        const attemptsAfter = async (attempt: Promise<unknown>) => {
+          await attempt;
+          return server.attempts.splice(0);
+        };
+        const known = ["-o", `UserKnownHostsFile=${server.knownHostsFile}`];
+        const direct = await attemptsAfter(
+          run([
+            ...["ssh", "-F", "none", ...known, ...args],
+            ...["-p", `${server.port}`, `${server.username}@${server.host}`],
+          ], { environment: clientEnvironment(folder) }),
+        );
+        assert.equal(direct.length, args.length === 0 ? 4 : 2, direct.join());
+        const through = await attemptsAfter(
+          assertRefused([...serverArguments(server), ...args], {
+            folder,
+            message: /Tried: keyboard-interactive; the server accepts: keyboard-interactive/,
+          }),
+        );
+        assert.deepEqual(through, direct);
+      });
+    }
+  });
+});
+
+Deno.test("a server that asks nothing and wants more of the same is tried no longer than by ssh", async () => {
+  await withFolder(async (folder) => {
+    const nothing: Step = {
+      method: "keyboard-interactive",
+      rounds: [{ prompts: [], answers: [] }],
+    };
+    await using server = await startScriptedServer(...Array(10).fill(nothing));
+    const known = ["-o", `UserKnownHostsFile=${server.knownHostsFile}`];
+    const login = ["-p", `${server.port}`, `${server.username}@${server.host}`];
+    await run(["ssh", "-F", "none", ...known, ...login], {
+      environment: clientEnvironment(folder),
+    });
+    const direct = server.attempts.splice(0);
+    await assertRefused(serverArguments(server), {
+      folder,
+      message: /accepted that but still wants: keyboard-interactive/,
+    });
+    assert.deepEqual(server.attempts, direct);
+    assert.equal(direct.length, 4, direct.join());
+  });
+});
+
 Deno.test("OpenSSH's server gets a key and then the password of an account", async (t) => {
   if (!await canHaveAccounts()) {
     console.warn("Not as root on Linux: only the test's own server has asked for passwords.");

@@ -18,6 +18,7 @@ function sourceOf(keys: Partial<KeyCandidate>[]): CredentialSource {
         yield { name: "a key", publicKey: undefined, algorithms: [], unlock: nothing, ...key };
       }
     },
+    numberOfPasswordPrompts: 3,
     password: nothing,
     answer: nothing,
     newPassword: nothing,
