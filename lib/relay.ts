@@ -70,6 +70,8 @@ export class Relay {
   readonly #overflow = new Set<Transport>();
   #upstream: Transport | undefined;
   #answersPings = false;
+  /** The largest message that upstream takes, or took when it was there last, in bytes. */
+  #maximumPayloadBytes = usualPayloadBytes;
 
   constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
@@ -113,6 +115,7 @@ export class Relay {
   ): UpstreamReceiver {
     this.#upstream = upstream;
     this.#answersPings = upstream.answersPings;
+    this.#maximumPayloadBytes = upstream.maximumPayloadBytes;
     this.#requests.attach(upstream);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
@@ -238,7 +241,7 @@ export class Relay {
   }
 
   #onDownstreamMessage(client: Transport, payload: Uint8Array, replies: ReplyQueue): void {
-    const limit = this.#upstream?.maximumPayloadBytes ?? usualPayloadBytes;
+    const limit = this.#maximumPayloadBytes;
     if (payload.length > limit) {
       throw new ProtocolError(`a message over ${limit} bytes, which the remote host may not take`);
     }

@@ -332,6 +332,7 @@ async function connect(
       async *keys() {},
       password: () => Promise.resolve(undefined),
       answer: () => Promise.resolve(undefined),
+      numberOfPasswordPrompts: 0,
       newPassword: () => Promise.resolve(undefined),
     },
     trust: new PinnedTrust("the shim", fingerprint(Buffer.from(key, "base64"))),
