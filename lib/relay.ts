@@ -100,6 +100,16 @@ export class Relay {
     return this.#answersPings;
   }
 
+  /** The one connection upstream, while it is there. */
+  get upstream(): Peer | undefined {
+    return this.#upstream;
+  }
+
+  /** Whether a session waits because upstream allows no more at a time. */
+  get isCrowded(): boolean {
+    return this.#upstream !== undefined && this.#channels.isWanted;
+  }
+
   /** Whether a client waits for upstream. */
   get isWanted(): boolean {
     return this.#channels.isWanted || this.#forwards.isWanted;
