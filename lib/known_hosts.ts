@@ -14,7 +14,7 @@ import { Buffer } from "node:buffer";
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { HostKeyError } from "./errors.ts";
+import { HostKeyError, reasonOf } from "./errors.ts";
 import { matchesPatterns } from "./pattern.ts";
 
 /** A host as the user named it, and its TCP port. */
@@ -336,10 +336,4 @@ async function endsInsideLine(handle: Deno.FsFile): Promise<boolean> {
   await handle.seek(-1, Deno.SeekMode.End);
   const last = new Uint8Array(1);
   return await handle.read(last) === 1 && last[0] !== 0x0a;
-}
-
-/** The operating system's words without the name of the call that failed. */
-function reasonOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replace(/ \(os error \d+\).*$/s, "");
 }

@@ -11,6 +11,7 @@ import { dirname, isAbsolute } from "node:path";
 import { UsageError } from "./errors.ts";
 import { canonicalHost } from "./host_name.ts";
 import type { LocalFacts } from "./local_facts.ts";
+import { userShell } from "./shell.ts";
 import { lastJumpHost } from "./ssh_config_proxy.ts";
 import { matchesPatterns } from "./pattern.ts";
 import { readConfigFile } from "./ssh_config_file.ts";
@@ -268,9 +269,8 @@ class ConfigReader {
 /** Runs a command of `Match exec`; its output is thrown away, its errors go to the user. */
 async function runInShell(command: string, local: LocalFacts, source: Source): Promise<boolean> {
   const { environment } = local;
-  const [shell, ...args] = Deno.build.os === "windows"
-    ? [environment.ComSpec ?? "cmd.exe", "/c", command]
-    : [environment.SHELL ?? "/bin/sh", "-c", command];
+  const shell = userShell((name) => environment[name]);
+  const args = [Deno.build.os === "windows" ? "/c" : "-c", command];
   let status: Deno.CommandStatus;
   try {
     const options = { args, env: { ...environment }, clearEnv: true } as const;

@@ -321,6 +321,12 @@ Deno.test("a Match line that ssh refuses is refused", async () => {
   await assertAllRefused([{ config: 'Match exec "true"', environment: { SHELL: "/nonexistent" } }]);
 });
 
+Deno.test("an empty SHELL means the usual one", () =>
+  withFolder(async (folder) => {
+    const ofCase = { config: 'Match exec "true"\n Port 7', environment: { SHELL: "" } };
+    assert.equal((await resolveCase(await writeCase(folder, ofCase), ofCase)).port, 7);
+  }));
+
 Deno.test("Match tagged compares with Tag", async () => {
   const port = async (config: string) =>
     await withFolder(async (folder) => {
