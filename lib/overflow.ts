@@ -42,6 +42,7 @@ interface Connection {
   unusedSince: number | undefined;
 }
 
+/** Whether a further connection may be made. */
 type State =
   | { kind: "idle" }
   | { kind: "connecting"; attempt: AbortController }
@@ -135,10 +136,10 @@ export class Overflow {
       };
     } else {
       // Servers ban whoever fails to log in again and again.
-      log.warn(
-        "no further connection to {name}: {error}; not tried again before the next login, or SIGUSR2",
-        { name, error },
-      );
+      log.warn("no further connection to {name} before the next login, or SIGUSR2: {error}", {
+        name,
+        error,
+      });
       this.#state = { kind: "refused", login };
     }
   }
