@@ -97,9 +97,19 @@ async function run(options: Options): Promise<void> {
     maximumDelayMs: options.reconnectMaxDelayMs,
     keepalive,
   });
-  const overflow = new Overflow({ connector, relay, maximum: options.overflow, keepalive });
+  const overflow = new Overflow({
+    connector,
+    relay,
+    maximum: options.overflow,
+    keepalive,
+    schedule,
+  });
   const stopSignal = onStopSignal();
-  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGUSR2", () => upstream.retry());
+  const retry = () => {
+    upstream.retry();
+    overflow.retry();
+  };
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGUSR2", retry);
 
   let end: Deno.Signal | Error | void = await Promise.race([stopSignal, upstream.start()]);
   if (end === undefined) {

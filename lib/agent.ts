@@ -5,7 +5,7 @@
  */
 
 import { connect } from "node:net";
-import { AuthenticationError, MalformedDataError } from "./errors.ts";
+import { AuthenticationError, MalformedDataError, reasonOf } from "./errors.ts";
 import {
   algorithmsFor,
   isSecurityKeyName,
@@ -288,10 +288,4 @@ async function connectPipe(path: string): Promise<AgentStream> {
       }),
     close: () => void socket.destroy(),
   };
-}
-
-/** The operating system's words without the name of the call that failed. */
-function reasonOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replace(/ \(os error \d+\).*$/s, "");
 }

@@ -17,7 +17,7 @@ import {
 } from "./channel.ts";
 import { ChannelTable } from "./channel_table.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
-import type { Peer, Schedule } from "./transport.ts";
+import { type Peer, type Schedule, usualPayloadBytes } from "./transport.ts";
 import {
   type ChannelMessage,
   type ChannelOpen,
@@ -285,6 +285,8 @@ export class Channels {
       record.channels.size >= limits.channels ||
       pendingOpens.length >= limits.pendingOpens
     ) return refuse(resourceShortage, "too many channels of this client");
+    // It may have to wait for another connection, which need not take more.
+    if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");
 
     const channel = this.#table.add(message.channelType, client, {
       downstream: "asking",
@@ -412,10 +414,9 @@ export class Channels {
         channel.send(opposite(from), payload);
         break;
       case "live":
-        release(channel, message);
-        break;
       case "done":
-        channel.finish(from, "");
+        if (channel.held) release(channel, message);
+        else channel.finish(from, "");
         break;
       case "unasked":
       case "awaiting":

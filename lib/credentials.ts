@@ -6,7 +6,7 @@
  */
 
 import { type Agent, AgentError, connectAgent, windowsAgentPipe } from "./agent.ts";
-import { keyAlgorithmFilter } from "./ssh2_algorithms.ts";
+import { acceptedKeyAlgorithms } from "./ssh2_algorithms.ts";
 import { type Certificate, withCertificate } from "./certificate.ts";
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
@@ -131,7 +131,6 @@ export class AttemptCredentials implements CredentialSource {
   /** The keys that may be used, in ssh's order. */
   async *keys(): AsyncGenerator<KeyCandidate> {
     const { pubkeyAcceptedAlgorithms, requiredRsaSize } = this.#options.config;
-    const isAccepted = keyAlgorithmFilter(pubkeyAcceptedAlgorithms);
     for await (const candidate of this.#allKeys()) {
       const bits = candidate.publicKey && rsaBits(candidate.publicKey);
       if (bits !== undefined && bits < requiredRsaSize) {
@@ -142,7 +141,8 @@ export class AttemptCredentials implements CredentialSource {
         });
         continue;
       }
-      yield { ...candidate, algorithms: candidate.algorithms.filter(isAccepted) };
+      const algorithms = acceptedKeyAlgorithms(candidate.algorithms, pubkeyAcceptedAlgorithms);
+      yield { ...candidate, algorithms };
     }
   }
 
@@ -173,24 +173,27 @@ export class AttemptCredentials implements CredentialSource {
     }
   }
 
+  get numberOfPasswordPrompts(): number {
+    return this.#options.config.numberOfPasswordPrompts;
+  }
+
   async password(attempt: number): Promise<string | undefined> {
     const remembered = this.#takeRemembered();
     if (remembered !== undefined) return remembered;
     if (this.#options.password !== undefined) return undefined;
-    if (attempt >= this.#options.config.numberOfPasswordPrompts) return undefined;
+    if (attempt >= this.numberOfPasswordPrompts) return undefined;
     const password = await this.ask(`${this.#options.name}'s password: `, { echo: false });
     this.#state.onPassword(password);
     return password;
   }
 
-  async answer(request: InfoRequest, attempt: number): Promise<string[] | undefined> {
+  async answer(request: InfoRequest): Promise<string[] | undefined> {
     const asksPassword = isPasswordPrompt(request);
     if (asksPassword) {
       const remembered = this.#takeRemembered();
       if (remembered !== undefined) return [remembered];
     }
     if (this.#options.password !== undefined && asksPassword) return undefined;
-    if (attempt >= this.#options.config.numberOfPasswordPrompts) return undefined;
 
     const answers: string[] = [];
     const heading = [request.name, request.instruction].filter(Boolean).join("\n");

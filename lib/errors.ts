@@ -69,3 +69,9 @@ export class ProtocolError extends Error {
 export class MalformedDataError extends Error {
   override name = "MalformedDataError";
 }
+
+/** The operating system's words without the name of the call that failed. */
+export function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/ \(os error \d+\).*$/s, "");
+}

@@ -60,6 +60,9 @@ const longestRetryMs = 10_000;
 
 const maximumPort = 65535;
 
+/** Of an address or a path, in bytes: any connection that is to have the forward again takes it. */
+const maximumPlaceBytes = 32_768;
+
 /** The names of the four requests that this file handles. */
 const requestNames = {
   "tcpip-forward": { kind: "tcpip", isCancel: false },
@@ -100,6 +103,7 @@ export class Forwards<Owner> {
   onRequest(owner: Owner, request: GlobalRequest, onReply: (reply: GlobalReply) => void): void {
     if (!isForwardRequest(request.name)) throw new Error(`not about forwards: ${request.name}`);
     const { kind, isCancel } = requestNames[request.name];
+    if (request.data.length > maximumPlaceBytes) return onReply(requestFailure);
     const place = readPlace(kind, request.data);
     // sshd ends the whole connection where its system's getaddrinfo refuses the port.
     if (place.kind === "tcpip" && place.bindPort > maximumPort) return onReply(requestFailure);

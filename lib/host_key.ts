@@ -9,7 +9,8 @@
 import { randomBytes } from "node:crypto";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { EndpointError } from "./errors.ts";
+import { EndpointError, reasonOf } from "./errors.ts";
+import { readJudged } from "./judged_file.ts";
 import {
   generateKey,
   type KeyType,
@@ -170,20 +171,20 @@ function endpointError(file: string, error: unknown, usualAdvice: string): unkno
 
 /** Reads a key file that nobody else can read; with `owner` "own" it must belong to this user. */
 async function readKeyFile(file: string, owner: "own" | "any"): Promise<PrivateKey> {
-  // Asked by name first, because opening a named pipe would wait for its other end.
-  if (!(await Deno.stat(file)).isFile) throw new UnusableKey("it is not a regular file");
-  using handle = await Deno.open(file, { read: true });
-  // Then of the open file, so that what is checked is what is read.
-  const { uid, mode, size } = await handle.stat();
-  if (Deno.build.os !== "windows" && mode !== null) {
-    const isOwn = uid === Deno.uid();
-    if (owner === "own" && !isOwn) throw new UnusableKey(`it belongs to another user, uid ${uid}`);
-    if ((mode & (isOwn ? 0o077 : 0o007)) !== 0) {
-      throw new UnusableKey("others can read or change it", `Run: chmod 600 "${file}"`);
+  const bytes = await readJudged(file, ({ isFile, uid, mode, size }) => {
+    if (!isFile) throw new UnusableKey("it is not a regular file");
+    if (Deno.build.os !== "windows" && mode !== null) {
+      const isOwn = uid === Deno.uid();
+      if (owner === "own" && !isOwn) {
+        throw new UnusableKey(`it belongs to another user, uid ${uid}`);
+      }
+      if ((mode & (isOwn ? 0o077 : 0o007)) !== 0) {
+        throw new UnusableKey("others can read or change it", `Run: chmod 600 "${file}"`);
+      }
     }
-  }
-  if (size > KEY_FILE_LIMIT_BYTES) throw new UnusableKey("it is too long for a private key");
-  return parsePrivateKey(await new Response(handle.readable).text(), { file });
+    if (size > KEY_FILE_LIMIT_BYTES) throw new UnusableKey("it is too long for a private key");
+  });
+  return parsePrivateKey(new TextDecoder().decode(bytes), { file });
 }
 
 async function exists(file: string): Promise<boolean> {
@@ -199,10 +200,4 @@ async function exists(file: string): Promise<boolean> {
 /** Whether an error is the operating system's word about a file, and not a mistake in the code. */
 function isFileError(error: unknown): boolean {
   return Object.values(Deno.errors).some((type) => error instanceof type);
-}
-
-/** The operating system's words without the name of the call that failed. */
-function reasonOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replace(/ \(os error \d+\).*$/s, "");
 }

@@ -6,7 +6,8 @@
 import { Buffer } from "node:buffer";
 import type { KeyObject } from "node:crypto";
 import { type Certificate, parseCertificate } from "./certificate.ts";
-import { AuthenticationError, MalformedDataError } from "./errors.ts";
+import { AuthenticationError, MalformedDataError, reasonOf } from "./errors.ts";
+import { readJudged } from "./judged_file.ts";
 import { signWith, type StoredKey, UnusableKey } from "./key_object.ts";
 import { parseStoredKey, publicKeyInside } from "./private_key.ts";
 import { algorithmsFor, isSameKey, keyTypeOf, requireAlgorithm, type Signer } from "./signer.ts";
@@ -208,21 +209,19 @@ async function readText(
   { what, check }: { what: string; check?: (file: string, info: Deno.FileInfo) => void },
 ): Promise<string> {
   try {
-    // Asked by name first, because opening a named pipe would wait for its other end.
-    const { isFile, isDirectory } = await Deno.stat(file);
-    if (!isFile) throw new UnusableKey(isDirectory ? "it is a folder" : "it is not a regular file");
-    using handle = await Deno.open(file, { read: true });
-    // Then of the open file, so that what is checked is what is read.
-    const info = await handle.stat();
-    check?.(file, info);
-    if (info.size > fileLimitBytes) throw new UnusableKey(`it is too long for a ${what}`);
-    return await new Response(handle.readable).text();
+    const bytes = await readJudged(file, (info) => {
+      const { isFile, isDirectory, size } = info;
+      if (isDirectory) throw new UnusableKey("it is a folder");
+      if (!isFile) throw new UnusableKey("it is not a regular file");
+      check?.(file, info);
+      if (size > fileLimitBytes) throw new UnusableKey(`it is too long for a ${what}`);
+    });
+    return new TextDecoder().decode(bytes);
   } catch (cause) {
     if (cause instanceof AuthenticationError) throw cause;
     const reason = cause instanceof Deno.errors.NotFound
       ? "there is no such file"
-      // The operating system's words without the name of the call that failed.
-      : (cause as Error).message.replace(/ \(os error \d+\).*$/s, "");
+      : reasonOf(cause);
     throw new AuthenticationError(
       `The ${what} ${file} cannot be read: ${reason}. Check the path and its permissions.`,
       { cause },

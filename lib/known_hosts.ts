@@ -14,7 +14,8 @@ import { Buffer } from "node:buffer";
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { HostKeyError } from "./errors.ts";
+import { HostKeyError, reasonOf } from "./errors.ts";
+import { matchesPatterns } from "./pattern.ts";
 
 /** A host as the user named it, and its TCP port. */
 export interface HostAddress {
@@ -294,15 +295,7 @@ function decodeBase64(text: string): Buffer | null {
 /** Whether `name`, in lower case, is one of the hosts of a line. */
 function matchesHost(name: string, hosts: string): boolean {
   if (hosts.startsWith("|")) return matchesHashedHost(name, hosts);
-  let matched = false;
-  for (const pattern of lowerCase(hosts).split(",")) {
-    if (pattern.startsWith("!")) {
-      if (matchesPattern(name, pattern.slice(1))) return false;
-    } else if (!matched) {
-      matched = matchesPattern(name, pattern);
-    }
-  }
-  return matched;
+  return matchesPatterns(name, lowerCase(hosts).split(","));
 }
 
 function matchesHashedHost(name: string, hosts: string): boolean {
@@ -327,34 +320,6 @@ function parseHashedHost(text: string): { salt: Buffer; hash: Buffer } | null {
   return salt?.length === 20 && hash?.length === 20 ? { salt, hash } : null;
 }
 
-/**
- * Matches `*` (any characters) and `?` (one character). Going back to the last star alone is
- * enough, so that a pattern full of stars costs no more than length times length.
- */
-function matchesPattern(name: string, pattern: string): boolean {
-  let nameIndex = 0;
-  let patternIndex = 0;
-  let starIndex = -1;
-  let resumeIndex = 0;
-  while (nameIndex < name.length) {
-    const symbol = pattern[patternIndex];
-    if (symbol === "*") {
-      starIndex = patternIndex++;
-      resumeIndex = nameIndex;
-    } else if (symbol === "?" || symbol === name[nameIndex]) {
-      patternIndex++;
-      nameIndex++;
-    } else if (starIndex >= 0) {
-      patternIndex = starIndex + 1;
-      nameIndex = ++resumeIndex;
-    } else {
-      return false;
-    }
-  }
-  while (pattern[patternIndex] === "*") patternIndex++;
-  return patternIndex === pattern.length;
-}
-
 /** Waits for other processes that add to the file; closing it lets the next one. */
 async function lock(handle: Deno.FsFile): Promise<void> {
   try {
@@ -371,10 +336,4 @@ async function endsInsideLine(handle: Deno.FsFile): Promise<boolean> {
   await handle.seek(-1, Deno.SeekMode.End);
   const last = new Uint8Array(1);
   return await handle.read(last) === 1 && last[0] !== 0x0a;
-}
-
-/** The operating system's words without the name of the call that failed. */
-function reasonOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replace(/ \(os error \d+\).*$/s, "");
 }

@@ -6,12 +6,12 @@
  */
 
 import type { ConnectionHandlers } from "./connector.ts";
-import { DisconnectReason, UpstreamLostError } from "./errors.ts";
+import { DisconnectReason, HostKeyError, UpstreamLostError } from "./errors.ts";
 import { RequestQueue } from "./global_requests.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { escapeControls, logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
-import type { StartableTransport } from "./transport.ts";
+import type { Peer, Schedule, StartableTransport } from "./transport.ts";
 
 const log = logger("overflow");
 
@@ -26,11 +26,13 @@ export interface OverflowOptions {
   /** How many further connections there may be. */
   maximum: number;
   keepalive: Pick<LivenessOptions, "intervalMs" | "count">;
+  /** Ends the pause after an attempt that the network failed. */
+  schedule: Schedule;
   /** How long a connection may be unused, in milliseconds; 60 s by default. */
   unusedMs?: number;
   /** How often that is looked at, in milliseconds; 5 s by default. */
   checkMs?: number;
-  /** How long no attempt follows one that the network failed, in milliseconds; 10 s by default. */
+  /** How long that pause is, in milliseconds; 10 s by default. */
   pauseMs?: number;
 }
 
@@ -40,68 +42,106 @@ interface Connection {
   unusedSince: number | undefined;
 }
 
+/** Whether a further connection may be made. */
+type State =
+  | { kind: "idle" }
+  | { kind: "connecting"; attempt: AbortController }
+  /** The network failed an attempt: the next one is made when the pause ends. */
+  | { kind: "pausing"; cancel(): void }
+  /** Another attempt would fail alike, as long as nobody has logged in anew after `login`. */
+  | { kind: "refused"; login: Peer | undefined }
+  | { kind: "closed" };
+
 /** Makes further connections as they are needed, until `close`. */
 export class Overflow {
   readonly #options: OverflowOptions;
   readonly #connections = new Set<Connection>();
-  readonly #stop = new AbortController();
   #timer: ReturnType<typeof setInterval> | undefined;
-  #isConnecting = false;
-  /** Whether a session waits that the connection being made has no room for. */
-  #isWanted = false;
-  #notBefore = 0;
+  #state: State = { kind: "idle" };
 
   constructor(options: OverflowOptions) {
     this.#options = options;
   }
 
-  /** A session waits: makes one more connection, if one is allowed. */
+  /** A session waits: makes one more connection, if one may be made now. */
   async grow(): Promise<void> {
-    if (this.#isConnecting) {
-      this.#isWanted = true;
-      return;
+    const { relay, maximum } = this.#options;
+    const state = this.#state;
+    const login = relay.upstream;
+    const mayConnect = state.kind === "idle" || (state.kind === "refused" && state.login !== login);
+    if (!mayConnect || this.#connections.size >= maximum) return;
+    const attempt = new AbortController();
+    this.#state = { kind: "connecting", attempt };
+    try {
+      await this.#connect(attempt.signal);
+      if (!attempt.signal.aborted) this.#growIfCrowded();
+    } catch (error) {
+      if (!attempt.signal.aborted) this.#onFailure(error, login);
     }
-    const isFull = this.#connections.size >= this.#options.maximum;
-    if (isFull || this.#stop.signal.aborted || performance.now() < this.#notBefore) return;
-    this.#isConnecting = true;
-    this.#isWanted = false;
-    await this.#connect();
-    this.#isConnecting = false;
-    if (this.#isWanted) await this.grow();
   }
 
-  async #connect(): Promise<void> {
-    const { connector, pauseMs = defaultPauseMs } = this.#options;
-    let connection: Connection | undefined;
-    try {
-      await connector.connect({
-        signal: this.#stop.signal,
-        mayAsk: false,
-        onReady: (transport, { verdict }) => {
-          if (this.#stop.signal.aborted) {
-            transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
-          } else if (verdict === "trusted") {
-            connection = this.#onReady(transport);
-          } else {
-            transport.disconnect(DisconnectReason.byApplication, "the host key is not trusted");
-            this.#notBefore = Infinity;
-          }
-        },
-        onLost: ({ reason }) => connection && this.#onLost(connection, reason),
-      });
-    } catch (error) {
-      log.info("no further connection to {name}: {error}", { name: connector.name, error });
-      // Servers ban whoever fails to log in again and again.
-      const isPassing = error instanceof UpstreamLostError;
-      this.#notBefore = isPassing ? performance.now() + pauseMs : Infinity;
-    }
+  /** A person wants what has failed tried now. */
+  retry(): void {
+    const state = this.#state;
+    if (state.kind === "pausing") state.cancel();
+    if (state.kind === "pausing" || state.kind === "refused") this.#growIfCrowded();
   }
 
   /** Ends all of them. May be called twice. */
   close(): void {
-    this.#stop.abort();
+    const state = this.#state;
+    this.#state = { kind: "closed" };
+    if (state.kind === "connecting") state.attempt.abort();
+    if (state.kind === "pausing") state.cancel();
     clearInterval(this.#timer);
     for (const connection of this.#connections) this.#end(connection, "sshshim has been stopped");
+  }
+
+  #growIfCrowded(): void {
+    this.#state = { kind: "idle" };
+    if (this.#options.relay.isCrowded) void this.grow();
+  }
+
+  /** @throws what the connector throws, and HostKeyError for a host that is not trusted. */
+  async #connect(signal: AbortSignal): Promise<void> {
+    const { connector } = this.#options;
+    let connection: Connection | undefined;
+    let isTrusted = true;
+    await connector.connect({
+      signal,
+      mayAsk: false,
+      onReady: (transport, { verdict }) => {
+        isTrusted = verdict === "trusted";
+        if (signal.aborted) {
+          transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
+        } else if (isTrusted) {
+          connection = this.#onReady(transport);
+        } else {
+          transport.disconnect(DisconnectReason.byApplication, "the host key is not trusted");
+        }
+      },
+      onLost: ({ reason }) => connection && this.#onLost(connection, reason),
+    });
+    if (!isTrusted) throw new HostKeyError(`The host key of ${connector.name} is not trusted.`);
+  }
+
+  /** @param login the first connection at the time of the attempt. */
+  #onFailure(error: unknown, login: Peer | undefined): void {
+    const { connector: { name }, schedule, pauseMs = defaultPauseMs } = this.#options;
+    if (error instanceof UpstreamLostError) {
+      log.info("no further connection to {name}: {error}", { name, error });
+      this.#state = {
+        kind: "pausing",
+        cancel: schedule(pauseMs, () => this.#growIfCrowded()),
+      };
+    } else {
+      // Servers ban whoever fails to log in again and again.
+      log.warn("no further connection to {name} before the next login, or SIGUSR2: {error}", {
+        name,
+        error,
+      });
+      this.#state = { kind: "refused", login };
+    }
   }
 
   #onReady(transport: StartableTransport): Connection {
@@ -121,7 +161,6 @@ export class Overflow {
     this.#connections.add(connection);
     const { checkMs = defaultCheckMs } = this.#options;
     this.#timer ??= setInterval(() => this.#endUnused(), checkMs);
-    this.#isWanted = false;
     const receiver = relay.attachOverflow(transport, requests);
     transport.start({
       onPayload: receiver.receive,

@@ -4,6 +4,7 @@ import { UpstreamLostError } from "./errors.ts";
 import { logger } from "./log.ts";
 import type { ByteConnection } from "./byte_connection.ts";
 import { StreamConnection } from "./byte_connection.ts";
+import { userShell } from "./shell.ts";
 
 const log = logger("upstream");
 
@@ -15,9 +16,7 @@ const log = logger("upstream");
  */
 export function startProxyCommand(command: string): ByteConnection {
   const isWindows = Deno.build.os === "windows";
-  const shell = isWindows
-    ? Deno.env.get("COMSPEC") ?? "cmd.exe"
-    : Deno.env.get("SHELL") ?? "/bin/sh";
+  const shell = userShell((name) => Deno.env.get(name));
   // Without `exec` the shell would stay, and the command would outlive the shell that we end.
   const args = isWindows ? ["/d", "/c", command] : ["-c", `exec ${command}`];
   let child: Deno.ChildProcess;

@@ -70,6 +70,8 @@ export class Relay {
   readonly #overflow = new Set<Transport>();
   #upstream: Transport | undefined;
   #answersPings = false;
+  /** The largest message that upstream takes, or took when it was there last, in bytes. */
+  #maximumPayloadBytes = usualPayloadBytes;
 
   constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
@@ -98,6 +100,16 @@ export class Relay {
     return this.#answersPings;
   }
 
+  /** The one connection upstream, while it is there. */
+  get upstream(): Peer | undefined {
+    return this.#upstream;
+  }
+
+  /** Whether a session waits because upstream allows no more at a time. */
+  get isCrowded(): boolean {
+    return this.#upstream !== undefined && this.#channels.isWanted;
+  }
+
   /** Whether a client waits for upstream. */
   get isWanted(): boolean {
     return this.#channels.isWanted || this.#forwards.isWanted;
@@ -113,6 +125,7 @@ export class Relay {
   ): UpstreamReceiver {
     this.#upstream = upstream;
     this.#answersPings = upstream.answersPings;
+    this.#maximumPayloadBytes = upstream.maximumPayloadBytes;
     this.#requests.attach(upstream);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
@@ -238,7 +251,7 @@ export class Relay {
   }
 
   #onDownstreamMessage(client: Transport, payload: Uint8Array, replies: ReplyQueue): void {
-    const limit = this.#upstream?.maximumPayloadBytes ?? usualPayloadBytes;
+    const limit = this.#maximumPayloadBytes;
     if (payload.length > limit) {
       throw new ProtocolError(`a message over ${limit} bytes, which the remote host may not take`);
     }

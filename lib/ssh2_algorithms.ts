@@ -7,7 +7,8 @@ import { createCipheriv, createDecipheriv } from "node:crypto";
 import constants from "ssh2/lib/protocol/constants.js";
 import { NegotiationError } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
-import { matchesPattern } from "./ssh_config_match.ts";
+import { matchesPattern } from "./pattern.ts";
+import { plainName } from "./signer.ts";
 
 const supported = constants as {
   SUPPORTED_CIPHER: string[];
@@ -123,17 +124,15 @@ export function clientAlgorithms(
 }
 
 /**
- * Which signature algorithms of user keys may be used, by a list as of PubkeyAcceptedAlgorithms.
- * As with OpenSSH, RSA with SHA-1 is among them only where it is named.
+ * Which of a user key's signature algorithms may be used, by a list as of PubkeyAcceptedAlgorithms,
+ * in its order. As with OpenSSH, RSA with SHA-1 is among them only where it is named.
  */
-export function keyAlgorithmFilter(list: string | undefined): (name: string) => boolean {
-  const isUsual = (name: string) => !/^ssh-rsa(-cert-v01@openssh\.com)?$/.test(name);
-  if (list === undefined || list.startsWith("^")) return isUsual;
-  const patterns = list.replace(/^[+-]/, "").split(",");
-  const isListed = (name: string) => patterns.some((pattern) => matchesPattern(name, pattern));
-  if (list.startsWith("+")) return (name) => isUsual(name) || isListed(name);
-  if (list.startsWith("-")) return (name) => isUsual(name) && !isListed(name);
-  return isListed;
+export function acceptedKeyAlgorithms(
+  algorithms: readonly string[],
+  list: string | undefined,
+): string[] {
+  const usual = algorithms.filter((name) => plainName(name) !== "ssh-rsa");
+  return list === undefined ? usual : applyList(list, { usual, all: algorithms });
 }
 
 function offer({ kex = [], ...others }: Record<string, string[]>): OfferedAlgorithms {
@@ -148,20 +147,35 @@ function offer({ kex = [], ...others }: Record<string, string[]>): OfferedAlgori
   };
 }
 
-/** Applies a list of ssh_config to ours; names that we do not have are left out. */
+/** Applies a list of ssh_config to ours. */
 function choose(keyword: string, ours: readonly string[], list: string | undefined): string[] {
   if (list === undefined) return [...ours];
-  const names = list.replace(/^[+^-]/, "").split(",");
-  const matches = (name: string) => names.some((pattern) => matchesPattern(name, pattern));
-  const chosen = list.startsWith("+")
-    ? [...ours]
-    : list.startsWith("-")
-    ? ours.filter((name) => !matches(name))
-    : list.startsWith("^")
-    ? [...ours.filter(matches), ...ours.filter((name) => !matches(name))]
-    : names.filter((name) => ours.includes(name));
+  const chosen = applyList(list, { usual: ours, all: ours });
   if (chosen.length > 0) return chosen;
   throw new NegotiationError(
     `${keyword} ${list} leaves no algorithm that sshshim has. It has: ${ours.join(", ")}.`,
   );
+}
+
+/** Names that we do not have are left out. */
+function applyList(
+  list: string,
+  { usual, all }: { usual: readonly string[]; all: readonly string[] },
+): string[] {
+  const patterns = list.replace(/^[+^-]/, "").split(",");
+  const named = patterns.flatMap((it) => all.filter((name) => matchesPattern(name, it)));
+  switch (list[0]) {
+    case "+":
+      return unique([...usual, ...named]);
+    case "-":
+      return usual.filter((name) => !named.includes(name));
+    case "^":
+      return unique([...named, ...usual]);
+    default:
+      return unique(named);
+  }
+}
+
+function unique(names: readonly string[]): string[] {
+  return [...new Set(names)];
 }

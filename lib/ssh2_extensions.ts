@@ -8,10 +8,8 @@
 // @ts-types="@types/ssh2"
 import type ssh2 from "ssh2";
 import { MalformedDataError } from "./errors.ts";
-import { buildMessage, type Field, Reader } from "./ssh_data.ts";
+import { buildExtInfo, readExtInfo } from "./ext_info.ts";
 import type { Peer } from "./transport.ts";
-
-const extInfoMessage = 7;
 
 /** What signatures of clients are understood, as `server-sig-algs` lists them. */
 const signatureAlgorithms = [
@@ -47,7 +45,7 @@ export function announceExtensions(
   const { _protocol: protocol } = connection as unknown as { _protocol: ExtensionProtocol };
   const isWanted = silence(protocol);
   connection.once("handshake", () => {
-    if (isWanted()) transport.send(buildExtInfo({ answersPings: answersPings() }));
+    if (isWanted()) transport.send(announcement({ answersPings: answersPings() }));
   });
 }
 
@@ -80,24 +78,20 @@ function silence(protocol: ExtensionProtocol): () => boolean {
   return () => isWanted;
 }
 
-function buildExtInfo({ answersPings }: { answersPings: boolean }): Uint8Array {
-  const extensions: Field[] = ["server-sig-algs", signatureAlgorithms];
-  if (answersPings) extensions.push(pingExtension, "0");
-  return buildMessage(extInfoMessage, extensions.length / 2, ...extensions);
+function announcement({ answersPings }: { answersPings: boolean }): Uint8Array {
+  const extensions = new Map([["server-sig-algs", signatureAlgorithms]]);
+  if (answersPings) extensions.set(pingExtension, "0");
+  return buildExtInfo(extensions);
 }
 
 /** Whether a server's EXT_INFO says that it answers pings. */
 export function announcesPing(payload: Uint8Array): boolean {
   try {
-    const reader = new Reader(payload, 1);
-    for (let left = reader.uint32(); left > 0; left--) {
-      const name = reader.text();
-      const value = reader.bytes();
-      if (name === pingExtension) return value.length === 1 && value[0] === 0x30;
-    }
+    const value = readExtInfo(payload).get(pingExtension);
+    return value?.length === 1 && value[0] === 0x30;
   } catch (error) {
     if (!(error instanceof MalformedDataError)) throw error;
     // ssh2 sees it too, and ends the connection for it.
+    return false;
   }
-  return false;
 }

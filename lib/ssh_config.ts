@@ -11,6 +11,8 @@ import { dirname, isAbsolute } from "node:path";
 import { UsageError } from "./errors.ts";
 import { canonicalHost } from "./host_name.ts";
 import type { LocalFacts } from "./local_facts.ts";
+import { matchesPatterns } from "./pattern.ts";
+import { userShell } from "./shell.ts";
 import { lastJumpHost } from "./ssh_config_proxy.ts";
 import { readConfigFile } from "./ssh_config_file.ts";
 import { pathsMatching } from "./ssh_config_include.ts";
@@ -22,12 +24,7 @@ import {
   parseConfigLine,
   type Source,
 } from "./ssh_config_line.ts";
-import {
-  evaluateMatch,
-  matchesHostLine,
-  matchesPatterns,
-  type MatchFacts,
-} from "./ssh_config_match.ts";
+import { evaluateMatch, matchesHostLine, type MatchFacts } from "./ssh_config_match.ts";
 import { Settings } from "./ssh_config_settings.ts";
 import { connectionTokens, expandTilde, expandTokens, type Tokens } from "./ssh_config_tokens.ts";
 import { badValue } from "./ssh_config_values.ts";
@@ -272,9 +269,8 @@ class ConfigReader {
 /** Runs a command of `Match exec`; its output is thrown away, its errors go to the user. */
 async function runInShell(command: string, local: LocalFacts, source: Source): Promise<boolean> {
   const { environment } = local;
-  const [shell, ...args] = Deno.build.os === "windows"
-    ? [environment.ComSpec ?? "cmd.exe", "/c", command]
-    : [environment.SHELL ?? "/bin/sh", "-c", command];
+  const shell = userShell((name) => environment[name]);
+  const args = [Deno.build.os === "windows" ? "/c" : "-c", command];
   let status: Deno.CommandStatus;
   try {
     const options = { args, env: { ...environment }, clearEnv: true } as const;

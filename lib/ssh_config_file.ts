@@ -1,6 +1,7 @@
 /** A configuration file as text, if nobody else could have written it. */
 
 import { UsageError } from "./errors.ts";
+import { readJudged } from "./judged_file.ts";
 
 /**
  * Reads a file; null if there is none. A folder has no text.
@@ -13,22 +14,19 @@ export async function readConfigFile(
   { mustBeSafe }: { mustBeSafe: boolean },
 ): Promise<string | null> {
   try {
-    using handle = await Deno.open(file);
-    // The open file is judged, which nobody can exchange for another.
-    const info = await handle.stat();
-    if (info.isDirectory) return "";
-    if (mustBeSafe && !isSafe(info)) {
+    const bytes = await readJudged(file, (info) => {
+      if (!mustBeSafe || info.isDirectory || isSafe(info)) return;
       throw new UsageError(
         `Bad owner or permissions on ${file}: it must be yours, and nobody else may write it. ` +
           `Try "chmod go-w ${file}".`,
       );
-    }
-    const bytes = await new Response(handle.readable).arrayBuffer();
+    });
     // A byte order mark stays and is an error, as with ssh.
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
   } catch (cause) {
     if (cause instanceof UsageError) throw cause;
-    const { NotADirectory, NotFound } = Deno.errors;
+    const { IsADirectory, NotADirectory, NotFound } = Deno.errors;
+    if (cause instanceof IsADirectory) return "";
     if (cause instanceof NotFound || cause instanceof NotADirectory) return null;
     throw new UsageError(
       `The configuration file ${file} cannot be read: ${(cause as Error).message}. ` +

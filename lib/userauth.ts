@@ -7,7 +7,8 @@
  */
 
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
-import type { Signer } from "./signer.ts";
+import { readExtInfo } from "./ext_info.ts";
+import { plainName, type Signer } from "./signer.ts";
 import {
   buildMessage,
   displayText,
@@ -52,10 +53,12 @@ export interface InfoRequest {
 export interface CredentialSource {
   /** The keys to offer, in order. */
   keys(): AsyncIterable<KeyCandidate>;
+  /** How often a server may begin to ask; it may have nothing to ask, and yet refuse. */
+  readonly numberOfPasswordPrompts: number;
   /** The password of an attempt, counted from 0; `undefined` when there is none to try. */
   password(attempt: number): Promise<string | undefined>;
-  /** Answers to questions in an attempt, counted from 0; `undefined` when nobody can answer. */
-  answer(request: InfoRequest, attempt: number): Promise<string[] | undefined>;
+  /** Answers to questions; `undefined` when nobody can answer. */
+  answer(request: InfoRequest): Promise<string[] | undefined>;
   /** A new password, where the server wants it changed; `undefined` when nobody can give one. */
   newPassword(prompt: string): Promise<string | undefined>;
 }
@@ -90,6 +93,8 @@ export class UserAuth {
   readonly #keys: AsyncIterator<KeyCandidate>;
   readonly #tried: string[] = [];
   readonly #exhausted = new Set<Method>();
+  /** How often keyboard-interactive was begun, whatever came of it. */
+  #questionings = 0;
   /** The first question that nobody was there for. */
   #unasked: NobodyToAskError | undefined;
   #serverAlgorithms: string[] | undefined;
@@ -107,12 +112,8 @@ export class UserAuth {
 
   /** Takes what the server says in SSH_MSG_EXT_INFO (RFC 8308). */
   receiveExtensions(payload: Uint8Array): void {
-    const reader = new Reader(payload, 1);
-    for (let left = reader.uint32(); left > 0; left--) {
-      const name = reader.text();
-      const value = reader.text();
-      if (name === "server-sig-algs") this.#serverAlgorithms = value.split(",");
-    }
+    const value = readExtInfo(payload).get("server-sig-algs");
+    if (value) this.#serverAlgorithms = new TextDecoder().decode(value).split(",");
   }
 
   /**
@@ -204,14 +205,18 @@ export class UserAuth {
     const accepted = this.#serverAlgorithms;
     if (accepted === undefined) return algorithms[0];
     return algorithms.find((algorithm) =>
-      accepted.includes(algorithm) || accepted.includes(withoutCertificate(algorithm))
+      accepted.includes(algorithm) || accepted.includes(plainName(algorithm))
     );
   }
 
   async #tryAnswers(): Promise<Failure | undefined> {
     const method = "keyboard-interactive";
     let failure: Failure | undefined;
-    for (let attempt = 0; !failure?.isPartial; attempt++) {
+    while (!failure?.isPartial) {
+      if (this.#questionings++ >= this.#options.source.numberOfPasswordPrompts) {
+        this.#exhausted.add(method);
+        return failure;
+      }
       let message = await this.#request(method, "", "");
       if (message[0] === userauthFailure) {
         this.#exhausted.add(method);
@@ -221,12 +226,12 @@ export class UserAuth {
         const request = readInfoRequest(message);
         const answers = request.prompts.length === 0
           ? this.#tell(request)
-          : await this.#ifPossible(() => this.#options.source.answer(request, attempt));
+          : await this.#ifPossible(() => this.#options.source.answer(request));
         if (answers === undefined) {
           this.#exhausted.add(method);
           return failure;
         }
-        if (attempt === 0) this.#noteTried(method);
+        this.#noteTried(method);
         const responses = answers.map((answer) => utf8String(answer));
         message = await this.#exchange(
           buildMessage(userauthInfoResponse, responses.length, ...responses),
@@ -319,10 +324,6 @@ export class UserAuth {
       `${name} refused authentication. ${tried}; the server ${state}: ${wanted}. ${advice}`,
     );
   }
-}
-
-function withoutCertificate(algorithm: string): string {
-  return algorithm.replace("-cert-v01@openssh.com", "");
 }
 
 function readFailure(payload: Uint8Array): Failure {

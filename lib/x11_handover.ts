@@ -55,7 +55,10 @@ export function findOwner(
     held.firstBytes = concatenate([held.firstBytes, message.data]);
   }
   const heldBytes = held.payloads.reduce((sum, payload) => sum + payload.length, 0);
-  if (heldBytes > heldBytesLimit) channel.finish("upstream", "");
+  if (heldBytes > heldBytesLimit) {
+    held.payloads = [];
+    channel.finish("upstream", "");
+  }
   if (channel.owner !== undefined || !channel.upstream.listens) return undefined;
 
   const cookie = readCookie(held.firstBytes);
@@ -85,18 +88,20 @@ export function offerHeld(channel: Channel): void {
   );
 }
 
-/** The owner has answered: it gets what was held. */
+/** The owner has answered: it gets what was held, and CLOSE if upstream is done by now. */
 export function release(channel: Channel, answer: ChannelOpenConfirmation): void {
-  const payloads = channel.held?.payloads ?? [];
+  const { payloads } = channel.held!;
   channel.held = undefined;
   const isTooSmall = answer.initialWindowSize < heldWindowBytes ||
     answer.maximumPacketSize < maximumPacketSize;
+  if (!isTooSmall) {
+    for (const payload of payloads) channel.forward("upstream", payload);
+  }
   if (isTooSmall || !channel.upstream.listens) {
     channel.finish("downstream", "");
     channel.finish("upstream", "");
     return;
   }
-  for (const payload of payloads) channel.forward("upstream", payload);
   channel.grant("downstream");
   channel.grant("upstream");
 }

@@ -8,7 +8,15 @@ import { clientEnvironment } from "./support/both.ts";
 import { logIn, loginEnvironment, type LoginOptions, serverArguments } from "./support/login.ts";
 import { run, runChecked, RunningProcess, text } from "./support/run.ts";
 import { startScriptedServer, type Step } from "./support/scripted_server.ts";
-import { certify, makeKey, readBlob, startAgent, withFolder } from "./support/signing.ts";
+import {
+  certify,
+  makeKey,
+  publicText,
+  readBlob,
+  securityKey,
+  startAgent,
+  withFolder,
+} from "./support/signing.ts";
 import { startSshd } from "./support/sshd.ts";
 
 /** Asserts that the shim logs in with these arguments, and that a command runs through it. */
@@ -207,6 +215,23 @@ Deno.test("five keys in the agent are too many for MaxAuthTries 2, and the right
   });
 });
 
+Deno.test("a security key's certificate is offered to OpenSSH's server, which takes it", async () => {
+  await withFolder(async (folder) => {
+    const file = `${folder}/key`;
+    await makeKey(`${folder}/ca`, "-t", "ed25519");
+    await using sshd = await startSshd({ config: [`TrustedUserCAKeys ${folder}/ca.pub`] });
+    await Deno.writeTextFile(`${file}.pub`, `${publicText(securityKey().publicKey)}\n`);
+    await certify(`${folder}/ca`, file, "-n", sshd.username);
+    const option = ["-o", `CertificateFile=${file}-cert.pub`];
+    // Its private key is nowhere, so that it goes no further than the offer.
+    await assertRefused([...serverArguments(sshd), ...option], {
+      folder,
+      message: /private key for the certificate \S+key-cert\.pub is neither in a file nor an agent/,
+    });
+    assert.match(sshd.log.text, /Accepted certificate ID "an id" .* signed by ED25519 CA/);
+  });
+});
+
 /** How many connections of sshd's log have a line with this text. */
 function connectionsWith(log: string, text: string): number {
   const ports = log.split("\n").filter((line) => line.includes(text))
@@ -321,6 +346,62 @@ Deno.test("keys, questions and passwords follow each other as the server wants",
   });
 });
 
+Deno.test("a server that asks nothing and refuses is tried as often as ssh tries it", async (t) => {
+  await withFolder(async (folder) => {
+    const nothing: Step = {
+      method: "keyboard-interactive",
+      // Its answers are never right: the client has none to give.
+      rounds: [{ instruction: "Look at your telephone.", prompts: [], answers: ["yes"] }],
+    };
+    for (const args of [[], ["-o", "NumberOfPasswordPrompts=1"]]) {
+      await t.step(args.join(" ") || "by default", async () => {
+        await using server = await startScriptedServer(nothing);
+        const attemptsAfter = async (attempt: Promise<unknown>) => {
+          await attempt;
+          return server.attempts.splice(0);
+        };
+        const known = ["-o", `UserKnownHostsFile=${server.knownHostsFile}`];
+        const direct = await attemptsAfter(
+          run([
+            ...["ssh", "-F", "none", ...known, ...args],
+            ...["-p", `${server.port}`, `${server.username}@${server.host}`],
+          ], { environment: clientEnvironment(folder) }),
+        );
+        assert.equal(direct.length, args.length === 0 ? 4 : 2, direct.join());
+        const through = await attemptsAfter(
+          assertRefused([...serverArguments(server), ...args], {
+            folder,
+            message: /Tried: keyboard-interactive; the server accepts: keyboard-interactive/,
+          }),
+        );
+        assert.deepEqual(through, direct);
+      });
+    }
+  });
+});
+
+Deno.test("a server that asks nothing and wants more of the same is tried no longer than by ssh", async () => {
+  await withFolder(async (folder) => {
+    const nothing: Step = {
+      method: "keyboard-interactive",
+      rounds: [{ prompts: [], answers: [] }],
+    };
+    await using server = await startScriptedServer(...Array(10).fill(nothing));
+    const known = ["-o", `UserKnownHostsFile=${server.knownHostsFile}`];
+    const login = ["-p", `${server.port}`, `${server.username}@${server.host}`];
+    await run(["ssh", "-F", "none", ...known, ...login], {
+      environment: clientEnvironment(folder),
+    });
+    const direct = server.attempts.splice(0);
+    await assertRefused(serverArguments(server), {
+      folder,
+      message: /accepted that but still wants: keyboard-interactive/,
+    });
+    assert.deepEqual(server.attempts, direct);
+    assert.equal(direct.length, 4, direct.join());
+  });
+});
+
 Deno.test("OpenSSH's server gets a key and then the password of an account", async (t) => {
   if (!await canHaveAccounts()) {
     console.warn("Not as root on Linux: only the test's own server has asked for passwords.");
@@ -406,6 +487,45 @@ Deno.test("an RSA key signs as the configuration allows, or not at all", async (
       folder,
       message: /user_rsa has 2048 bits, and RequiredRSASize is 3072[^]*Nothing to try/,
     });
+  });
+});
+
+Deno.test("PubkeyAcceptedAlgorithms allows what ssh would sign with, in its order", async (t) => {
+  await withFolder(async (folder) => {
+    const keyFile = `${folder}/key`;
+    await makeKey(keyFile, "-t", "rsa");
+    await using sshd = await startSshd({
+      config: ["PubkeyAcceptedAlgorithms +ssh-rsa", "LogLevel DEBUG1"],
+    });
+    const { username, host, port, knownHostsFile, log } = sshd;
+    const known = ["-o", `UserKnownHostsFile=${knownHostsFile}`, "-o", "BatchMode=yes"];
+    const ssh = ["ssh", "-F", "none", ...known, "-p", `${port}`, `${username}@${host}`];
+    const offersOf = async (attempt: Promise<unknown>) => {
+      const from = log.text.length;
+      await attempt;
+      await log.waitFor(/Connection (closed|reset) by .* \[preauth\]/, { from });
+      return [...log.text.slice(from).matchAll(/ pkalg (\S+)/g)].map(([, name]) => name);
+    };
+    const cases: [list: string, offered: string[]][] = [
+      ["^ssh-rsa", ["ssh-rsa"]],
+      ["^rsa-sha2-256,ssh-rsa", ["rsa-sha2-256"]],
+      ["+ssh-rsa", ["rsa-sha2-512"]],
+      ["-rsa-sha2-512", ["rsa-sha2-256"]],
+      ["ssh-rsa,rsa-*", ["ssh-rsa"]],
+      ["ssh-ed25519", []],
+    ];
+    for (const [list, offered] of cases) {
+      await t.step(list, async () => {
+        const option = ["-i", keyFile, "-o", `PubkeyAcceptedAlgorithms=${list}`];
+        const environment = clientEnvironment(folder);
+        assert.deepEqual(await offersOf(run([...ssh, ...option], { environment })), offered);
+        const attempt = assertRefused([...serverArguments(sshd), ...option], {
+          folder,
+          message: /refused authentication/,
+        });
+        assert.deepEqual(await offersOf(attempt), offered);
+      });
+    }
   });
 });
 

@@ -122,6 +122,7 @@ async function hostAt(
         async *keys() {},
         password: () => Promise.resolve(password),
         answer: () => Promise.resolve([password]),
+        numberOfPasswordPrompts: 3,
         newPassword: () => Promise.resolve(undefined),
         close() {},
       }),
@@ -164,6 +165,7 @@ const places: Record<string, (hosts: Host[]) => Promise<Error>> = {
       relay: world.relay,
       maximum: 1,
       keepalive: { intervalMs: longMs, count: 3 },
+      schedule: () => () => {},
     });
     try {
       const failure = world.connector.nextFailure();

@@ -133,6 +133,7 @@ class Ground implements AsyncDisposable {
         async *keys() {},
         password: () => Promise.resolve("wrong"),
         answer: () => Promise.resolve(undefined),
+        numberOfPasswordPrompts: 3,
         newPassword: () => Promise.resolve(undefined),
       },
       trust: new PinnedTrust("upstream.test", fingerprint(this.#key.publicKey)),

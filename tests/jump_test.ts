@@ -321,6 +321,9 @@ Deno.test("a ProxyCommand carries the connection, with its tokens expanded", asy
     const result = await logIn([...args, "-o", command], { folder });
     assertFailed(result, 5, /the gate is shut\n[^]*(ProxyCommand has ended|closed the connection)/);
   });
+  await t.step("with an empty SHELL, which means the usual one", async () => {
+    assert((await logIn(args, { folder, environment: { SHELL: "" } })).isIn);
+  });
   await t.step("none, which wins over the configuration's", async () => {
     await Deno.remove(notes);
     assert((await logIn([...args, "-o", "ProxyCommand=none"], { folder })).isIn);

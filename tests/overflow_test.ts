@@ -5,6 +5,7 @@ import { AuthenticationError, NobodyToAskError, UpstreamLostError } from "../lib
 import { Overflow, type OverflowOptions } from "../lib/overflow.ts";
 import { Relay } from "../lib/relay.ts";
 import { encodeFields } from "../lib/ssh_data.ts";
+import type { Schedule } from "../lib/transport.ts";
 import { MessageType } from "../lib/wire.ts";
 import { FakeTime } from "./support/fake_time.ts";
 import { MemoryPeer, usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
@@ -166,34 +167,106 @@ Deno.test("a further connection that nobody came to use is ended as well", async
   further.expectNothing();
 });
 
-Deno.test("after an attempt that the network failed, none is made for a while", async () => {
+Deno.test("after an attempt that the network failed, none is made for a while, and then one by itself", async () => {
   await using world = new OverflowWorld({ maximum: 1, sessions: 1, pauseMs: 10_000 });
   world.openOn(world.upstream);
   world.open();
   (await world.connector.next()).fail(new UpstreamLostError("Connection refused"));
   await settled();
-  world.time.advance(9999);
   world.open();
+  world.time.advance(9999);
   await settled();
   world.connector.expectNone();
   world.client.expectNothing();
   world.time.advance(1);
+  assert.equal((await world.connector.next()).succeed().take().length, 1);
+});
+
+Deno.test("a session that has found its place meanwhile needs no attempt after the pause", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1, pauseMs: 10_000 });
+  world.openOn(world.upstream);
+  world.open();
+  (await world.connector.next()).fail(new UpstreamLostError("Connection refused"));
+  await settled();
+  world.upstream.say(channelClose, world.slots[0]!);
+  world.client.expect(channelClose);
+  world.client.say(channelClose, world.slots[0]!);
+  world.upstream.expect(channelClose);
+  world.agree(world.upstream);
+  world.time.advance(10_000);
+  await settled();
+  world.connector.expectNone();
+  // It is needed again.
   world.open();
   (await world.connector.next()).succeed();
 });
 
+Deno.test("closing ends the pause", async () => {
+  const world = new OverflowWorld({ maximum: 1, sessions: 1 });
+  world.openOn(world.upstream);
+  world.open();
+  (await world.connector.next()).fail(new UpstreamLostError("Connection refused"));
+  await settled();
+  const pending = world.time.pending;
+  world.overflow.close();
+  assert.equal(world.time.pending, pending - 1);
+  world.overflow.retry();
+  await settled();
+  world.connector.expectNone();
+});
+
 for (const type of [AuthenticationError, NobodyToAskError]) {
-  Deno.test(`after a ${type.name} no further connection is tried, servers ban for it`, async () => {
-    await using world = new OverflowWorld({ maximum: 1, sessions: 1, pauseMs: 0 });
+  const refuse = async (world: OverflowWorld) => {
     world.openOn(world.upstream);
     world.open();
     (await world.connector.next()).fail(new type("It is refused."));
     await settled();
+  };
+
+  Deno.test(`after a ${type.name} no further connection is tried, servers ban for it`, async () => {
+    await using world = new OverflowWorld({ maximum: 1, sessions: 1, pauseMs: 0 });
+    await refuse(world);
     world.open();
+    world.time.advance(25_000);
     await settled();
     world.connector.expectNone();
   });
+
+  Deno.test(`after a ${type.name} the next login of the first connection allows an attempt`, async () => {
+    await using world = new OverflowWorld({ maximum: 1, sessions: 1 });
+    await refuse(world);
+    world.logInAgain();
+    assert.equal(world.upstream.take().length, 1);
+    world.open();
+    const attempt = await world.connector.next();
+    assert.equal(attempt.succeed().take().length, 1);
+  });
+
+  Deno.test(`after a ${type.name} a person may want another attempt`, async () => {
+    await using world = new OverflowWorld({ maximum: 1, sessions: 1 });
+    await refuse(world);
+    world.overflow.retry();
+    (await world.connector.next()).fail(new type("It is refused."));
+    await settled();
+    world.overflow.retry();
+    (await world.connector.next()).succeed().expect(channelOpen);
+  });
 }
+
+Deno.test("what a person wants while the first connection is away is tried once it is back", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1 });
+  world.openOn(world.upstream);
+  world.open();
+  (await world.connector.next()).fail(new UpstreamLostError("Connection refused"));
+  await settled();
+  world.detach();
+  world.overflow.retry();
+  await settled();
+  world.connector.expectNone();
+  world.open();
+  world.attach();
+  (await world.connector.next()).succeed().expect(channelOpen);
+});
 
 Deno.test("a host whose key is not trusted gets no further connection", async () => {
   await using world = new OverflowWorld({ maximum: 1, sessions: 1 });
@@ -225,7 +298,7 @@ class OverflowWorld implements AsyncDisposable {
   /** Keepalives, pauses and what is unused follow it, as do the relay's waits. */
   readonly time = new FakeTime();
   readonly connector = new ScriptedConnector();
-  readonly upstream = new MemoryTransport("upstream");
+  upstream = new MemoryTransport("upstream");
   readonly client = new MemoryPeer("client");
   readonly overflow: Overflow;
   /** The connection that `growFor` made. */
@@ -238,9 +311,10 @@ class OverflowWorld implements AsyncDisposable {
 
   constructor(options: { maximum: number; sessions?: number } & Partial<OverflowOptions>) {
     const { sessions = Infinity, ...overflowOptions } = options;
+    const schedule: Schedule = (delayMs, action) => this.time.schedule(delayMs, action);
     this.#relay = new Relay({
       limits: { sessions },
-      schedule: (delayMs, action) => this.time.schedule(delayMs, action),
+      schedule,
       onWanted: () => {},
       onCrowded: () => void this.overflow.grow(),
       report: () => {},
@@ -250,12 +324,31 @@ class OverflowWorld implements AsyncDisposable {
       relay: this.#relay,
       keepalive: { intervalMs: longMs, count: 3 },
       unusedMs: longMs,
+      schedule,
       ...overflowOptions,
     });
-    this.upstream.receiver = this.#relay.attachUpstream(this.upstream);
+    this.attach();
     const receiver = this.#relay.addClient(this.client);
     this.client.receiver = receiver;
     this.leave = receiver.leave;
+  }
+
+  /** The first connection is there. */
+  attach(): void {
+    this.upstream.receiver = this.#relay.attachUpstream(this.upstream);
+  }
+
+  /** The first connection is gone. */
+  detach(): void {
+    this.#relay.detachUpstream("lost");
+    this.upstream = new MemoryTransport("upstream");
+    this.client.take();
+  }
+
+  /** The first connection is gone, and another one is there. */
+  logInAgain(): void {
+    this.detach();
+    this.attach();
   }
 
   /** The client asks for a channel. */

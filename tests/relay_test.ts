@@ -763,14 +763,61 @@ function wellFormed(type: number, channel: number): Uint8Array {
 }
 
 Deno.test("a message that upstream may not take ends its sender, before upstream sees it", () => {
-  const world = new World();
+  const world = new World({}, { maximumPayloadBytes: 34_000 });
   const [alice, bob] = [world.client("alice"), world.client("bob")];
   const [session, other] = [world.open(alice), world.open(bob)];
-  world.upstream.maximumPayloadBytes = 34_000;
   session.up(MessageType.channelRequest, "exec", true, "x".repeat(30_000));
   session.expectUp(MessageType.channelRequest);
   session.up(MessageType.channelRequest, "exec", true, "x".repeat(40_000));
   alice.expectEnded(/may not take/);
   session.expectUp(MessageType.channelClose);
   other.expectAlive();
+});
+
+Deno.test("a large message that comes when upstream is away already does not end its sender", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  const session = world.open(alice);
+  world.relay.detachUpstream("lost");
+  session.expectDown(MessageType.channelExtendedData);
+  session.expectDown(MessageType.channelClose);
+  // It was on its way.
+  session.up(MessageType.channelRequest, "exec", true, "x".repeat(100_000));
+  session.up(MessageType.channelClose);
+  world.attach();
+  const next = world.open(alice);
+  next.up(MessageType.channelRequest, "exec", true, "x".repeat(100_000));
+  next.expectUp(MessageType.channelRequest);
+  next.expectAlive();
+  world.expectQuiet(alice);
+});
+
+Deno.test("the next upstream takes less than the one before, and gets no more", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  world.relay.detachUpstream("lost");
+  world.attach(undefined, { maximumPayloadBytes: 34_000 });
+  const session = world.open(alice);
+  session.up(MessageType.channelRequest, "exec", true, "x".repeat(40_000));
+  alice.expectEnded(/may not take/);
+  session.expectUp(MessageType.channelClose);
+  world.expectQuiet();
+});
+
+Deno.test("what may have to wait for another connection is refused where that might not take it", () => {
+  const { channelOpen, channelOpenFailure, globalRequest, requestFailure } = MessageType;
+  for (const isAway of [false, true]) {
+    const world = new World();
+    const alice = world.client("alice");
+    if (isAway) world.relay.detachUpstream("lost");
+    const host = encodeFields("x".repeat(40_000), 80, "", 0);
+    alice.say(channelOpen, "direct-tcpip", 7, 100, 100, { raw: host });
+    assert.equal(alice.expectOn(channelOpenFailure, 7).reasonCode, 4);
+    alice.say(globalRequest, "tcpip-forward", true, "x".repeat(40_000), 80);
+    alice.expect(requestFailure);
+    alice.say(globalRequest, "streamlocal-forward@openssh.com", true, "x".repeat(40_000));
+    alice.expect(requestFailure);
+    assert.equal(world.relay.channelCount + world.relay.forwardCount, 0);
+    world.expectQuiet(alice);
+  }
 });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { resolveHostConfig } from "../lib/host_config_resolver.ts";
 import { pathsMatching } from "../lib/ssh_config_include.ts";
 import { parseConfigLine } from "../lib/ssh_config_line.ts";
-import { matchesPattern } from "../lib/ssh_config_match.ts";
+import { matchesPattern } from "../lib/pattern.ts";
 import { runChecked } from "./support/run.ts";
 import {
   assertBothRefuse,
@@ -320,6 +320,12 @@ Deno.test("a Match line that ssh refuses is refused", async () => {
   ].map((criteria) => ({ config: `Match ${criteria}\n Port 1` })));
   await assertAllRefused([{ config: 'Match exec "true"', environment: { SHELL: "/nonexistent" } }]);
 });
+
+Deno.test("an empty SHELL means the usual one", () =>
+  withFolder(async (folder) => {
+    const ofCase = { config: 'Match exec "true"\n Port 7', environment: { SHELL: "" } };
+    assert.equal((await resolveCase(await writeCase(folder, ofCase), ofCase)).port, 7);
+  }));
 
 Deno.test("Match tagged compares with Tag", async () => {
   const port = async (config: string) =>

@@ -288,31 +288,47 @@ Deno.test("the owner leaves before the cookie has come: the channel is closed th
   world.expectQuiet(alice, bob);
 });
 
-Deno.test("upstream closes a held channel before its owner has answered: both are closed then", () => {
-  for (const agrees of [true, false]) {
+Deno.test("upstream closes a held channel before its owner has answered: the owner gets what was held, then CLOSE", () => {
+  const first = setup(aliceCookie);
+  for (const hasEof of [true, false]) {
     const { world, alice, bob } = openTwoDisplays();
     const { upstream, slot } = openHeld(world);
-    world.upstream.say(channelData, slot, setup(aliceCookie));
+    world.upstream.say(channelData, slot, first);
     expectAsked(alice);
+    world.upstream.say(channelData, slot, "more");
+    if (hasEof) world.upstream.say(channelEof, slot);
     world.upstream.say(channelClose, slot);
     world.upstream.expectOn(channelClose, upstream);
-    if (agrees) {
-      alice.say(channelOpenConfirmation, slot, 5, 100_000, 32768);
-      alice.expectOn(channelClose, 5);
-      alice.say(channelClose, slot);
-    } else {
-      alice.say(channelOpenFailure, slot, 1, "", "");
-    }
+    alice.say(channelOpenConfirmation, slot, 5, 100_000, 32768);
+    assert.deepEqual(alice.expectOn(channelData, 5).data, first);
+    assert.equal(new TextDecoder().decode(alice.expectOn(channelData, 5).data), "more");
+    if (hasEof) alice.expectOn(channelEof, 5);
+    alice.expectOn(channelClose, 5);
+    alice.say(channelData, slot, "on its way");
+    alice.say(channelClose, slot);
     assert.equal(world.relay.channelCount, 2);
     world.expectQuiet(alice, bob);
   }
 });
 
-Deno.test("upstream is lost while a channel is held: its owner's answer is closed", () => {
+Deno.test("upstream closes a held channel, and its owner refuses it: nothing stays behind", () => {
+  const { world, alice, bob } = openTwoDisplays();
+  const { upstream, slot } = openHeld(world);
+  world.upstream.say(channelData, slot, setup(aliceCookie));
+  expectAsked(alice);
+  world.upstream.say(channelClose, slot);
+  world.upstream.expectOn(channelClose, upstream);
+  alice.say(channelOpenFailure, slot, 1, "", "");
+  assert.equal(world.relay.channelCount, 2);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("upstream is lost while a channel is held: its owner gets what was held, then CLOSE", () => {
   const { world, alice, bob } = openTwoDisplays();
   const { slot } = openHeld(world);
   const unknown = openHeld(world);
-  world.upstream.say(channelData, slot, setup(aliceCookie));
+  const first = setup(aliceCookie);
+  world.upstream.say(channelData, slot, first);
   expectAsked(alice);
   world.relay.detachUpstream("lost");
   for (const client of [alice, bob]) {
@@ -320,6 +336,7 @@ Deno.test("upstream is lost while a channel is held: its owner's answer is close
     client.expect(channelClose);
   }
   alice.say(channelOpenConfirmation, slot, 5, 100_000, 32768);
+  assert.deepEqual(alice.expectOn(channelData, 5).data, first);
   alice.expectOn(channelClose, 5);
   alice.say(channelWindowAdjust, slot, 100);
   for (let count = 0; count < 2000; count++) alice.say(channelData, slot, "on its way");

@@ -1,0 +1,85 @@
+/** The client's side of authentication, message by message. */
+
+import assert from "node:assert/strict";
+import { AuthenticationError } from "../lib/errors.ts";
+import { buildMessage, encodeFields, Reader } from "../lib/ssh_data.ts";
+import { type CredentialSource, type KeyCandidate, UserAuth } from "../lib/userauth.ts";
+
+const userauthRequest = 50;
+const userauthFailure = 51;
+const extInfo = 7;
+
+/** A source with these keys, and nobody to ask. */
+function sourceOf(keys: Partial<KeyCandidate>[]): CredentialSource {
+  const nothing = () => Promise.resolve(undefined);
+  return {
+    async *keys() {
+      for (const key of keys) {
+        yield { name: "a key", publicKey: undefined, algorithms: [], unlock: nothing, ...key };
+      }
+    },
+    numberOfPasswordPrompts: 3,
+    password: nothing,
+    answer: nothing,
+    newPassword: nothing,
+  };
+}
+
+/** The algorithms that a server is offered that sends this EXT_INFO and takes no key. */
+async function offersAfter(
+  extensions: Uint8Array,
+  keys: Partial<KeyCandidate>[],
+): Promise<string[]> {
+  const offers: string[] = [];
+  const methods = ["publickey"] as const;
+  const userAuth = new UserAuth({
+    name: "jane@host",
+    username: "jane",
+    methods: { first: methods, afterwards: methods },
+    source: sourceOf(keys),
+    send(payload) {
+      const reader = new Reader(payload, 1);
+      const [, , method] = [reader.text(), reader.text(), reader.text()];
+      assert.equal(payload[0], userauthRequest);
+      if (method === "publickey") {
+        assert.equal(reader.boolean(), false);
+        offers.push(reader.text());
+      }
+      queueMicrotask(() => userAuth.receive(buildMessage(userauthFailure, "publickey", false)));
+    },
+    sessionId: () => new Uint8Array(32),
+    notify: () => {},
+    onWait: () => {},
+  });
+  userAuth.receiveExtensions(extensions);
+  await assert.rejects(userAuth.run(), AuthenticationError);
+  return offers;
+}
+
+Deno.test("what EXT_INFO says of compression, in bytes that are no text, is passed over", async () => {
+  // RFC 8308, section 3.2: the value is two name-lists, whose lengths begin with NULs.
+  const compression = encodeFields("none,zlib@openssh.com", "none");
+  const algorithms = ["rsa-sha2-512", "rsa-sha2-256"];
+  const pairs = [["delay-compression", compression], ["server-sig-algs", "rsa-sha2-256"]] as const;
+  for (const [first, second] of [pairs, pairs.toReversed()]) {
+    const extensions = buildMessage(extInfo, 2, ...first!, ...second!);
+    const publicKey = encodeFields("ssh-rsa");
+    const offers = await offersAfter(extensions, [{ publicKey, algorithms }]);
+    assert.deepEqual(offers, ["rsa-sha2-256"]);
+  }
+});
+
+Deno.test("a certificate is offered where the server lists the algorithm of its key", async () => {
+  const listed = "ssh-ed25519,sk-ssh-ed25519@openssh.com,rsa-sha2-256";
+  const extensions = buildMessage(extInfo, 1, "server-sig-algs", listed);
+  const names = [
+    "ssh-ed25519-cert-v01@openssh.com",
+    "sk-ssh-ed25519-cert-v01@openssh.com",
+    "rsa-sha2-256-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp256-cert-v01@openssh.com",
+    "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
+  ];
+  const keys = names.map((name) => ({ publicKey: encodeFields(name), algorithms: [name] }));
+  const offers = await offersAfter(extensions, keys);
+  assert.deepEqual(offers, names.slice(0, 3));
+});
