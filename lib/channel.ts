@@ -9,6 +9,7 @@
 
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
 import { Flow } from "./flow.ts";
+import type { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
 import { buildMessage, utf8String } from "./ssh_data.ts";
 import {
@@ -37,11 +38,9 @@ const maximumPacketSize = 32768;
 /** A connection upstream: the one, or a further one that carries nothing but sessions. */
 export interface Link {
   readonly peer: Peer;
-  /** How many sessions it has shown to allow at a time. */
-  sessionLimit: number;
-  /** How many sessions have ended on it, and of how many of them it has certainly taken note. */
-  sessionsEnded: number;
-  sessionsFreed: number;
+  /** The channels that it carries. */
+  readonly channels: Set<Channel>;
+  readonly room: SessionRoom<Channel>;
 }
 
 /**
@@ -100,12 +99,11 @@ export class Channel {
   owner: Peer | undefined;
   readonly downstream: End;
   readonly upstream: End;
-  /** The connection upstream that carries it; `undefined` before it is offered to one. */
-  link: Link | undefined;
+  /** Its place among all that were opened. */
+  readonly order: number;
+  #link: Link | undefined;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, and what ends the wait. */
   waiting: { opening: Uint8Array; cancelTimeout(): void } | undefined;
-  /** Of a channel that was offered to its link: how the link's sessions stood then. */
-  offered: Pick<Link, "sessionsEnded" | "sessionsFreed"> | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
   /** Of a session: upstream has told the exit status. */
@@ -119,15 +117,26 @@ export class Channel {
     | { opening: Uint8Array; firstBytes: Uint8Array; payloads: Uint8Array[] }
     | undefined;
 
-  constructor(slot: number, type: string, owner: Peer | undefined, ends: {
+  constructor({ slot, order, type }: { slot: number; order: number; type: string }, ends: {
     downstream: EndState;
     upstream: EndState;
   }) {
     this.slot = slot;
+    this.order = order;
     this.type = type;
-    this.owner = owner;
     this.downstream = new End(ends.downstream);
     this.upstream = new End(ends.upstream);
+  }
+
+  /** The connection upstream that carries it; `undefined` before it is offered to one. */
+  get link(): Link | undefined {
+    return this.#link;
+  }
+
+  set link(link: Link | undefined) {
+    this.#link?.channels.delete(this);
+    this.#link = link;
+    link?.channels.add(this);
   }
 
   /** Notes what the asking end announces, and makes of its CHANNEL_OPEN the one for the other. */

@@ -1,6 +1,6 @@
 /** The channels that there are, by their slots, and the clients that own them. */
 
-import { Channel, type EndState, type Link } from "./channel.ts";
+import { Channel, type EndState } from "./channel.ts";
 import type { Peer } from "./transport.ts";
 
 /** What is kept of a client. */
@@ -16,6 +16,7 @@ export class ChannelTable {
   readonly #freeSlots: number[] = [];
   readonly #clients = new Map<Peer, ClientRecord>();
   readonly #onEmpty: (() => void)[] = [];
+  #opened = 0;
 
   /** How many slots are taken. */
   get size(): number {
@@ -59,7 +60,7 @@ export class ChannelTable {
     upstream: EndState;
   }): Channel {
     const slot = this.#freeSlots.pop() ?? this.#channels.size;
-    const channel = new Channel(slot, type, undefined, ends);
+    const channel = new Channel({ slot, order: this.#opened++, type }, ends);
     this.#channels.set(slot, channel);
     if (owner) this.adopt(channel, owner);
     return channel;
@@ -75,6 +76,7 @@ export class ChannelTable {
   remove(channel: Channel): boolean {
     if (!this.#channels.delete(channel.slot)) return false;
     this.#freeSlots.push(channel.slot);
+    channel.link = undefined;
     if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
     if (this.#channels.size === 0) { for (const resolve of this.#onEmpty.splice(0)) resolve(); }
     return true;
@@ -85,17 +87,5 @@ export class ChannelTable {
     for (const channel of this.#channels.values()) {
       if (channel.owner && channel.downstream.listens) yield channel as Channel & { owner: Peer };
     }
-  }
-
-  /** How many channels a connection upstream carries. */
-  countOn(upstream: Peer): number {
-    return this.all().filter(({ link }) => link?.peer === upstream).length;
-  }
-
-  /** How many sessions a connection upstream carries; servers count one until it is closed. */
-  countSessions(on: Link, ...states: EndState[]): number {
-    return this.all().filter(({ type, link, upstream }) =>
-      type === "session" && link === on && states.includes(upstream.state)
-    ).length;
   }
 }

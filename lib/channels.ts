@@ -16,6 +16,8 @@ import {
   type Side,
 } from "./channel.ts";
 import { ChannelTable } from "./channel_table.ts";
+import { SessionRoom } from "./session_room.ts";
+import { WaitingLine } from "./waiting_line.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
 import { type Peer, type Schedule, usualPayloadBytes } from "./transport.ts";
 import {
@@ -74,7 +76,10 @@ export class Channels {
   /** The one connection upstream. */
   #upstream: Link | undefined;
   /** Further connections, for sessions that the one does not allow. */
-  readonly #overflow = new Set<Link>();
+  readonly #overflow = new Map<Peer, Link>();
+  /** Channels that upstream has not been asked for; forwards take no room of sessions. */
+  readonly #waitingSessions = new WaitingLine<Channel>();
+  readonly #waitingForwards = new WaitingLine<Channel>();
   /** Whether upstream's host key was trusted, so that anything but sessions may pass. */
   #allowsForwards = true;
   #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
@@ -90,7 +95,7 @@ export class Channels {
 
   /** Whether a client waits for a channel that upstream has not been asked for. */
   get isWanted(): boolean {
-    return this.#table.all().some(({ upstream }) => upstream.state === "unasked");
+    return this.#waitingSessions.size + this.#waitingForwards.size > 0;
   }
 
   /** Resolves when no channel is left. */
@@ -104,17 +109,14 @@ export class Channels {
     this.#allowsForwards = allowsForwards;
     this.#availability = { kind: "open" };
     if (!allowsForwards) {
-      for (const channel of this.#table.all()) {
-        const isForward = channel.upstream.state === "unasked" && channel.type !== "session";
-        if (isForward) this.#leave(channel, "upstream", doubted);
-      }
+      for (const channel of this.#waitingForwards) this.#leave(channel, "upstream", doubted);
     }
     this.#offerWaiting();
   }
 
   /** A further connection is there, for sessions. */
   attachOverflow(peer: Peer): void {
-    this.#overflow.add(this.#newLink(peer));
+    this.#overflow.set(peer, this.#newLink(peer));
     this.#offerWaiting();
   }
 
@@ -131,17 +133,15 @@ export class Channels {
 
   /** A further connection is gone: its sessions end, and those not confirmed wait. */
   detachOverflow(peer: Peer, reason: string): void {
-    for (const link of this.#overflow) {
-      if (link.peer !== peer) continue;
-      this.#overflow.delete(link);
-      this.#onLinkLost(link, reason);
-    }
+    const link = this.#overflow.get(peer);
+    this.#overflow.delete(peer);
+    if (link) this.#onLinkLost(link, reason);
     this.#offerWaiting();
   }
 
   /** How many channels a connection upstream carries. */
   countOn(upstream: Peer): number {
-    return this.#table.countOn(upstream);
+    return this.#linkOf(upstream)?.channels.size ?? 0;
   }
 
   /** The connection upstream that carries a client's newest session. */
@@ -151,33 +151,26 @@ export class Channels {
   }
 
   #newLink(peer: Peer): Link {
-    return {
-      peer,
-      sessionLimit: this.#options.limits.sessions,
-      sessionsEnded: 0,
-      sessionsFreed: 0,
-    };
+    return { peer, channels: new Set(), room: new SessionRoom(this.#options.limits.sessions) };
   }
 
   #onLinkLost(link: Link, reason: string): void {
-    for (const channel of this.#table.all()) {
-      if (channel.link !== link) continue;
+    for (const channel of [...link.channels]) {
       if (channel.waiting) {
-        channel.upstream.state = "unasked";
+        this.#waitAgain(channel);
       } else {
         channel.sendNotice(reason);
         this.#leave(channel, "upstream", reason);
+        channel.link = undefined;
       }
-      channel.link = undefined;
     }
   }
 
   /** Upstream will not come back by itself: what waits for it is refused, and so is what comes. */
   refuseOpens(reason: string): void {
     this.#availability = { kind: "refused", reason };
-    for (const channel of this.#table.all()) {
-      if (channel.upstream.state === "unasked") this.#leave(channel, "upstream", reason);
-    }
+    const waiting = [...this.#waitingSessions, ...this.#waitingForwards];
+    for (const channel of waiting) this.#leave(channel, "upstream", reason);
   }
 
   /** Opens wait again for an upstream that was thought lost for good. */
@@ -255,9 +248,7 @@ export class Channels {
 
   /** Upstream has taken its backlog: grants that were withheld because of it are due. */
   onUpstreamDrain(upstream: Peer): void {
-    for (const channel of this.#table.all()) {
-      if (channel.link?.peer === upstream) channel.refill("upstream");
-    }
+    for (const channel of this.#linkOf(upstream)?.channels ?? []) channel.refill("upstream");
   }
 
   // Opening
@@ -296,34 +287,52 @@ export class Channels {
       opening: channel.takeOpening("downstream", message, payload),
       cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),
     };
+    this.#lineOf(channel).add(channel);
     this.#offerWaiting();
     if (this.#availability.kind === "away") this.#options.onWanted();
   }
 
-  /** Sends upstream what waits for it, in order, as far as it can take it. */
-  #offerWaiting(): void {
-    let isCrowded = false;
-    for (const channel of this.#table.all()) {
-      if (channel.upstream.state !== "unasked") continue;
-      const link = this.#linkFor(channel);
-      if (link === undefined) {
-        isCrowded ||= this.#upstream !== undefined;
-        continue;
-      }
-      channel.link = link;
-      channel.offered = { sessionsEnded: link.sessionsEnded, sessionsFreed: link.sessionsFreed };
-      channel.upstream.state = "awaiting";
-      channel.send("upstream", channel.waiting!.opening);
-    }
-    if (isCrowded) this.#options.onCrowded();
+  #lineOf({ type }: Channel): WaitingLine<Channel> {
+    return type === "session" ? this.#waitingSessions : this.#waitingForwards;
   }
 
-  /** The connection that can take a channel now; forwards are not counted by servers. */
-  #linkFor(channel: Channel): Link | undefined {
-    if (this.#upstream === undefined || channel.type !== "session") return this.#upstream;
-    return [this.#upstream, ...this.#overflow].find((link) =>
-      this.#table.countSessions(link, "awaiting", "live") < link.sessionLimit
-    );
+  /** A channel that upstream was asked for in vain waits where it has waited before. */
+  #waitAgain(channel: Channel): void {
+    channel.link = undefined;
+    channel.upstream.state = "unasked";
+    this.#lineOf(channel).putBack(channel);
+  }
+
+  /** Sends upstream what waits for it, in order, as far as it can take it. */
+  #offerWaiting(): void {
+    if (this.#upstream === undefined) return;
+    while (true) {
+      const link = this.#linkWithRoom();
+      const session = link && this.#waitingSessions.first;
+      const forward = this.#waitingForwards.first;
+      if (forward && (session === undefined || forward.order < session.order)) {
+        this.#offer(forward, this.#upstream);
+      } else if (session) {
+        this.#offer(session, link);
+      } else {
+        break;
+      }
+    }
+    if (this.#waitingSessions.size > 0) this.#options.onCrowded();
+  }
+
+  #offer(channel: Channel, link: Link): void {
+    this.#lineOf(channel).delete(channel);
+    channel.link = link;
+    link.room.ask(channel, { isSession: channel.type === "session" });
+    channel.upstream.state = "awaiting";
+    channel.send("upstream", channel.waiting!.opening);
+  }
+
+  /** The connection that can take a session now; forwards are not counted by servers. */
+  #linkWithRoom(): Link | undefined {
+    const links = [this.#upstream, ...this.#overflow.values()];
+    return links.find((link) => link && !link.room.isFull);
   }
 
   #onWaitedTooLong(channel: Channel): void {
@@ -331,7 +340,7 @@ export class Channels {
       channel.waiting = undefined; // Upstream has been asked: its answer counts, whatever it is.
       return;
     }
-    const allowed = this.#upstream?.sessionLimit;
+    const allowed = this.#upstream?.room.limit;
     const seconds = this.#options.limits.openTimeoutMs / 1000;
     const reason = this.#availability.kind === "open"
       ? `no session became free within ${seconds} s; the remote host allows ${allowed}`
@@ -366,7 +375,7 @@ export class Channels {
 
   #linkOf(peer: Peer): Link | undefined {
     if (this.#upstream?.peer === peer) return this.#upstream;
-    return [...this.#overflow].find((link) => link.peer === peer);
+    return this.#overflow.get(peer);
   }
 
   /** The clients for whom upstream may have opened this channel; several only for x11. */
@@ -401,6 +410,7 @@ export class Channels {
     }
     end.announce(message, channel.held ? heldWindowBytes : 0);
     end.state = "live";
+    if (from === "upstream") channel.link?.room.onConfirmation(channel);
     channel.stopWaiting();
     switch (other.state) {
       case "asking":
@@ -431,18 +441,13 @@ export class Channels {
     payload: Uint8Array,
   ): void {
     const to = opposite(from);
-    const { link, waiting, type, offered } = channel;
-    const sessions = link ? this.#table.countSessions(link, "live") : 0;
-    // OpenSSH's sshd frees a session a moment after its last CLOSE, and refuses an open that comes
-    // in the same breath; by its answer it has freed what had ended before.
-    const isTooSoon = offered !== undefined && offered.sessionsFreed < offered.sessionsEnded;
+    const { link, waiting, type } = channel;
     const { connectFailed, resourceShortage } = ChannelOpenFailureReason;
-    const isCrowded = reasonCode === connectFailed || reasonCode === resourceShortage;
-    if (link && waiting && isCrowded && type === "session" && (sessions > 0 || isTooSoon)) {
+    const isShort = reasonCode === connectFailed || reasonCode === resourceShortage;
+    const mayBeCrowded = isShort && type === "session" && waiting !== undefined;
+    if (from === "upstream" && link?.room.onRefusal(channel, { mayBeCrowded })) {
       // This connection allows no more at a time; the client waits for its turn.
-      if (!isTooSoon) link.sessionLimit = sessions;
-      channel.link = undefined;
-      channel.upstream.state = "unasked";
+      this.#waitAgain(channel);
       this.#offerWaiting();
       return;
     }
@@ -471,8 +476,6 @@ export class Channels {
       message.type === MessageType.channelOpenFailure
     ) {
       if (end.state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
-      const { link, offered } = channel;
-      if (link && offered) link.sessionsFreed = Math.max(link.sessionsFreed, offered.sessionsEnded);
       if (message.type === MessageType.channelOpenFailure) {
         this.#onFailure(channel, from, message, payload);
       } else this.#onConfirmation(channel, from, message, payload);
@@ -514,11 +517,11 @@ export class Channels {
     for (const end of [channel.downstream, channel.upstream]) {
       if (end.state !== "live" || !end.closeSent || !end.closeReceived) continue;
       end.state = "done";
-      const { type, link } = channel;
-      if (end === channel.upstream && type === "session" && link) link.sessionsEnded++;
+      if (end === channel.upstream) channel.link?.room.onClosed(channel);
     }
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
     if (!this.#table.remove(channel)) return;
+    this.#lineOf(channel).delete(channel);
     channel.stopWaiting();
     if (channel.type === "session") this.#offerWaiting();
   }
