@@ -1,11 +1,14 @@
 /** The channels that there are, by their slots, and the clients that own them. */
 
 import { Channel, type EndState } from "./channel.ts";
+import { CreditPool } from "./flow.ts";
 import type { Peer } from "./transport.ts";
 
 /** What is kept of a client. */
 export interface ClientRecord {
   readonly channels: Set<Channel>;
+  /** What upstream may have under way to it. */
+  readonly pool: CreditPool;
   /** It has said that it wants no more sessions. */
   refusesSessions: boolean;
 }
@@ -30,7 +33,11 @@ export class ChannelTable {
   }
 
   addClient(client: Peer): void {
-    this.#clients.set(client, { channels: new Set(), refusesSessions: false });
+    this.#clients.set(client, {
+      channels: new Set(),
+      pool: new CreditPool(() => client.backlogBytes),
+      refusesSessions: false,
+    });
   }
 
   /** @returns what was kept of the client; `undefined` if it has left before. */
@@ -68,8 +75,10 @@ export class ChannelTable {
 
   /** A channel belongs to a client from now on. */
   adopt(channel: Channel, owner: Peer): void {
+    const record = this.#clients.get(owner);
     channel.owner = owner;
-    this.#clients.get(owner)?.channels.add(channel);
+    channel.downstream.flow.joinPool(record?.pool);
+    record?.channels.add(channel);
   }
 
   /** Frees a channel's slot; `false` if it was free already. */
@@ -77,6 +86,7 @@ export class ChannelTable {
     if (!this.#channels.delete(channel.slot)) return false;
     this.#freeSlots.push(channel.slot);
     channel.link = undefined;
+    channel.downstream.flow.joinPool(undefined);
     if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
     if (this.#channels.size === 0) { for (const resolve of this.#onEmpty.splice(0)) resolve(); }
     return true;

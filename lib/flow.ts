@@ -11,10 +11,40 @@ import { ProtocolError } from "./errors.ts";
 /** The most that a sender is granted in advance, in bytes; what OpenSSH grants too. */
 export const maximumCreditBytes = 2 * 1024 * 1024;
 
-/** Below this, what was withheld is granted again, in bytes. */
-const refillBytes = maximumCreditBytes / 2;
+/** What may be under way to one receiver on all its channels together, in bytes. */
+const poolBytes = 64 * 1024 * 1024;
+
+/** A channel gets this part of what is left of the pool, but never less than that, in bytes. */
+const poolShare = 1 / 16;
+const smallestCreditBytes = 32 * 1024;
 
 const maximumWindowBytes = 2 ** 32 - 1;
+
+/**
+ * What the senders to one receiver may have under way, so that many channels to a receiver that
+ * takes nothing cannot fill the memory. The credit of a channel shrinks as there are more of them.
+ */
+export class CreditPool {
+  #creditBytes = 0;
+  readonly #backlogBytes: () => number;
+
+  /** @param backlogBytes what has come and waits for the receiver. */
+  constructor(backlogBytes: () => number) {
+    this.#backlogBytes = backlogBytes;
+  }
+
+  /** The credit that one channel may have now, in bytes. */
+  get shareBytes(): number {
+    const left = poolBytes - this.#creditBytes - this.#backlogBytes();
+    const share = Math.floor(left * poolShare);
+    return Math.min(maximumCreditBytes, Math.max(smallestCreditBytes, share));
+  }
+
+  /** A channel's credit grows by `bytes`, or shrinks. */
+  add(bytes: number): void {
+    this.#creditBytes += bytes;
+  }
+}
 
 /** The bytes that may still flow towards one end of a channel. */
 export class Flow {
@@ -22,6 +52,14 @@ export class Flow {
   #windowBytes = 0;
   /** How much of that the sender knows of; never more than the window. */
   #creditBytes = 0;
+  #pool: CreditPool | undefined;
+
+  /** The credit counts in a pool from now on; `undefined` takes it out. */
+  joinPool(pool: CreditPool | undefined): void {
+    this.#pool?.add(-this.#creditBytes);
+    this.#pool = pool;
+    pool?.add(this.#creditBytes);
+  }
 
   /** What the receiver still accepts, granted to the sender or not. */
   get windowBytes(): number {
@@ -42,15 +80,15 @@ export class Flow {
 
   /** Takes what may be announced to the sender now, at once after the receiver has adjusted. */
   takeGrant(): number {
-    const bytes = Math.min(this.#windowBytes, maximumCreditBytes) - this.#creditBytes;
+    const bytes = Math.min(this.#windowBytes, this.#maximumBytes) - this.#creditBytes;
     if (bytes <= 0) return 0;
-    this.#creditBytes += bytes;
+    this.#addCredit(bytes);
     return bytes;
   }
 
   /** Takes what may be announced as withheld bytes become due; 0 while the sender has plenty. */
   takeRefill(): number {
-    return this.#creditBytes < refillBytes ? this.takeGrant() : 0;
+    return this.#creditBytes < this.#maximumBytes / 2 ? this.takeGrant() : 0;
   }
 
   /**
@@ -60,7 +98,16 @@ export class Flow {
    */
   consume(bytes: number): void {
     if (bytes > this.#creditBytes) throw new ProtocolError("more data than the window allows");
-    this.#creditBytes -= bytes;
+    this.#addCredit(-bytes);
     this.#windowBytes -= bytes;
+  }
+
+  get #maximumBytes(): number {
+    return this.#pool?.shareBytes ?? maximumCreditBytes;
+  }
+
+  #addCredit(bytes: number): void {
+    this.#creditBytes += bytes;
+    this.#pool?.add(bytes);
   }
 }

@@ -364,3 +364,47 @@ function exhaust(channel: OpenChannel, direction: Direction, bytes: number): voi
     }
   }
 }
+
+Deno.test("what may be under way to a client is bounded, however many channels it has", () => {
+  const world = new World();
+  const client = world.client("client");
+  const channels = 1000;
+  let granted = 0;
+  for (let index = 0; index < channels; index++) {
+    client.say(MessageType.channelOpen, "session", index, largest, 32768);
+    const { senderChannel, initialWindowSize } = world.upstream.expect(MessageType.channelOpen);
+    granted += initialWindowSize;
+    world.upstream.say(channelOpenConfirmation, senderChannel, index, largest, 32768);
+    client.expect(channelOpenConfirmation);
+  }
+  assert(granted <= (64 + channels / 32) * 2 ** 20, `${granted} bytes`);
+  world.expectQuiet(client);
+});
+
+Deno.test("a small share of a client's pool moves on as it is used, and grows as others close", () => {
+  const world = new World();
+  const client = world.client("client");
+  const [first, ...others] = Array.from(
+    { length: 200 },
+    (_, index) => world.open(client, { downstream: index }),
+  );
+  const last = world.open(client, { downstream: 200 });
+  // What upstream may send on it, as far as it was told.
+  let credit = 32 * 1024;
+  const pass = () => {
+    last.down(channelData, patternBytes(32 * 1024));
+    last.expectDown(channelData);
+    last.up(channelWindowAdjust, 32 * 1024);
+    for (const { message } of world.upstream.take()) {
+      assert(message.type === channelWindowAdjust);
+      credit += message.bytesToAdd;
+    }
+    credit -= 32 * 1024;
+  };
+  for (let round = 0; round < 100; round++) pass();
+  assert(credit < 2 ** 20, `${credit} bytes`);
+  for (const channel of others) channel.close();
+  pass();
+  assert(credit > 2 ** 20, `${credit} bytes`);
+  first!.expectAlive();
+});
