@@ -16,6 +16,7 @@ export interface ClientRecord {
 /** All channels; a channel's slot is the relay's own number of it, on both sides. */
 export class ChannelTable {
   readonly #channels = new Map<number, Channel>();
+  readonly #ownerless = new Set<Channel>();
   readonly #freeSlots: number[] = [];
   readonly #clients = new Map<Peer, ClientRecord>();
   readonly #onEmpty: (() => void)[] = [];
@@ -24,6 +25,11 @@ export class ChannelTable {
   /** How many slots are taken. */
   get size(): number {
     return this.#channels.size;
+  }
+
+  /** How many channels look for their owner. */
+  get ownerlessCount(): number {
+    return this.#ownerless.size;
   }
 
   /** Resolves when no channel is left. */
@@ -70,6 +76,7 @@ export class ChannelTable {
     const channel = new Channel({ slot, order: this.#opened++, type }, ends);
     this.#channels.set(slot, channel);
     if (owner) this.adopt(channel, owner);
+    else this.#ownerless.add(channel);
     return channel;
   }
 
@@ -77,6 +84,7 @@ export class ChannelTable {
   adopt(channel: Channel, owner: Peer): void {
     const record = this.#clients.get(owner);
     channel.owner = owner;
+    this.#ownerless.delete(channel);
     channel.downstream.flow.joinPool(record?.pool);
     record?.channels.add(channel);
   }
@@ -85,6 +93,7 @@ export class ChannelTable {
   remove(channel: Channel): boolean {
     if (!this.#channels.delete(channel.slot)) return false;
     this.#freeSlots.push(channel.slot);
+    this.#ownerless.delete(channel);
     channel.link = undefined;
     channel.downstream.flow.joinPool(undefined);
     if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);

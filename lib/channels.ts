@@ -8,6 +8,7 @@
 
 import {
   type Channel,
+  type EndState,
   isKeepalive,
   type Link,
   type LiveMessage,
@@ -39,6 +40,11 @@ export interface ForwardOwners {
 /** How many channels one client may have, and how many of them unanswered. */
 export interface ChannelLimits {
   channels: number;
+  /**
+   * How many channels all clients share, sessions beside: sshd usually has 1,024 file descriptors
+   * for one connection, and a forwarded connection takes one, a session some.
+   */
+  allChannels: number;
   pendingOpens: number;
   /** How long a CHANNEL_OPEN waits for upstream, or for a free session there, in milliseconds. */
   openTimeoutMs: number;
@@ -65,6 +71,13 @@ type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
   kind: "refused";
   reason: string;
 };
+
+/**
+ * A client may have this many times the channels that are left, or the smallest share: one client
+ * three quarters of all, the next ones less, so that none takes sshd's file descriptors from all.
+ */
+const shareOfRest = 3;
+const smallestShare = 32;
 
 /** Why nothing but sessions passes to a host whose key has changed. */
 const doubted = "the remote host's key is not trusted";
@@ -227,16 +240,21 @@ export class Channels {
   /**
    * Takes a channel message of upstream; `payload` is the same message as bytes, and is rewritten.
    *
+   * @returns the client that it concerns, if there is one.
    * @throws {ProtocolError} where it breaks RFC 4254; the caller ends upstream's connection.
    */
-  onUpstreamMessage(upstream: Peer, message: ChannelMessage, payload: Uint8Array): void {
+  onUpstreamMessage(
+    upstream: Peer,
+    message: ChannelMessage,
+    payload: Uint8Array,
+  ): Peer | undefined {
     if (message.type === MessageType.channelOpen) {
-      this.#onUpstreamOpen(upstream, message, payload);
-      return;
+      return this.#onUpstreamOpen(upstream, message, payload);
     }
     const channel = this.#table.get(message.recipientChannel);
     if (channel?.link?.peer !== upstream) throw new ProtocolError("no such channel");
     this.#onMessage(channel, "upstream", message, payload);
+    return channel.owner;
   }
 
   /** A client has taken its backlog: grants that were withheld because of it are due. */
@@ -271,11 +289,18 @@ export class Channels {
     if (message.channelType !== "session" && !this.#allowsForwards) {
       return refuse(administrativelyProhibited, doubted);
     }
-    const pendingOpens = [...record.channels].filter((it) => it.downstream.state === "asking");
     if (
       record.channels.size >= limits.channels ||
-      pendingOpens.length >= limits.pendingOpens
+      countEnds(record.channels, "downstream", "asking") >= limits.pendingOpens
     ) return refuse(resourceShortage, "too many channels of this client");
+    const share = Math.max(smallestShare, shareOfRest * (limits.allChannels - this.#table.size));
+    if (message.channelType !== "session" && record.channels.size >= share) {
+      const [own, all] = [record.channels.size, this.#table.size];
+      return refuse(
+        resourceShortage,
+        `${all} channels are open in all, ${own} of them this client's: too many for one more`,
+      );
+    }
     // It may have to wait for another connection, which need not take more.
     if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");
 
@@ -348,29 +373,39 @@ export class Channels {
     this.#leave(channel, "upstream", reason);
   }
 
-  #onUpstreamOpen(upstream: Peer, message: ChannelOpen, payload: Uint8Array): void {
-    const { kind } = this.#availability;
-    const owners = kind === "open" ? this.#ownersOf(message) : new Set<Peer>();
+  #onUpstreamOpen(
+    upstream: Peer,
+    message: ChannelOpen,
+    payload: Uint8Array,
+  ): Peer | undefined {
+    const refuse = (reasonCode: number, description: string) => {
+      upstream.send(openFailure(message.senderChannel, reasonCode, description));
+      return undefined;
+    };
+    const { administrativelyProhibited, resourceShortage } = ChannelOpenFailureReason;
+    if (this.#availability.kind !== "open") {
+      return refuse(administrativelyProhibited, this.#availability.reason);
+    }
+    const owners = this.#ownersOf(message);
     const [owner] = owners;
     if (owner === undefined) {
-      upstream.send(openFailure(
-        message.senderChannel,
-        ChannelOpenFailureReason.administrativelyProhibited,
-        kind === "open" ? "no client asked for this channel" : this.#availability.reason,
-      ));
-    } else if (owners.size === 1) {
-      const channel = this.#table.add(message.channelType, owner, {
-        downstream: "awaiting",
-        upstream: "asking",
-      });
-      channel.link = this.#linkOf(upstream);
-      const opening = channel.takeOpening("upstream", message, payload);
-      channel.send("downstream", opening);
-    } else {
-      const channel = this.#table.add("x11", undefined, { downstream: "done", upstream: "live" });
-      channel.link = this.#linkOf(upstream);
-      hold(channel, message);
+      return refuse(administrativelyProhibited, "no client asked for this channel");
     }
+    const { channels, pendingOpens } = this.#options.limits;
+    const { channels: own = new Set<Channel>() } = this.#table.client(owner) ?? {};
+    if (
+      own.size >= channels || countEnds(own, "downstream", "awaiting") >= pendingOpens ||
+      this.#table.ownerlessCount >= pendingOpens
+    ) return refuse(resourceShortage, "too many channels for this client");
+    const isFound = owners.size === 1;
+    const channel = this.#table.add(message.channelType, isFound ? owner : undefined, {
+      downstream: isFound ? "awaiting" : "done",
+      upstream: isFound ? "asking" : "live",
+    });
+    channel.link = this.#linkOf(upstream);
+    if (isFound) channel.send("downstream", channel.takeOpening("upstream", message, payload));
+    else hold(channel, message);
+    return isFound ? owner : undefined;
   }
 
   #linkOf(peer: Peer): Link | undefined {
@@ -533,4 +568,11 @@ export class Channels {
     this.#table.adopt(channel, owner);
     offerHeld(channel);
   }
+}
+
+/** How many ends on one side are in a state; the channels of one client are bounded in number. */
+function countEnds(channels: Set<Channel>, side: Side, state: EndState): number {
+  let count = 0;
+  for (const channel of channels) if (channel[side].state === state) count++;
+  return count;
 }

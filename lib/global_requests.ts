@@ -8,8 +8,11 @@ import type { Peer } from "./transport.ts";
 import { buildMessage } from "./ssh_data.ts";
 import { type GlobalReply, MessageType } from "./wire.ts";
 
-/** How many replies one client may be owed. */
-const maximumRepliesOwed = 1000;
+/**
+ * How many replies one client may be owed. It is not read long before; this many short requests
+ * may have been read already.
+ */
+const maximumRepliesOwed = 10_000;
 
 /** The reply to a request that is not granted. */
 export const requestFailure: GlobalReply = {

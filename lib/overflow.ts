@@ -149,7 +149,8 @@ export class Overflow {
     const requests = new RequestQueue();
     const liveness = new Liveness({
       ...keepalive,
-      lastByteAt: () => transport.lastByteAt,
+      // What is not read cannot be a sign of life.
+      lastByteAt: () => relay.isPaused(transport) ? performance.now() : transport.lastByteAt,
       isBusy: () => relay.countOn(transport) > 0,
       sendKeepalive: (onReply) => requests.send("keepalive@openssh.com", new Uint8Array(), onReply),
       onDead: (reason) => {

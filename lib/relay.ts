@@ -5,6 +5,7 @@
  * It knows no socket, timer or console; `server.ts` and `upstream.ts` give it their transports.
  */
 
+import { Backpressure, type PendingRequests } from "./backpressure.ts";
 import { type ChannelLimits, Channels } from "./channels.ts";
 import { DisconnectReason, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
@@ -35,17 +36,11 @@ export type UpstreamReceiver = Pick<Receiver, "receive" | "drained">;
 
 const defaultLimits: ChannelLimits = {
   channels: 1000,
+  allChannels: 960,
   pendingOpens: 256,
   openTimeoutMs: 30_000,
   sessions: Infinity,
 };
-
-/**
- * Windows bound the data that can be under way, but nothing bounds requests: while this much waits
- * for a client, or for upstream, no more is read from the client that sends. In bytes.
- */
-const clientBacklogBytes = 8 * 1024 * 1024;
-const upstreamBacklogBytes = 32 * 1024 * 1024;
 
 /** What the relay is given. */
 export interface RelayOptions {
@@ -59,14 +54,34 @@ export interface RelayOptions {
   report(text: string): void;
 }
 
-/** Everything between the local clients and the one connection upstream. */
+/** One client, as the relay keeps it until it has left. */
+interface ClientConnection {
+  transport: Transport;
+  replies: ReplyQueue;
+  pending: PendingRequests;
+  leave(): void;
+}
+
+/**
+ * Everything between the local clients and the one connection upstream.
+ *
+ * Its duties:
+ * - each message goes on in its order, with only the channel number rewritten; each exception to
+ *   that stands in PROTOCOL.md;
+ * - a client gets what belongs to its own channels and forwards, and nothing else;
+ * - upstream gets no message that sshd would end everybody's connection for;
+ * - whoever breaks the protocol is ended, alone;
+ * - no peer makes the others wait, or the memory grow, without bound;
+ * - what clients want while upstream is away waits, and what they own there is brought back.
+ */
 export class Relay {
   readonly #requests = new RequestQueue();
   readonly #forwards: Forwards<Peer>;
   readonly #channels: Channels;
   readonly #pings = new Pings();
   readonly #onWanted: () => void;
-  readonly #paused = new Set<Transport>();
+  readonly #backpressure: Backpressure;
+  readonly #clients = new Map<Peer, ClientConnection>();
   readonly #overflow = new Set<Transport>();
   #upstream: Transport | undefined;
   #answersPings = false;
@@ -75,6 +90,10 @@ export class Relay {
 
   constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
+    this.#backpressure = new Backpressure(schedule, (client) => {
+      this.#clients.get(client)?.leave();
+      client.disconnect(DisconnectReason.byApplication, "everybody waits for what you do not take");
+    });
     this.#forwards = new Forwards<Peer>({ requests: this.#requests, schedule, report });
     this.#channels = new Channels({
       owners: this.#forwards,
@@ -124,6 +143,7 @@ export class Relay {
     { allowsForwards }: { allowsForwards: boolean } = { allowsForwards: true },
   ): UpstreamReceiver {
     this.#upstream = upstream;
+    this.#backpressure.addUpstream(upstream);
     this.#answersPings = upstream.answersPings;
     this.#maximumPayloadBytes = upstream.maximumPayloadBytes;
     this.#requests.attach(upstream);
@@ -137,6 +157,7 @@ export class Relay {
   attachOverflow(upstream: Transport, requests: RequestQueue): UpstreamReceiver {
     requests.attach(upstream);
     this.#overflow.add(upstream);
+    this.#backpressure.addUpstream(upstream);
     this.#channels.attachOverflow(upstream);
     return this.#upstreamReceiver(upstream, requests);
   }
@@ -145,7 +166,7 @@ export class Relay {
   detachOverflow(upstream: Transport, reason: string): void {
     this.#overflow.delete(upstream);
     this.#pings.detach(upstream);
-    this.#resumePaused();
+    this.#backpressure.removeUpstream(upstream);
     this.#channels.detachOverflow(upstream, reason);
   }
 
@@ -156,11 +177,12 @@ export class Relay {
 
   #upstreamReceiver(upstream: Transport, requests: RequestQueue): UpstreamReceiver {
     return {
-      receive: (payload) =>
-        guard(upstream, () => this.#onUpstreamMessage(upstream, { payload, requests })),
+      receive: (payload) => {
+        guard(upstream, () => this.#onUpstreamMessage(upstream, { payload, requests }));
+      },
       drained: () => {
         this.#channels.onUpstreamDrain(upstream);
-        this.#resumePaused();
+        this.#backpressure.relax();
       },
     };
   }
@@ -171,9 +193,12 @@ export class Relay {
    * @param reason one line for the people at the sessions.
    */
   detachUpstream(reason: string): void {
-    if (this.#upstream) this.#pings.detach(this.#upstream);
+    const upstream = this.#upstream;
     this.#upstream = undefined;
-    this.#resumePaused();
+    if (upstream) {
+      this.#pings.detach(upstream);
+      this.#backpressure.removeUpstream(upstream);
+    }
     this.#requests.detach();
     this.#forwards.onUpstreamLost();
     this.#channels.detachUpstream(reason);
@@ -199,28 +224,38 @@ export class Relay {
   /** A client is authenticated; give the returned receiver what it sends. */
   addClient(client: Transport): Receiver {
     this.#channels.addClient(client);
-    const replies = new ReplyQueue(client);
-    let isHere = true;
-    const leave = () => {
-      isHere = false;
-      this.#paused.delete(client);
-      this.#forwards.onLeave(client);
-      this.#channels.removeClient(client);
-      this.#pings.removeClient(client);
+    const connection: ClientConnection = {
+      transport: client,
+      replies: new ReplyQueue(client),
+      pending: this.#backpressure.addClient(client),
+      leave: () => {
+        this.#clients.delete(client);
+        this.#forwards.onLeave(client);
+        this.#channels.removeClient(client);
+        this.#pings.removeClient(client);
+        this.#backpressure.removeClient(client);
+      },
     };
+    this.#clients.set(client, connection);
+    const { leave } = connection;
     return {
       receive: (payload) => {
-        if (!isHere) return;
-        const isFine = guard(client, () => this.#onDownstreamMessage(client, payload, replies));
-        if (!isFine) leave();
-        else if (this.#isCongested(client)) this.#pause(client);
+        if (!this.#clients.has(client)) return;
+        const isFine = guard(client, () => this.#onDownstreamMessage(connection, payload));
+        if (isFine) this.#backpressure.onClientMessage(client);
+        else leave();
       },
       drained: () => {
         this.#channels.onDownstreamDrain(client);
-        this.#resumePaused();
+        this.#backpressure.relax();
       },
       leave,
     };
+  }
+
+  /** Whether a connection is not read, because others have to take first what came from it. */
+  isPaused(transport: Transport): boolean {
+    return this.#backpressure.isPaused(transport);
   }
 
   /** Ends every channel with a line to the person at each session; resolves when all are closed. */
@@ -230,27 +265,8 @@ export class Relay {
     await this.#channels.whenEmpty();
   }
 
-  #isCongested(client: Transport): boolean {
-    return client.backlogBytes > clientBacklogBytes ||
-      [this.#upstream, ...this.#overflow].some((upstream) =>
-        upstream !== undefined && upstream.backlogBytes > upstreamBacklogBytes
-      );
-  }
-
-  #pause(client: Transport): void {
-    this.#paused.add(client);
-    client.pause();
-  }
-
-  #resumePaused(): void {
-    for (const client of this.#paused) {
-      if (this.#isCongested(client)) continue;
-      this.#paused.delete(client);
-      client.resume();
-    }
-  }
-
-  #onDownstreamMessage(client: Transport, payload: Uint8Array, replies: ReplyQueue): void {
+  #onDownstreamMessage(connection: ClientConnection, payload: Uint8Array): void {
+    const { transport: client } = connection;
     const limit = this.#maximumPayloadBytes;
     if (payload.length > limit) {
       throw new ProtocolError(`a message over ${limit} bytes, which the remote host may not take`);
@@ -260,7 +276,7 @@ export class Relay {
       case undefined:
         return client.sendUnimplemented();
       case MessageType.globalRequest:
-        return this.#onDownstreamRequest(client, message, replies);
+        return this.#onDownstreamRequest(connection, message);
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
         throw new ProtocolError("a reply to no global request");
@@ -280,10 +296,18 @@ export class Relay {
     return [...this.#overflow].find((it) => it === carrier) ?? this.#upstream;
   }
 
-  #onDownstreamRequest(client: Peer, request: GlobalRequest, replies: ReplyQueue): void {
+  #onDownstreamRequest(
+    { transport: client, replies, pending }: ClientConnection,
+    request: GlobalRequest,
+  ): void {
     const onReply: (reply: GlobalReply) => void = request.wantReply ? replies.reserve() : () => {};
     if (isForwardRequest(request.name)) {
-      this.#forwards.onRequest(client, request, onReply);
+      const onDone = pending.add(request.data.length);
+      this.#forwards.onRequest(client, request, (reply) => {
+        onDone();
+        onReply(reply);
+        this.#backpressure.relax();
+      });
       if (this.#upstream === undefined) this.#onWanted();
     } else if (request.name === "no-more-sessions@openssh.com") {
       this.#channels.refuseSessions(client);
@@ -306,16 +330,20 @@ export class Relay {
       case MessageType.globalRequest:
         // hostkeys-00@openssh.com among them: it is about the remote host's name, not ours.
         if (message.wantReply) upstream.send(buildMessage(MessageType.requestFailure));
-        return;
+        return this.#backpressure.onUpstreamMessage(upstream, undefined);
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
         return requests.onReply(message);
       case MessageType.ping:
-        return sendPong(upstream, message.data);
+        sendPong(upstream, message.data);
+        return this.#backpressure.onUpstreamMessage(upstream, undefined);
       case MessageType.pong:
         return this.#pings.onPong(upstream);
-      default:
-        return this.#channels.onUpstreamMessage(upstream, message!, payload);
+      default: {
+        const client = this.#channels.onUpstreamMessage(upstream, message!, payload);
+        const connection = client && this.#clients.get(client);
+        return this.#backpressure.onUpstreamMessage(upstream, connection?.transport);
+      }
     }
   }
 }

@@ -181,7 +181,8 @@ export class Upstream {
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const liveness = new Liveness({
       ...keepalive,
-      lastByteAt: () => transport.lastByteAt,
+      // What is not read cannot be a sign of life.
+      lastByteAt: () => relay.isPaused(transport) ? performance.now() : transport.lastByteAt,
       isBusy: () => relay.channelCount > 0,
       sendKeepalive: (onReply) => relay.sendKeepalive(onReply),
       onDead: (reason) => {

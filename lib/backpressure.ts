@@ -1,0 +1,139 @@
+/**
+ * Who is not read while too much waits for somebody else. Windows bound the data that is under way;
+ * requests, replies and openings are bounded here, by not reading whoever sends them.
+ */
+
+import type { Schedule, Transport } from "./transport.ts";
+
+/** While this much waits for a client, or for upstream, clients that send are not read; in bytes. */
+const clientBacklogBytes = 8 * 1024 * 1024;
+const upstreamBacklogBytes = 32 * 1024 * 1024;
+
+/** While this much waits for one client, which is more than its windows allow, upstream is not. */
+const fullClientBytes = 96 * 1024 * 1024;
+
+/** How long a client may take nothing while everybody waits for it, in milliseconds. */
+const patienceMs = 10_000;
+
+/** What the requests of one client may hold that nobody has answered: how many, and their bytes. */
+const pendingRequests = 256;
+const pendingRequestBytes = 1024 * 1024;
+
+/** A client's requests that wait for an answer. */
+export class PendingRequests {
+  #count = 0;
+  #bytes = 0;
+
+  get isTooMuch(): boolean {
+    return this.#count >= pendingRequests || this.#bytes >= pendingRequestBytes;
+  }
+
+  /** A request waits; the returned function is called when it does not any more. */
+  add(bytes: number): () => void {
+    this.#count++;
+    this.#bytes += bytes;
+    return () => {
+      this.#count--;
+      this.#bytes -= bytes;
+    };
+  }
+}
+
+/** Pauses and resumes the peers of one relay. */
+export class Backpressure {
+  readonly #upstreams = new Set<Transport>();
+  readonly #clients = new Map<Transport, PendingRequests>();
+  readonly #paused = new Set<Transport>();
+  /** Clients that upstream waits for, and what ends the watch over each. */
+  readonly #full = new Map<Transport, () => void>();
+  readonly #schedule: Schedule;
+  readonly #onStuck: (client: Transport) => void;
+
+  /** @param onStuck a client takes nothing while everybody waits for it. */
+  constructor(schedule: Schedule, onStuck: (client: Transport) => void) {
+    this.#schedule = schedule;
+    this.#onStuck = onStuck;
+  }
+
+  addUpstream(upstream: Transport): void {
+    this.#upstreams.add(upstream);
+  }
+
+  removeUpstream(upstream: Transport): void {
+    this.#upstreams.delete(upstream);
+    this.#paused.delete(upstream);
+    this.relax();
+  }
+
+  /** @returns where the client's requests that wait are counted. */
+  addClient(client: Transport): PendingRequests {
+    const pending = new PendingRequests();
+    this.#clients.set(client, pending);
+    return pending;
+  }
+
+  removeClient(client: Transport): void {
+    this.#clients.delete(client);
+    this.#paused.delete(client);
+    this.#release(client);
+    this.relax();
+  }
+
+  /** Whether a peer is not read for the sake of others. */
+  isPaused(peer: Transport): boolean {
+    return this.#paused.has(peer);
+  }
+
+  /** A client has sent a message, which was handled. */
+  onClientMessage(client: Transport): void {
+    if (this.#clients.has(client) && this.#mustWait(client)) this.#pause(client);
+  }
+
+  /** Upstream has sent a message, which was handled; `client` is whom it concerned. */
+  onUpstreamMessage(upstream: Transport, client: Transport | undefined): void {
+    if (client && client.backlogBytes > fullClientBytes && !this.#full.has(client)) {
+      this.#watch(client);
+    }
+    if (this.#upstreams.has(upstream) && this.#mustWait(upstream)) this.#pause(upstream);
+  }
+
+  /** Less waits for somebody than before. */
+  relax(): void {
+    for (const client of this.#full.keys()) {
+      if (client.backlogBytes <= fullClientBytes / 2) this.#release(client);
+    }
+    for (const peer of this.#paused) {
+      if (this.#mustWait(peer)) continue;
+      this.#paused.delete(peer);
+      peer.resume();
+    }
+  }
+
+  #mustWait(peer: Transport): boolean {
+    if (this.#upstreams.has(peer)) {
+      return this.#full.size > 0 || peer.backlogBytes > upstreamBacklogBytes;
+    }
+    return peer.backlogBytes > clientBacklogBytes || this.#clients.get(peer)?.isTooMuch === true ||
+      [...this.#upstreams].some(({ backlogBytes }) => backlogBytes > upstreamBacklogBytes);
+  }
+
+  #pause(peer: Transport): void {
+    this.#paused.add(peer);
+    peer.pause();
+  }
+
+  #watch(client: Transport): void {
+    const { backlogBytes } = client;
+    const cancel = this.#schedule(patienceMs, () => {
+      this.#full.delete(client);
+      if (client.backlogBytes >= backlogBytes) this.#onStuck(client);
+      else this.#watch(client);
+    });
+    this.#full.set(client, cancel);
+  }
+
+  #release(client: Transport): void {
+    this.#full.get(client)?.();
+    this.#full.delete(client);
+  }
+}

@@ -1,0 +1,154 @@
+/** Nobody fills the memory, or makes the others wait for long: whoever sends too much is not read. */
+
+import assert from "node:assert/strict";
+import { encodeFields } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
+import { type MemoryPeer, usualPacketBytes, usualWindowBytes, World } from "./support/memory.ts";
+
+const { channelOpen, channelOpenFailure, channelOpenConfirmation, channelRequest } = MessageType;
+const { globalRequest, requestSuccess, ping } = MessageType;
+const mebibyte = 1024 * 1024;
+
+Deno.test("a client whose requests wait for upstream is not read, until they are answered", () => {
+  for (const wantReply of [true, false]) {
+    const world = new World();
+    world.relay.detachUpstream("cut");
+    const client = world.client("client");
+    let asked = 0;
+    while (!client.isPaused) askForForward(client, asked++, { wantReply });
+    assert.equal(asked, 256);
+    const upstream = world.attach();
+    assert.equal(upstream.take().length, 256);
+    assert(client.isPaused);
+    upstream.say(requestSuccess);
+    assert(!client.isPaused);
+    assert.equal(client.take().length, wantReply ? 1 : 0);
+  }
+});
+
+Deno.test("long requests that wait count by their bytes", () => {
+  const world = new World();
+  world.relay.detachUpstream("cut");
+  const client = world.client("client");
+  let asked = 0;
+  while (!client.isPaused) {
+    askForForward(client, asked++, { wantReply: true, path: "x".repeat(30_000) });
+  }
+  assert.equal(asked, 35);
+  world.relay.refuseOpens("no way");
+  assert(!client.isPaused);
+  assert.equal(client.take().length, 35);
+});
+
+Deno.test("while a client does not take what windows do not bound, upstream is not read", () => {
+  const world = new World();
+  const [stopped, bystander] = [world.client("stopped"), world.client("bystander")];
+  const channel = world.open(stopped);
+  const other = world.open(bystander);
+  stopped.backlogBytes = 96 * mebibyte;
+  channel.down(channelRequest, "flood@example.com", false);
+  assert(!world.upstream.isPaused);
+  stopped.backlogBytes++;
+  channel.down(channelRequest, "flood@example.com", false);
+  assert(world.upstream.isPaused);
+  assert(world.relay.isPaused(world.upstream));
+  assert(!bystander.isPaused);
+  stopped.drain();
+  assert(!world.upstream.isPaused);
+  assert.equal(world.clock.pending, 0);
+  other.expectAlive();
+});
+
+Deno.test("a client that takes nothing while everybody waits for it is ended after 10 s", () => {
+  const world = new World();
+  const stopped = world.client("stopped");
+  const channel = world.open(stopped);
+  const other = world.open(world.client("bystander"));
+  stopped.backlogBytes = 100 * mebibyte;
+  channel.down(channelRequest, "flood@example.com", false);
+  stopped.backlogBytes = 99 * mebibyte;
+  world.clock.advance(10_000);
+  assert.equal(stopped.ending, undefined, "it has taken something");
+  assert(world.upstream.isPaused);
+  world.clock.advance(10_000);
+  assert.match(stopped.ending!.description, /everybody waits/);
+  assert(!world.upstream.isPaused);
+  world.upstream.take();
+  other.expectAlive();
+});
+
+Deno.test("an upstream that does not take the replies to what it asks is not read", () => {
+  for (const type of [globalRequest, ping]) {
+    const world = new World();
+    const { upstream } = world;
+    const ask = () =>
+      type === ping
+        ? upstream.say(ping, "still there?")
+        : upstream.say(globalRequest, "keepalive@openssh.com", true);
+    upstream.backlogBytes = 32 * mebibyte;
+    ask();
+    assert(!upstream.isPaused);
+    upstream.backlogBytes++;
+    ask();
+    assert(upstream.isPaused);
+    upstream.drain();
+    assert(!upstream.isPaused);
+  }
+});
+
+Deno.test("of what upstream opens, 256 channels wait for one client's answers, and 1,000 are open", () => {
+  const world = new World();
+  const client = world.client("client");
+  askForForward(client, 0, { wantReply: true });
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestSuccess);
+  client.expect(requestSuccess);
+  const body = encodeFields("/tmp/0", "");
+  const open = () => world.askFromUpstream("forwarded-streamlocal@openssh.com", body);
+  for (let round = 0; round < 4; round++) {
+    for (let count = 0; count < 250; count++) open();
+    for (const { message } of client.take()) {
+      assert(message.type === channelOpen);
+      const own = message.senderChannel;
+      client.say(channelOpenConfirmation, own, own, usualWindowBytes, usualPacketBytes);
+    }
+  }
+  assert.equal(world.upstream.take().length, 1000);
+  open();
+  assert.match(world.upstream.expect(channelOpenFailure).description, /too many channels/);
+  client.expectNothing();
+});
+
+Deno.test("the share of a client shrinks as the channels of all grow; sessions keep a reserve", () => {
+  const world = new World();
+  const counts = ["first", "second", "third"].map((name) => {
+    const client = world.client(name);
+    let count = 0;
+    while (forward(world, client, count)) count++;
+    assert.match(client.expect(channelOpenFailure).description, /channels are open in all/);
+    world.open(client, { downstream: 5000 }).expectAlive();
+    return count;
+  });
+  assert.deepEqual(counts, [720, 180, 44]);
+});
+
+/** Opens a forwarded connection, if it may be opened. */
+function forward(world: World, client: MemoryPeer, own: number): boolean {
+  const body = { raw: encodeFields("there", 80, "here", 1024) };
+  client.say(channelOpen, "direct-tcpip", own, usualWindowBytes, usualPacketBytes, body);
+  const [asked] = world.upstream.take();
+  if (asked === undefined) return false;
+  assert(asked.message.type === channelOpen);
+  const { senderChannel } = asked.message;
+  world.upstream.say(channelOpenConfirmation, senderChannel, own, usualWindowBytes, 32768);
+  client.expect(channelOpenConfirmation);
+  return true;
+}
+
+function askForForward(
+  client: MemoryPeer,
+  index: number,
+  { wantReply = false, path = "" }: { wantReply?: boolean; path?: string },
+): void {
+  client.say(globalRequest, "streamlocal-forward@openssh.com", wantReply, `/tmp/${index}${path}`);
+}
