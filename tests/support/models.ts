@@ -95,6 +95,8 @@ export class Line {
   repliesOwed = 0;
   /** The other end is gone: its bytes need not be complete. */
   isCut = false;
+  /** Neither EOF nor CLOSE is sent of this end's own accord. */
+  staysOpen = false;
 
   constructor(random: Random, options: { state: Line["state"]; own: number; side: number }) {
     this.state = options.state;
@@ -143,6 +145,8 @@ export abstract class Model {
   readonly pairs: Pairs;
   readonly lines = new Map<number, Line>();
   readonly inbox: Sent[] = [];
+  /** How likely it refuses a channel. */
+  refusalChance = 0.2;
 
   constructor(peer: MemoryPeer, random: Random, pairs: Pairs) {
     this.peer = peer;
@@ -297,6 +301,8 @@ export abstract class Model {
       this.say(line, channelRequest, "invented@example.com", wantReply, { raw: Uint8Array.of(1) });
     } else if (line.key > 0 && line.sent < line.target && line.credit > 0 && !line.eofSent) {
       this.#sendData(line, isEager);
+    } else if (line.staysOpen) {
+      return false;
     } else if (line.closeReceived || (!isEager && random.chance(0.02))) {
       this.#close(line);
     } else if (!line.eofSent && (line.sent >= line.target || line.key === 0) && isEager) {
@@ -334,7 +340,7 @@ export abstract class Model {
   }
 
   #answer(line: Line): void {
-    if (this.random.chance(0.2)) {
+    if (this.random.chance(this.refusalChance)) {
       this.lines.delete(line.own);
       this.say(line, channelOpenFailure, 2, "refused", "");
     } else {
@@ -417,7 +423,7 @@ export class ModelClient extends Model {
   act(): boolean {
     const { random } = this;
     if (this.peer.isPaused) return false;
-    if (this.lines.size < 6 && random.chance(0.1)) this.#open();
+    if (this.lines.size < 6 && random.chance(0.1)) this.open({ isSession: random.chance(0.3) });
     else if (random.chance(0.05)) this.#ask();
     else if (this.lines.size > 0) {
       return this.actOn(random.pick([...this.lines.values()]), { isEager: false });
@@ -425,14 +431,15 @@ export class ModelClient extends Model {
     return true;
   }
 
-  #open(): void {
+  /** Asks for a session or a direct-tcpip channel. */
+  open({ isSession }: { isSession: boolean }): Line {
     const line = this.newLine("asking", 0);
     line.key = this.#nextKey();
     this.pairs.set(line.key, { client: line, upstream: undefined });
-    const isSession = this.random.chance(0.3);
     const body = isSession ? new Uint8Array() : encodeFields("example.com", 80, "", line.key);
     const type = isSession ? "session" : "direct-tcpip";
     this.peer.say(channelOpen, type, line.own, ...line.announced, { raw: body });
+    return line;
   }
 
   #ask(): void {
@@ -483,6 +490,11 @@ export class ModelUpstream extends Model {
 
   get isIdle(): boolean {
     return this.lines.size === 0 && this.inbox.length === 0 && this.#toReply.length === 0;
+  }
+
+  /** On how many ports it listens. */
+  get listenerCount(): number {
+    return this.#listening.size;
   }
 
   onOpen(message: ChannelOpen): void {

@@ -1,0 +1,65 @@
+/**
+ * The fuzzer's side `client`: clients that are logged in turn hostile, one after the other, beside
+ * a bystander with an open session and an open forward.
+ */
+
+import assert from "node:assert/strict";
+import { Hostile } from "./fuzz_hostile.ts";
+import type { FuzzClient } from "./fuzz_peers.ts";
+import { type Ends, Scene } from "./fuzz_scene.ts";
+import type { Trace } from "./fuzz_trace.ts";
+import type { Random } from "./models.ts";
+
+const mutationsPerCase = 40;
+
+/** The longest history of a client before it turns, in steps of it and of upstream. */
+const longestHistory = 40;
+
+/**
+ * Runs one case.
+ *
+ * @returns how many mutations it had.
+ * @throws {Error} where the relay did not keep them from the bystander or upstream.
+ */
+export function runClientCase(random: Random, trace: Trace): number {
+  const scene = new Scene(random, trace);
+  scene.upstream.refusalChance = random.pick([0, 0, 0.2]);
+  const bystander = scene.join("bystander");
+  const established = [true, false].map((isSession) => scene.establish(bystander, { isSession }));
+  let mutations = 0;
+  while (mutations < mutationsPerCase) {
+    mutations += runMutant(scene, bystander, mutationsPerCase - mutations);
+    expectUnharmed(scene, bystander, established);
+  }
+  scene.finish();
+  return mutations;
+}
+
+/** One client joins, behaves for a while, and turns. Returns how many mutations it came to. */
+function runMutant(scene: Scene, bystander: FuzzClient, limit: number): number {
+  const { random, upstream, world } = scene;
+  const mutant = scene.join("mutant");
+  for (let count = random.below(longestHistory); count > 0; count--) {
+    scene.step(mutant, upstream, mutant, bystander);
+  }
+  scene.doubtChannelsOf(mutant);
+  const hostile = new Hostile(mutant, { said: scene.said(mutant) });
+  scene.trace.note("mutant turns");
+  let mutations = 0;
+  while (mutations < limit && mutant.peer.ending === undefined) {
+    hostile.act();
+    mutations++;
+    scene.checkHostile(mutant);
+    scene.step(upstream, upstream, bystander);
+    if (random.chance(0.02)) world.clock.advance(random.below(60_000));
+  }
+  scene.leave(mutant);
+  return mutations;
+}
+
+function expectUnharmed(scene: Scene, bystander: FuzzClient, established: readonly Ends[]): void {
+  for (const ends of established) scene.expectCarrying(bystander, ends);
+  scene.sweep(scene.upstream, bystander);
+  const { channelCount } = scene.world.relay;
+  assert.equal(channelCount, bystander.lines.size, "channels of a client that has left");
+}

@@ -1,0 +1,31 @@
+/** What was said in one case of the fuzzer, so that a failure can be read. */
+
+import type { MemoryPeer } from "./memory.ts";
+
+/** The messages that peers have sent, in order. */
+export class Trace {
+  readonly #said: { name: string; payload: Uint8Array }[] = [];
+
+  /** Keeps whatever a peer says from now on. Returns the list of its payloads alone. */
+  watch(peer: MemoryPeer): Uint8Array[] {
+    const own: Uint8Array[] = [];
+    const sayBytes = peer.sayBytes.bind(peer);
+    peer.sayBytes = (payload) => {
+      const copy = payload.slice(); // The relay rewrites what it is given.
+      own.push(copy);
+      this.note(peer.name, copy);
+      sayBytes(payload);
+    };
+    return own;
+  }
+
+  /** Keeps bytes that came from somewhere; an event has none. */
+  note(name: string, payload: Uint8Array = new Uint8Array()): void {
+    this.#said.push({ name, payload });
+  }
+
+  /** One line for each message, in hexadecimal. */
+  toString(): string {
+    return this.#said.map(({ name, payload }) => `${name}: ${payload.toHex()}`).join("\n");
+  }
+}
