@@ -6,7 +6,7 @@
 import { buildMessage, concatenate, type Field, writeUint32 } from "../../lib/ssh_data.ts";
 import { MessageType } from "../../lib/wire.ts";
 import { displaySetup } from "./fuzz_peers.ts";
-import { patternBytes } from "./memory.ts";
+import { copyOf, patternBytes } from "./memory.ts";
 import type { Random } from "./models.ts";
 
 const boundaryNumbers = [
@@ -109,7 +109,7 @@ export class Mutator {
         message[0] = random.chance(0.8) ? random.pick(messageTypes) : random.below(256);
         return [message];
       case 7:
-        return [message, message.slice()];
+        return [message, copyOf(message)];
       case 8:
         return [message, this.#source()];
       case 9:
@@ -124,7 +124,7 @@ export class Mutator {
   /** A message that is well-formed, in no state in particular. */
   #source(): Uint8Array {
     const random = this.#random;
-    if (this.#said.length > 0 && random.chance(0.4)) return random.pick(this.#said).slice();
+    if (this.#said.length > 0 && random.chance(0.4)) return copyOf(random.pick(this.#said));
     const type = random.pick(messageTypes);
     return buildMessage(type, ...this.#fields(type));
   }

@@ -19,7 +19,7 @@ const cookieProtocol = "MIT-MAGIC-COOKIE-1";
 const cookies = ["00".repeat(16), "a1".repeat(16), "b2".repeat(16)];
 
 /** Little goes through a channel here, so that a case is short; in bytes. */
-const largestTarget = 200;
+const largestTarget = 24;
 
 /** What a client asks of its sessions, beside a command. */
 const sessionRequests: readonly (readonly [string, ...Field[]])[] = [

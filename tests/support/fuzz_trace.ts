@@ -1,6 +1,8 @@
 /** What was said in one case of the fuzzer, so that a failure can be read. */
 
-import type { MemoryPeer } from "./memory.ts";
+import { copyOf, type MemoryPeer } from "./memory.ts";
+
+const nothing = new Uint8Array();
 
 /** The messages that peers have sent, in order. */
 export class Trace {
@@ -11,7 +13,7 @@ export class Trace {
     const own: Uint8Array[] = [];
     const sayBytes = peer.sayBytes.bind(peer);
     peer.sayBytes = (payload) => {
-      const copy = payload.slice(); // The relay rewrites what it is given.
+      const copy = copyOf(payload); // The relay rewrites what it is given.
       own.push(copy);
       this.note(peer.name, copy);
       sayBytes(payload);
@@ -20,7 +22,7 @@ export class Trace {
   }
 
   /** Keeps bytes that came from somewhere; an event has none. */
-  note(name: string, payload: Uint8Array = new Uint8Array()): void {
+  note(name: string, payload: Uint8Array = nothing): void {
     this.#said.push({ name, payload });
   }
 
