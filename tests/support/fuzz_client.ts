@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { Hostile } from "./fuzz_hostile.ts";
 import type { FuzzClient } from "./fuzz_peers.ts";
-import { type Ends, Scene } from "./fuzz_scene.ts";
+import { Scene } from "./fuzz_scene.ts";
 import type { Trace } from "./fuzz_trace.ts";
 import type { Random } from "./models.ts";
 
@@ -29,8 +29,12 @@ export function runClientCase(random: Random, trace: Trace): number {
   let mutations = 0;
   while (mutations < mutationsPerCase) {
     mutations += runMutant(scene, bystander, mutationsPerCase - mutations);
-    expectUnharmed(scene, bystander, established);
+    while (scene.upstream.hear());
   }
+  for (const ends of established) scene.expectCarrying(bystander, ends);
+  scene.sweep(scene.upstream, bystander);
+  const { channelCount } = scene.world.relay;
+  assert.equal(channelCount, bystander.lines.size, "channels of clients that have left");
   scene.finish();
   return mutations;
 }
@@ -55,11 +59,4 @@ function runMutant(scene: Scene, bystander: FuzzClient, limit: number): number {
   }
   scene.leave(mutant);
   return mutations;
-}
-
-function expectUnharmed(scene: Scene, bystander: FuzzClient, established: readonly Ends[]): void {
-  for (const ends of established) scene.expectCarrying(bystander, ends);
-  scene.sweep(scene.upstream, bystander);
-  const { channelCount } = scene.world.relay;
-  assert.equal(channelCount, bystander.lines.size, "channels of a client that has left");
 }

@@ -1,28 +1,57 @@
-/** A peer that behaves until it turns: then it sends wrong messages, and hears only numbers. */
+/**
+ * A peer that behaves until it turns: then it sends wrong messages, and hears no more than it needs
+ * in order to be wrong in depth.
+ */
 
+import { MessageType } from "../../lib/wire.ts";
 import { Mutator } from "./fuzz_mutations.ts";
 import type { Sent } from "./memory.ts";
-import type { Model } from "./models.ts";
+import type { Model, Random } from "./models.ts";
+
+const { channelClose, channelOpenConfirmation } = MessageType;
 
 /** What is left of a model that has turned. */
 export class Hostile {
   readonly #model: Model;
+  readonly #random: Random;
   readonly #mutator: Mutator;
+  /** The relay's numbers for the channels that are open, by the peer's own. */
+  readonly #open: Map<number, number>;
+  /** The relay's numbers for channels that the peer was asked to open. */
+  #asked: number[] = [];
 
   /** @param said what the peer has said so far, and will say. */
   constructor(model: Model, { said }: { said: readonly Uint8Array[] }) {
-    const numbers = [...model.lines.values()].map(({ slot }) => slot).filter((slot) => slot >= 0);
-    const onSent = ({ message }: Sent) => {
-      if ("senderChannel" in message) numbers.push(message.senderChannel);
-    };
-    model.inbox.splice(0).forEach(onSent);
-    model.peer.onSent = onSent;
+    const lines = [...model.lines.values()];
     this.#model = model;
-    this.#mutator = new Mutator(model.random, { said, numbers });
+    this.#random = model.random;
+    this.#open = new Map(
+      lines.filter(({ maySend }) => maySend).map(({ own, slot }) => [own, slot]),
+    );
+    this.#asked = lines.filter(({ state }) => state === "awaiting").map(({ slot }) => slot);
+    this.#mutator = new Mutator(model.random, { said, numbers: () => [...this.#open.values()] });
+    for (const sent of model.inbox.splice(0)) this.#onSent(sent);
+    model.peer.onSent = (sent) => this.#onSent(sent);
+  }
+
+  #onSent({ message }: Sent): void {
+    if (!("recipientChannel" in message)) {
+      if ("senderChannel" in message) this.#asked.push(message.senderChannel);
+    } else if ("senderChannel" in message) {
+      this.#open.set(message.recipientChannel, message.senderChannel);
+    } else if (message.type === channelClose) {
+      this.#open.delete(message.recipientChannel);
+    }
   }
 
   /** Sends what one mutation makes. */
   act(): void {
-    for (const payload of this.#mutator.next()) this.#model.peer.sayBytes(payload);
+    const { peer } = this.#model;
+    if (this.#asked.length > 0 && this.#random.chance(0.5)) {
+      const [slot, own] = [this.#asked.shift()!, this.#random.below(2 ** 32)];
+      this.#open.set(own, slot);
+      peer.say(channelOpenConfirmation, slot, own, 32_768, 32_768);
+    }
+    for (const payload of this.#mutator.next()) peer.sayBytes(payload);
   }
 }

@@ -68,19 +68,34 @@ const channelRequests: readonly (readonly [string, ...Field[]])[] = [
   ["n\0ame"],
 ];
 
+/** What may be said at almost any time; of channels, while there is one. */
+const mildTypes = [MessageType.globalRequest, MessageType.channelOpen, MessageType.ping];
+const mildChannelTypes = [
+  ...mildTypes,
+  ...Array<number>(3).fill(MessageType.channelWindowAdjust),
+  ...Array<number>(3).fill(MessageType.channelData),
+  ...Array<number>(6).fill(MessageType.channelRequest),
+  MessageType.channelExtendedData,
+  MessageType.channelEof,
+  MessageType.channelClose,
+];
+
 /** Makes the wrong messages of one peer. */
 export class Mutator {
   readonly #random: Random;
+  /** How likely a message is wrong in a way that shows at once; others lead on, and deeper. */
+  readonly #wildness: number;
   /** What the peer has said so far. */
   readonly #said: readonly Uint8Array[];
   /** Channel numbers that the peer may know. */
-  readonly #numbers: readonly number[];
+  readonly #numbers: () => readonly number[];
 
   constructor(
     random: Random,
-    { said, numbers }: { said: readonly Uint8Array[]; numbers: readonly number[] },
+    { said, numbers }: { said: readonly Uint8Array[]; numbers: () => readonly number[] },
   ) {
     this.#random = random;
+    this.#wildness = random.pick([0.02, 0.1, 0.3, 1]);
     this.#said = said;
     this.#numbers = numbers;
   }
@@ -88,6 +103,10 @@ export class Mutator {
   /** One mutation: mostly one message. */
   next(): Uint8Array[] {
     const random = this.#random;
+    if (!random.chance(this.#wildness)) {
+      const type = random.pick(this.#numbers().length > 0 ? mildChannelTypes : mildTypes);
+      return [buildMessage(type, ...this.#fields(type))];
+    }
     const message = this.#source();
     switch (random.below(13)) {
       case 0:
@@ -169,17 +188,20 @@ export class Mutator {
 
   #channelNumber(): number {
     const random = this.#random;
-    if (this.#numbers.length > 0 && random.chance(0.7)) return random.pick(this.#numbers);
+    const numbers = this.#numbers();
+    if (numbers.length > 0 && !random.chance(this.#wildness * 0.3)) return random.pick(numbers);
     return random.chance(0.7) ? random.below(12) : random.pick(boundaryNumbers);
   }
 
   #size(): number {
+    if (!this.#random.chance(this.#wildness)) return this.#random.pick([1, 100, 32_768]);
     const { below, usual } = { below: this.#random.below(4096), usual: 32_768 };
     return this.#random.pick([below, usual, usual, this.#random.pick(boundaryNumbers)]);
   }
 
   #data(): Uint8Array {
     const random = this.#random;
+    if (!random.chance(this.#wildness)) return this.#anyBytes(3);
     if (random.chance(0.01)) return patternBytes(random.pick([32_767, 32_768, 32_769, 40_000]));
     if (random.chance(0.1)) return displaySetup(random.pick(["a1", "b2", "c3"]).repeat(16));
     return this.#anyBytes(32);

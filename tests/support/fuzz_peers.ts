@@ -39,6 +39,8 @@ const sessionRequests: readonly (readonly [string, ...Field[]])[] = [
 export class FuzzClient extends ModelClient {
   /** Upstream may reply to nothing, which is passed on, and what it sends are no known bytes. */
   isUpstreamHostile = false;
+  /** All of its ends of channels that there ever were. */
+  readonly made = new Set<Line>();
   readonly #sessions = new Set<Line>();
   readonly #pings: Uint8Array[] = [];
   readonly #asked = new Set<string>();
@@ -47,6 +49,7 @@ export class FuzzClient extends ModelClient {
     const line = super.newLine(state, side);
     line.target = this.random.below(largestTarget);
     if (this.isUpstreamHostile) doubt(line);
+    this.made.add(line);
     return line;
   }
 
@@ -104,7 +107,13 @@ export class FuzzClient extends ModelClient {
     if (channelType === "x11") assert(this.#asked.has("x11-req"), "somebody else's window");
     else if (channelType === "auth-agent@openssh.com") {
       assert(this.#asked.has("auth-agent-req@openssh.com"), "asked for another's agent");
-    } else return super.onOpen(message);
+    } else {
+      super.onOpen(message);
+      const taken = [...this.lines.values()].at(-1)!;
+      const other = this.pairs.get(taken.key)?.upstream;
+      if (other) other.isCut = this.isUpstreamHostile;
+      return;
+    }
     this.expectFreshSlot(message.senderChannel);
     this.newLine("awaiting", 0).learn(message);
   }
@@ -124,6 +133,8 @@ export class FuzzUpstream extends ModelUpstream {
   override newLine(state: Line["state"], side: number): Line {
     const line = super.newLine(state, side);
     line.target = this.random.below(largestTarget);
+    // Whoever is to take the channel may be hostile; one who is not says so.
+    line.isCut = state === "asking";
     return line;
   }
 

@@ -79,13 +79,11 @@ export class Scene {
     return upstream;
   }
 
-  /** What was sent on the channels of a model need not arrive as it was sent any more. */
-  doubtChannelsOf(model: Model): void {
-    for (const [key, { client, upstream }] of this.#pairs) {
-      const isIts = [client, upstream].some((line) => line && model.lines.get(line.own) === line);
-      if (!isIts) continue;
-      if (client) client.isCut = true;
-      if (upstream) upstream.isCut = true;
+  /** A client turns: what it sends on its channels need not be what it would have sent. */
+  doubtChannelsOf(client: FuzzClient): void {
+    for (const [key, pair] of this.#pairs) {
+      if (!pair.client || !client.made.has(pair.client)) continue;
+      if (pair.upstream) pair.upstream.isCut = true;
       this.#pairs.delete(key);
     }
   }
