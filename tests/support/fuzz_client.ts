@@ -25,10 +25,17 @@ export function runClientCase(random: Random, trace: Trace): number {
   const scene = new Scene(random, trace);
   scene.upstream.refusalChance = random.pick([0, 0, 0.2]);
   const bystander = scene.join("bystander");
-  const established = [true, false].map((isSession) => scene.establish(bystander, { isSession }));
+  const establish = () =>
+    [true, false].map((isSession) => scene.establish(bystander, { isSession }));
+  let established = establish();
   let mutations = 0;
   while (mutations < mutationsPerCase) {
-    mutations += runMutant(scene, bystander, mutationsPerCase - mutations);
+    const isAway = random.chance(0.05);
+    mutations += runMutant(scene, bystander, { limit: mutationsPerCase - mutations, isAway });
+    if (isAway) {
+      scene.connect();
+      established = establish();
+    }
     while (scene.upstream.hear());
   }
   for (const ends of established) scene.expectCarrying(bystander, ends);
@@ -40,12 +47,18 @@ export function runClientCase(random: Random, trace: Trace): number {
 }
 
 /** One client joins, behaves for a while, and turns. Returns how many mutations it came to. */
-function runMutant(scene: Scene, bystander: FuzzClient, limit: number): number {
+function runMutant(
+  scene: Scene,
+  bystander: FuzzClient,
+  { limit, isAway }: { limit: number; isAway: boolean },
+): number {
   const { random, upstream, world } = scene;
   const mutant = scene.join("mutant");
   for (let count = random.below(longestHistory); count > 0; count--) {
     scene.step(mutant, upstream, mutant, bystander);
   }
+  if (isAway) scene.loseUpstream();
+  const others = isAway ? [bystander] : [upstream, upstream, bystander];
   scene.doubtChannelsOf(mutant);
   const hostile = new Hostile(mutant, { said: scene.said(mutant) });
   scene.trace.note("mutant turns");
@@ -54,7 +67,7 @@ function runMutant(scene: Scene, bystander: FuzzClient, limit: number): number {
     hostile.act();
     mutations++;
     scene.checkHostile(mutant);
-    scene.step(upstream, upstream, bystander);
+    scene.step(...others);
     if (random.chance(0.02)) world.clock.advance(random.below(60_000));
   }
   scene.leave(mutant);

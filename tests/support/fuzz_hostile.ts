@@ -52,6 +52,8 @@ export class Hostile {
       this.#open.set(own, slot);
       peer.say(channelOpenConfirmation, slot, own, 32_768, 32_768);
     }
-    for (const payload of this.#mutator.next()) peer.sayBytes(payload);
+    for (const payload of this.#mutator.next()) {
+      if (peer.ending === undefined) peer.sayBytes(payload);
+    }
   }
 }

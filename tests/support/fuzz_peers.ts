@@ -6,12 +6,28 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { encodeFields, type Field } from "../../lib/ssh_data.ts";
-import { type ChannelOpen, MessageType, type Ping } from "../../lib/wire.ts";
+import {
+  type ChannelOpen,
+  type ChannelOpenConfirmation,
+  type ChannelRequest,
+  type ConnectionMessage,
+  type GlobalRequest,
+  MessageType,
+  type Ping,
+} from "../../lib/wire.ts";
 import type { Sent } from "./memory.ts";
 import { type Line, ModelClient, ModelUpstream } from "./models.ts";
 
-const { channelData, channelOpen, channelRequest, globalRequest, ping, pong, requestFailure } =
-  MessageType;
+const {
+  channelData,
+  channelOpen,
+  channelOpenConfirmation,
+  channelRequest,
+  globalRequest,
+  ping,
+  pong,
+  requestFailure,
+} = MessageType;
 
 const cookieProtocol = "MIT-MAGIC-COOKIE-1";
 
@@ -53,10 +69,15 @@ export class FuzzClient extends ModelClient {
     return line;
   }
 
-  /** From now on upstream does what it likes. */
+  /** From now on upstream does what it likes, until it is gone. */
   onUpstreamHostile(): void {
     this.isUpstreamHostile = true;
     for (const line of this.lines.values()) doubt(line);
+  }
+
+  override onLost(lines: readonly Line[]): void {
+    this.isUpstreamHostile = false;
+    super.onLost(lines);
   }
 
   override get isIdle(): boolean {
@@ -128,6 +149,7 @@ function doubt(line: Line): void {
 export class FuzzUpstream extends ModelUpstream {
   readonly #pings: Uint8Array[] = [];
   readonly #windows = new Set<Line>();
+  readonly #terminals = new WeakSet<Line>();
   #requestsAsked = 0;
 
   override newLine(state: Line["state"], side: number): Line {
@@ -144,9 +166,12 @@ export class FuzzUpstream extends ModelUpstream {
   }
 
   override hear(): boolean {
-    const type = this.inbox[0]?.message.type;
-    assert.notEqual(type, pong, "a pong, and there was no ping");
-    if (type !== ping) return super.hear();
+    const message = this.inbox[0]?.message;
+    assert.notEqual(message?.type, pong, "a pong, and there was no ping");
+    if (message?.type !== ping) {
+      if (message) this.#expectTolerable(message);
+      return super.hear();
+    }
     this.#pings.push((this.inbox.shift()!.message as Ping).data);
     return true;
   }
@@ -184,6 +209,28 @@ export class FuzzUpstream extends ModelUpstream {
         line.repliesAwaited++;
         this.say(line, channelRequest, "keepalive@openssh.com", true);
         return true;
+      }
+    }
+  }
+
+  /** What is well-formed, and makes OpenSSH's server end the whole connection all the same. */
+  #expectTolerable(message: ConnectionMessage): void {
+    switch (message.type) {
+      case channelOpenConfirmation:
+        assert.equal((message as ChannelOpenConfirmation).data.length, 0);
+        break;
+      case globalRequest: {
+        const { name, data } = message as GlobalRequest;
+        if (name.endsWith("tcpip-forward")) assert(data.at(-4) === 0 && data.at(-3) === 0, "port");
+        break;
+      }
+      case channelRequest: {
+        const { requestType, recipientChannel } = message as ChannelRequest;
+        if (requestType !== "pty-req") break;
+        const line = this.lines.get(recipientChannel);
+        assert(line && !this.#terminals.has(line), "a second terminal in one session");
+        this.#terminals.add(line);
+        break;
       }
     }
   }

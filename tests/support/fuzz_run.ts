@@ -2,11 +2,13 @@
 
 import { runClientCase } from "./fuzz_client.ts";
 import { Trace } from "./fuzz_trace.ts";
+import { runUpstreamCase } from "./fuzz_upstream.ts";
 import { Random } from "./models.ts";
 
 /** What is fuzzed, by the name of who is hostile. */
 const sides = {
   client: runClientCase,
+  upstream: runUpstreamCase,
 };
 
 /** Who is hostile. */
