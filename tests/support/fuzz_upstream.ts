@@ -32,6 +32,7 @@ export function runUpstreamCase(random: Random, trace: Trace): number {
     scene.loseUpstream();
     if (random.chance(0.2)) scene.step(...clients);
     scene.connect();
+    scene.upstream.expectsPorts = false;
   }
   const [client] = clients;
   const ends = scene.establish(client!, { isSession: true });

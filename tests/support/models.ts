@@ -130,6 +130,7 @@ export class Line {
     this.credit = message.initialWindowSize;
     this.creditPacketBytes = message.maximumPacketSize;
     assert(this.credit <= maximumCreditBytes && this.creditPacketBytes <= 32768);
+    if (this.creditPacketBytes === 0) this.target = 0;
     // Little goes through a window of one byte in one turn.
     if (this.credit < 5000 || this.creditPacketBytes < 1000) this.target %= 300;
   }
