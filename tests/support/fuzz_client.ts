@@ -28,6 +28,7 @@ export function runClientCase(random: Random, trace: Trace): number {
   const establish = () =>
     [true, false].map((isSession) => scene.establish(bystander, { isSession }));
   let established = establish();
+  scene.establishForward(bystander);
   let mutations = 0;
   while (mutations < mutationsPerCase) {
     const isAway = random.chance(0.05);
@@ -39,6 +40,7 @@ export function runClientCase(random: Random, trace: Trace): number {
     while (scene.upstream.hear());
   }
   for (const ends of established) scene.expectCarrying(bystander, ends);
+  scene.expectForward(bystander);
   scene.sweep(scene.upstream, bystander);
   const { channelCount } = scene.world.relay;
   assert.equal(channelCount, bystander.lines.size, "channels of clients that have left");

@@ -3,6 +3,7 @@
  * in order to be wrong in depth.
  */
 
+import { buildMessage } from "../../lib/ssh_data.ts";
 import { MessageType } from "../../lib/wire.ts";
 import { Mutator } from "./fuzz_mutations.ts";
 import type { Sent } from "./memory.ts";
@@ -46,14 +47,19 @@ export class Hostile {
 
   /** Sends what one mutation makes. */
   act(): void {
-    const { peer } = this.#model;
     if (this.#asked.length > 0 && this.#random.chance(0.5)) {
       const [slot, own] = [this.#asked.shift()!, this.#random.below(2 ** 32)];
       this.#open.set(own, slot);
-      peer.say(channelOpenConfirmation, slot, own, 32_768, 32_768);
+      this.#say(
+        this.#mutator.alter(buildMessage(channelOpenConfirmation, slot, own, 32_768, 32_768)),
+      );
     }
-    for (const payload of this.#mutator.next()) {
-      if (peer.ending === undefined) peer.sayBytes(payload);
-    }
+    this.#say(this.#mutator.next());
+  }
+
+  #say(payloads: readonly Uint8Array[]): void {
+    const { peer } = this.#model;
+    if (peer.isPaused) peer.drain(); // What is not read does not arrive.
+    for (const payload of payloads) if (peer.ending === undefined) peer.sayBytes(payload);
   }
 }

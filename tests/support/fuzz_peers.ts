@@ -108,6 +108,12 @@ export class FuzzClient extends ModelClient {
     return true;
   }
 
+  /** Asks for the windows of a session's programs. */
+  requestDisplay(line: Line): void {
+    const cookie = this.random.pick(cookies);
+    this.request(line, "x11-req", false, cookieProtocol, cookie, 0);
+  }
+
   /** Asks something of a session. */
   request(line: Line, name: string, ...fields: Field[]): void {
     const wantReply = this.random.chance(0.5);
@@ -164,6 +170,10 @@ export class FuzzUpstream extends ModelUpstream {
     return line;
   }
 
+  override get isIdle(): boolean {
+    return super.isIdle && this.#pings.length === 0 && this.#requestsAsked === 0;
+  }
+
   override onGlobal(sent: Sent): void {
     if (sent.message.type === requestFailure && this.#requestsAsked > 0) this.#requestsAsked--;
     else super.onGlobal(sent);
@@ -189,8 +199,9 @@ export class FuzzUpstream extends ModelUpstream {
 
   override act(): boolean {
     const { random, peer } = this;
+    if (random.chance(0.2) && this.#sayCookie()) return true;
     if (random.chance(0.7)) return super.act();
-    switch (random.below(4)) {
+    switch (random.below(3)) {
       case 0: {
         const isWindow = random.chance(0.6);
         const line = this.newLine("asking", 1);
@@ -205,8 +216,6 @@ export class FuzzUpstream extends ModelUpstream {
         this.#requestsAsked++;
         peer.say(globalRequest, "keepalive@openssh.com", true);
         return true;
-      case 2:
-        return this.#sayCookie();
       default: {
         const line = [...this.lines.values()].find((it) => it.maySend);
         if (line === undefined) return super.act();

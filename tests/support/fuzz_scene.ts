@@ -15,6 +15,9 @@ const longestSweep = 2000;
 /** What a client may have at most, so that the limits are met. */
 const limits = { channels: 20, pendingOpens: 8 };
 
+/** What a bystander forwards. */
+const forward = { bindAddress: "", port: 7000 };
+
 /** The two ends of a channel. */
 export interface Ends {
   client: Line;
@@ -74,7 +77,9 @@ export class Scene {
   connect(): void {
     this.trace.note("another upstream");
     const answersPings = this.random.chance(0.8);
+    const { refusalChance } = this.upstream;
     this.upstream = this.#newUpstream(this.world.attach(undefined, { answersPings }));
+    this.upstream.refusalChance = refusalChance;
   }
 
   #newUpstream(peer: MemoryPeer): FuzzUpstream {
@@ -97,9 +102,17 @@ export class Scene {
   /** Somebody who behaves does something. */
   step(...models: Model[]): void {
     const model = this.random.pick(models);
+    if (this.random.chance(0.01)) this.#congest(model.peer);
     if (this.random.chance(0.5)) model.hear();
     else model.act();
     this.check(...models);
+  }
+
+  /** Much waits for a peer, or no more. */
+  #congest(peer: MemoryPeer): void {
+    this.trace.note(`${peer.name} is slow, or fast again`);
+    if (peer.backlogBytes > 0) peer.drain();
+    else peer.backlogBytes = this.random.pick([2 ** 20, 2 ** 20 + 1, 9 * 2 ** 20, 40 * 2 ** 20]);
   }
 
   /** Nobody who behaves was ended, or told anything that is not allowed. */
@@ -121,6 +134,7 @@ export class Scene {
 
   /** These models do all that is due, until nothing moves. */
   sweep(...models: Model[]): void {
+    for (const { peer } of models) peer.drain();
     for (let count = 0, isMoving = true; isMoving; count++) {
       assert(count < longestSweep, "no end in sight");
       isMoving = this.upstream.reply();
@@ -145,14 +159,33 @@ export class Scene {
       const upstream = this.#pairs.get(line.key)?.upstream;
       if (line.state !== "open" || upstream === undefined) continue;
       upstream.staysOpen = true;
+      if (options.isSession && this.random.chance(0.5)) client.requestDisplay(line);
       this.upstream.refusalChance = refusalChance;
       return { client: line, upstream };
     }
     throw new Error(`${client.peer.name} cannot open a channel`);
   }
 
+  /** A client forwards a port, and upstream agrees. */
+  establishForward(client: FuzzClient): void {
+    const { refusalChance } = this.upstream;
+    this.upstream.refusalChance = 0;
+    client.ask("tcpip-forward", { ...forward, wantReply: true });
+    this.#keepGoing(client);
+    this.upstream.refusalChance = refusalChance;
+  }
+
+  /** Whoever connects to the port that a client forwards comes out at that client. */
+  expectForward(client: FuzzClient): void {
+    const { key } = this.upstream.openForwarded(forward.bindAddress, forward.port);
+    this.#keepGoing(client);
+    const taken = this.#pairs.get(key)?.client;
+    assert(taken && client.made.has(taken), `the forward of ${client.peer.name} leads nowhere`);
+  }
+
   /** A channel that was established carries bytes both ways, and they are the right ones. */
   expectCarrying(client: FuzzClient, ends: Ends): void {
+    for (const { peer } of [this.upstream, client]) peer.drain();
     const lines = [ends.client, ends.upstream] as const;
     for (const line of lines) line.target = line.sent + 1 + this.random.below(8);
     const isDone = () =>
@@ -189,7 +222,9 @@ export class Scene {
     this.sweep(this.upstream);
     const { relay, clock } = this.world;
     assert(this.upstream.isIdle, "upstream waits for ever");
-    assert.equal(this.upstream.listenerCount, 0, "listeners are left upstream");
+    if (this.upstream.expectsPorts) {
+      assert.equal(this.upstream.listenerCount, 0, "listeners are left");
+    }
     assert.equal(relay.channelCount, 0, "channels are left");
     assert.equal(relay.forwardCount, 0, "forwards are left");
     assert.equal(clock.pending, 0, "a timer is left");

@@ -4,14 +4,18 @@ import { copyOf, type MemoryPeer } from "./memory.ts";
 
 const nothing = new Uint8Array();
 
-/** The messages that peers have sent, in order. */
+/** The messages between peers and the relay, in order. */
 export class Trace {
   readonly #said: { name: string; payload: Uint8Array }[] = [];
 
-  /** Keeps whatever a peer says from now on. Returns the list of its payloads alone. */
+  /** Keeps what a peer says and is sent from now on. Returns the list of what it says alone. */
   watch(peer: MemoryPeer): Uint8Array[] {
     const own: Uint8Array[] = [];
-    const sayBytes = peer.sayBytes.bind(peer);
+    const [sayBytes, send] = [peer.sayBytes.bind(peer), peer.send.bind(peer)];
+    peer.send = (payload) => {
+      this.note(`  to ${peer.name}`, copyOf(payload));
+      send(payload);
+    };
     peer.sayBytes = (payload) => {
       const copy = copyOf(payload); // The relay rewrites what it is given.
       own.push(copy);

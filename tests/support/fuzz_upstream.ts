@@ -44,6 +44,9 @@ export function runUpstreamCase(random: Random, trace: Trace): number {
 /** Upstream behaves for a while, and turns. Returns how many mutations it came to. */
 function runHostile(scene: Scene, clients: readonly FuzzClient[], limit: number): number {
   const { random, upstream, world } = scene;
+  if (random.chance(0.5)) {
+    for (const client of clients) scene.establish(client, { isSession: true });
+  }
   for (let count = random.below(longestHistory); count > 0; count--) {
     scene.step(upstream, ...clients);
   }
