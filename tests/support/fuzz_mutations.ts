@@ -107,15 +107,16 @@ export class Mutator {
       const type = random.pick(this.#numbers().length > 0 ? mildChannelTypes : mildTypes);
       return [buildMessage(type, ...this.#fields(type))];
     }
-    return this.#mutate(this.#source());
+    return this.mutate(this.#source());
   }
 
   /** A message as it should be, or not. */
   alter(message: Uint8Array): Uint8Array[] {
-    return this.#random.chance(this.#wildness) ? this.#mutate(message) : [message];
+    return this.#random.chance(this.#wildness) ? this.mutate(message) : [message];
   }
 
-  #mutate(message: Uint8Array): Uint8Array[] {
+  /** Makes something wrong of a message, which is changed. */
+  mutate(message: Uint8Array): Uint8Array[] {
     const random = this.#random;
     switch (random.below(13)) {
       case 0:

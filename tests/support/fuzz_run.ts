@@ -2,6 +2,7 @@
 
 import { runClientCase } from "./fuzz_client.ts";
 import { Trace } from "./fuzz_trace.ts";
+import { runLoginCase } from "./fuzz_login.ts";
 import { runUpstreamCase } from "./fuzz_upstream.ts";
 import { Random } from "./models.ts";
 
@@ -9,6 +10,7 @@ import { Random } from "./models.ts";
 const sides = {
   client: runClientCase,
   upstream: runUpstreamCase,
+  login: runLoginCase,
 };
 
 /** Who is hostile. */
