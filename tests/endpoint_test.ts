@@ -1,10 +1,11 @@
 /** Who may use the local port, and what happens to everybody else who connects to it. */
 
 import assert from "node:assert/strict";
+import { buildMessage } from "../lib/ssh_data.ts";
 import { shimTarget } from "./support/behind.ts";
 import { startGround, type Target } from "./support/both.ts";
 import { patternBytes } from "./support/files.ts";
-import { openTooEarly } from "./support/raw_client.ts";
+import { openTooEarly, sendBeforeLogin } from "./support/raw_client.ts";
 import { pythonProgram } from "./support/python.ts";
 import { type CommandResult, run, text } from "./support/run.ts";
 import { connect, readAll, readExactly, tcpAddress, writeAll } from "./support/services.ts";
@@ -12,6 +13,9 @@ import { connect, readAll, readExactly, tcpAddress, writeAll } from "./support/s
 /** Only root can become somebody else, so that is what these steps need. */
 const canSwitchUser = Deno.build.os === "linux" && Deno.uid() === 0;
 const nobody = "65534";
+
+/** SSH_MSG_USERAUTH_FAILURE, which is a server's. */
+const failure = buildMessage(51, "", false);
 
 Deno.test("the endpoint turns away whoever is not its user's SSH client", async (t) => {
   await using ground = await startGround();
@@ -90,6 +94,18 @@ Deno.test("the endpoint turns away whoever is not its user's SSH client", async 
     assert.match(await openTooEarly(target), /before authentication/);
     assert.equal(ground.sshd.log.text.length, before);
   });
+
+  const query = [50, target.username, "ssh-connection", "publickey", false] as const;
+  for (
+    const [what, ...messages] of [
+      ["an answer to one's own request", buildMessage(...query, "ssh-ed25519", "key"), failure],
+      ["a request about no key", buildMessage(...query)],
+    ] as const
+  ) {
+    await t.step(`${what} ends the connection`, async () => {
+      await sendBeforeLogin(target, ...messages);
+    });
+  }
 
   await t.step("all the while the endpoint serves its user", async () => {
     assert.equal((await target.ssh("exit 3")).code, 3);
