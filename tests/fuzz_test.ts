@@ -16,3 +16,7 @@ Deno.test("whatever a client sends once it is logged in, a bystander and upstrea
 Deno.test("whatever upstream sends, clients hear what is lawful, and the next upstream serves them", async () => {
   await fuzzShortly("upstream", 20_000);
 });
+
+Deno.test("whatever a peer sends before login, nothing comes of it but the end of its connection", async () => {
+  await fuzzShortly("login", 200);
+});
