@@ -67,18 +67,25 @@ async function runConnection(random: Random, trace: Trace, watch: RuntimeWatch):
   const attacker = isEndpoint
     ? connectAttacker(attackersEnd, random)
     : serveAttacker(attackersEnd, random, (password) => passwords.push(password));
-  let mutations = 1;
-  attacker.onEncrypted = (send) => {
-    const count = isInClear ? random.below(2) : 1 + random.below(6);
-    for (; mutations < 1 + count; mutations++) {
-      const message = random.pick(loginMessages).slice();
-      for (const payload of random.chance(0.5) ? [message] : mutator.mutate(message)) {
-        trace.note("attacker, encrypted", payload);
-        send(payload);
-      }
+  let mutations = 0;
+  const mutate = () => {
+    mutations++;
+    const message = random.pick(loginMessages).slice();
+    for (const payload of random.chance(0.5) ? [message] : mutator.mutate(message)) {
+      trace.note("attacker, encrypted", payload);
+      attacker.send?.(payload);
     }
   };
+  if (isInClear) mutations++;
+  attacker.onEncrypted = () => {
+    for (let count = random.below(isInClear ? 2 : 4); count > 0; count--) mutate();
+  };
   await watch.untilQuiet(() => moved);
+  for (let count = random.below(6); count > 0 && !victim.isClosed(); count--) {
+    if (random.chance(0.1)) attacker.rekey?.();
+    mutate();
+    await watch.untilQuiet(() => moved);
+  }
   attacker.close();
   await watch.untilQuiet(() => moved);
   assert(victim.isClosed(), "the connection is not closed");

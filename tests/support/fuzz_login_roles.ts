@@ -47,8 +47,12 @@ export interface Victim {
 
 /** The side that does what it is told. */
 export interface Attacker {
-  /** Calls back once messages are encrypted. */
-  onEncrypted: (send: (payload: Uint8Array) => void) => void;
+  /** Called once messages are encrypted. */
+  onEncrypted: () => void;
+  /** Sends a message; from then on. */
+  send?: (payload: Uint8Array) => void;
+  /** Begins another key exchange; from then on. */
+  rekey?: () => void;
   close(): void;
 }
 
@@ -103,7 +107,9 @@ export function connectAttacker(connection: ByteConnection, random: Random): Att
     algorithms: offeredByClients.forSsh2,
     readyTimeout: 0,
   });
-  return attackerOn(client, socket, { algorithms: offeredByClients });
+  const attacker: Attacker = { onEncrypted() {}, close: () => void socket.destroy() };
+  arm(attacker, client, offeredByClients);
+  return attacker;
 }
 
 /** The handshake of the shim meets one server, whose key is believed or not. */
@@ -175,8 +181,7 @@ export function serveAttacker(
     algorithms: offeredByServers.forSsh2,
   }, (accepted) => {
     accepted.on("error", () => {});
-    const inner = attackerOn(accepted, socket, { algorithms: offeredByServers });
-    inner.onEncrypted = (send) => attacker.onEncrypted(send);
+    arm(attacker, accepted, offeredByServers);
     accepted.on("authentication", (context) => {
       if (context.method === "password") onPassword(context.password);
       if (lets === "in") context.accept();
@@ -187,17 +192,18 @@ export function serveAttacker(
   return attacker;
 }
 
-function attackerOn(
+/** Gives an attacker its connection, once keys are exchanged. */
+function arm(
+  attacker: Attacker,
   connection: ssh2Types.Client | ssh2Types.Connection,
-  socket: ByteSocket,
-  { algorithms }: { algorithms: typeof offeredByClients },
-): Attacker {
+  algorithms: typeof offeredByClients,
+): void {
   const transport = new Ssh2Transport(connection, algorithms);
   transport.leaveToSsh2();
-  const attacker: Attacker = { onEncrypted() {}, close: () => void socket.destroy() };
-  (connection as ssh2Types.Client).once(
-    "handshake",
-    () => attacker.onEncrypted((payload) => transport.send(payload)),
-  );
-  return attacker;
+  const { _protocol: protocol } = connection as unknown as { _protocol: { rekey(): void } };
+  (connection as ssh2Types.Client).once("handshake", () => {
+    attacker.send = (payload) => transport.send(payload);
+    attacker.rekey = () => protocol.rekey();
+    attacker.onEncrypted();
+  });
 }
