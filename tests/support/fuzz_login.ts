@@ -22,6 +22,10 @@ import type { Trace } from "./fuzz_trace.ts";
 import { RuntimeWatch } from "./fuzz_watch.ts";
 import type { Random } from "./models.ts";
 
+/** What clients send while they log in, and what servers do (RFC 4250, section 4.1.2). */
+const requestTypes = [5, 50, 61];
+const answerTypes = [6, 51, 52, 53, 60];
+
 /** Nobody reaches the piece with this number before the end. */
 const noTarget = 1000;
 
@@ -42,7 +46,7 @@ export async function runLoginCase(random: Random, trace: Trace): Promise<number
 
 async function runConnection(random: Random, trace: Trace, watch: RuntimeWatch): Promise<number> {
   const mutator = new Mutator(random, { said: loginMessages, numbers: () => [0, 1] });
-  const isInClear = random.chance(0.7);
+  const isInClear = random.chance(0.5);
   const target = isInClear ? random.below(6) : noTarget;
   const stream = new ClearStream(random, { mutator, target });
   let moved = 0;
@@ -67,10 +71,12 @@ async function runConnection(random: Random, trace: Trace, watch: RuntimeWatch):
   const attacker = isEndpoint
     ? connectAttacker(attackersEnd, random)
     : serveAttacker(attackersEnd, random, (password) => passwords.push(password));
+  const types = isEndpoint ? requestTypes : answerTypes;
+  const fitting = loginMessages.filter(([type]) => type !== undefined && types.includes(type));
   let mutations = 0;
   const mutate = () => {
     mutations++;
-    const message = random.pick(loginMessages).slice();
+    const message = random.pick(random.chance(0.6) ? fitting : loginMessages).slice();
     for (const payload of random.chance(0.5) ? [message] : mutator.mutate(message)) {
       trace.note("attacker, encrypted", payload);
       attacker.send?.(payload);

@@ -117,7 +117,9 @@ export function handshakeVictim(
   connection: ByteConnection,
   random: Random,
 ): Victim & { isTrusting: boolean } {
-  const belief = random.pick(["trusted", "doubted", "refused", "asking"] as const);
+  const belief = random.chance(0.6)
+    ? "trusted"
+    : random.pick(["doubted", "refused", "asking"] as const);
   const socket = new ByteSocket(connection, { role: "client" });
   const isTrusting = belief === "trusted";
   let isClosed = false;
@@ -174,7 +176,7 @@ export function serveAttacker(
   onPassword: (password: string) => void,
 ): Attacker {
   const socket = new ByteSocket(connection, { role: "server" });
-  const lets = random.pick(["in", "on", "out"]);
+  const lets = random.pick(["in", "on", "on", "out"]);
   const attacker: Attacker = { onEncrypted() {}, close: () => void socket.destroy() };
   const server = new ssh2.Server({
     hostKeys: [hostKey.privateKey],
@@ -185,7 +187,9 @@ export function serveAttacker(
     accepted.on("authentication", (context) => {
       if (context.method === "password") onPassword(context.password);
       if (lets === "in") context.accept();
-      else if (lets === "on") context.reject(["password", "keyboard-interactive"]);
+      else if (lets === "on" && (context.method === "none" || random.chance(0.5))) {
+        context.reject(["password", "keyboard-interactive"]);
+      }
     });
   });
   server.injectSocket(socket as never);
