@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import { Hostile } from "./fuzz_hostile.ts";
+import { turn } from "./fuzz_hostile.ts";
 import type { FuzzClient } from "./fuzz_peers.ts";
 import { Scene } from "./fuzz_scene.ts";
 import type { Trace } from "./fuzz_trace.ts";
@@ -54,24 +54,15 @@ function runMutant(
   bystander: FuzzClient,
   { limit, isAway }: { limit: number; isAway: boolean },
 ): number {
-  const { random, upstream, world } = scene;
+  const { random, upstream } = scene;
   const mutant = scene.join("mutant");
   for (let count = random.below(longestHistory); count > 0; count--) {
     scene.step(mutant, upstream, mutant, bystander);
   }
   if (isAway) scene.loseUpstream();
-  const others = isAway ? [bystander] : [upstream, upstream, bystander];
   scene.doubtChannelsOf(mutant);
-  const hostile = new Hostile(mutant, { said: scene.said(mutant) });
-  scene.trace.note("mutant turns");
-  let mutations = 0;
-  while (mutations < limit && mutant.peer.ending === undefined) {
-    hostile.act();
-    mutations++;
-    scene.checkHostile(mutant);
-    scene.step(...others);
-    if (random.chance(0.02)) world.clock.advance(random.below(60_000));
-  }
+  const others = isAway ? [bystander] : [upstream, upstream, bystander];
+  const mutations = turn(scene, mutant, { others, limit });
   scene.leave(mutant);
   return mutations;
 }

@@ -6,13 +6,14 @@
 import { buildMessage } from "../../lib/ssh_data.ts";
 import { MessageType } from "../../lib/wire.ts";
 import { Mutator } from "./fuzz_mutations.ts";
+import type { Scene } from "./fuzz_scene.ts";
 import type { Sent } from "./memory.ts";
 import type { Model, Random } from "./models.ts";
 
 const { channelClose, channelOpenConfirmation } = MessageType;
 
 /** What is left of a model that has turned. */
-export class Hostile {
+class Hostile {
   readonly #model: Model;
   readonly #random: Random;
   readonly #mutator: Mutator;
@@ -62,4 +63,27 @@ export class Hostile {
     if (peer.isPaused) peer.drain(); // What is not read does not arrive.
     for (const payload of payloads) if (peer.ending === undefined) peer.sayBytes(payload);
   }
+}
+
+/**
+ * A peer turns, and goes on until the relay ends it, among others that behave.
+ *
+ * @returns how many mutations it came to.
+ */
+export function turn(
+  scene: Scene,
+  model: Model,
+  { others, limit }: { others: readonly Model[]; limit: number },
+): number {
+  const hostile = new Hostile(model, { said: scene.said(model) });
+  scene.trace.note(`${model.peer.name} turns`);
+  let mutations = 0;
+  while (mutations < limit && model.peer.ending === undefined) {
+    hostile.act();
+    mutations++;
+    scene.checkHostile(model);
+    for (let count = 0; count < 2; count++) scene.step(...others);
+    if (scene.random.chance(0.02)) scene.world.clock.advance(scene.random.below(60_000));
+  }
+  return mutations;
 }

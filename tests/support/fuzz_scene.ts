@@ -36,10 +36,11 @@ export class Scene {
   #lastKey = firstKey;
   readonly #nextKey = () => ++this.#lastKey;
 
-  constructor(random: Random, trace: Trace) {
+  /** @param sessions how many upstream allows at a time. */
+  constructor(random: Random, trace: Trace, { sessions = Infinity } = {}) {
     this.random = random;
     this.trace = trace;
-    this.world = new World(limits, { answersPings: random.chance(0.8) });
+    this.world = new World({ ...limits, sessions }, { answersPings: random.chance(0.8) });
     this.upstream = this.#newUpstream(this.world.upstream);
   }
 
@@ -82,9 +83,24 @@ export class Scene {
     this.upstream.refusalChance = refusalChance;
   }
 
-  #newUpstream(peer: MemoryPeer): FuzzUpstream {
+  /** A further upstream is there, for sessions. */
+  attachOverflow(): FuzzUpstream {
+    this.trace.note("a further upstream");
+    for (const client of this.#clients) client.hasOneUpstream = false;
+    const answersPings = this.random.chance(0.8);
+    return this.#newUpstream(this.world.attachOverflow({ answersPings }), { isOverflow: true });
+  }
+
+  /** A further upstream is gone. */
+  loseOverflow(overflow: FuzzUpstream): void {
+    this.trace.note("the further upstream is lost");
+    for (const client of this.#clients) client.onLost([...overflow.lines.values()]);
+    this.world.relay.detachOverflow(overflow.peer, "lost");
+  }
+
+  #newUpstream(peer: MemoryPeer, { isOverflow = false } = {}): FuzzUpstream {
     const said = this.trace.watch(peer);
-    const shared = { pairs: this.#pairs, nextKey: this.#nextKey, isOverflow: false };
+    const shared = { pairs: this.#pairs, nextKey: this.#nextKey, isOverflow };
     const upstream = new FuzzUpstream(peer, this.random, shared);
     this.#said.set(upstream, said);
     return upstream;
