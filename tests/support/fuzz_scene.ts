@@ -71,7 +71,11 @@ export class Scene {
   loseUpstream(): void {
     this.trace.note("upstream is lost");
     for (const client of this.#clients) client.onLost([...this.upstream.lines.values()]);
-    this.world.relay.detachUpstream("lost");
+    const { relay } = this.world;
+    relay.detachUpstream("lost");
+    if (this.random.chance(0.8)) return;
+    relay.refuseOpens("stopped");
+    if (this.random.chance(0.5)) relay.awaitUpstream();
   }
 
   /** Another upstream is there. */
@@ -188,6 +192,7 @@ export class Scene {
     this.upstream.refusalChance = 0;
     client.ask("tcpip-forward", { ...forward, wantReply: true });
     this.#keepGoing(client);
+    while (this.upstream.reply());
     this.upstream.refusalChance = refusalChance;
   }
 
