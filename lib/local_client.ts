@@ -75,7 +75,13 @@ export class LocalClient {
         exchange: describeExchange(negotiated),
       });
     });
-    connection.on("authentication", (context) => void this.#onAttempt(context));
+    connection.on("authentication", (context) => {
+      // ssh2 throws where a request makes no sense, is out of order, or its client has left.
+      this.#onAttempt(context).catch((error) => {
+        log.info("client {id} cannot be answered: {error}", { id: this.#options.id, error });
+        this.#socket.destroy();
+      });
+    });
   }
 
   /** Ends the connection, with a word to the client if it understands SSH. May be called twice. */

@@ -154,7 +154,7 @@ export class Ssh2Client {
       return accept(isSame);
     }
     void this.#handlers.verifyHostKey(key).then((isAccepted) => {
-      if (this.#end !== undefined) return;
+      if (!this.#socket.writable) return; // The server has left, and ssh2 fails if it is told.
       if (isAccepted) this.#acceptedKey = key;
       accept(isAccepted);
     });

@@ -3,12 +3,13 @@
 import assert from "node:assert/strict";
 import { loadLocalHostKey } from "../lib/host_key.ts";
 import { Endpoint } from "../lib/server.ts";
+import { buildMessage } from "../lib/ssh_data.ts";
 import { shimTarget } from "./support/behind.ts";
 import { startGround, type Target } from "./support/both.ts";
 import { patternBytes } from "./support/files.ts";
 import { FakeTime } from "./support/fake_time.ts";
 import { World } from "./support/memory.ts";
-import { openTooEarly } from "./support/raw_client.ts";
+import { openTooEarly, sendBeforeLogin } from "./support/raw_client.ts";
 import { pythonProgram } from "./support/python.ts";
 import { type CommandResult, run, text } from "./support/run.ts";
 import { settled } from "./support/scripted_connector.ts";
@@ -17,6 +18,9 @@ import { connect, readAll, readExactly, tcpAddress, writeAll } from "./support/s
 /** Only root can become somebody else, so that is what these steps need. */
 const canSwitchUser = Deno.build.os === "linux" && Deno.uid() === 0;
 const nobody = "65534";
+
+/** SSH_MSG_USERAUTH_FAILURE, which is a server's. */
+const failure = buildMessage(51, "", false);
 
 Deno.test("the endpoint turns away whoever is not its user's SSH client", async (t) => {
   await using ground = await startGround();
@@ -93,6 +97,18 @@ Deno.test("the endpoint turns away whoever is not its user's SSH client", async 
     assert.match(await openTooEarly(target), /before authentication/);
     assert.equal(ground.sshd.log.text.length, before);
   });
+
+  const query = [50, target.username, "ssh-connection", "publickey", false] as const;
+  for (
+    const [what, ...messages] of [
+      ["an answer to one's own request", buildMessage(...query, "ssh-ed25519", "key"), failure],
+      ["a request about no key", buildMessage(...query)],
+    ] as const
+  ) {
+    await t.step(`${what} ends the connection`, async () => {
+      await sendBeforeLogin(target, ...messages);
+    });
+  }
 
   await t.step("all the while the endpoint serves its user", async () => {
     assert.equal((await target.ssh("exit 3")).code, 3);

@@ -6,7 +6,7 @@ import { createDiffieHellmanGroup } from "node:crypto";
 import type ssh2Types from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { HostKeyError, UpstreamLostError } from "../lib/errors.ts";
-import { handshake } from "../lib/handshake.ts";
+import { handshake, type HostTrust, type TrustVerdict } from "../lib/handshake.ts";
 import { fingerprint } from "../lib/known_hosts.ts";
 import { generateKey } from "../lib/private_key.ts";
 import { buildMessage } from "../lib/ssh_data.ts";
@@ -96,6 +96,8 @@ function sendWithinExchange(protocol: Protocol, payload: Uint8Array): void {
 /** What a test makes of the server. */
 interface ServerOptions {
   kex?: string[];
+  /** Who decides about its key; by default the key is the one that is expected. */
+  verify?(signal: AbortSignal, peer: Peer): Promise<TrustVerdict>;
   onConnection?(peer: Peer): void;
   /** Called for each request; by default `none` is enough. */
   onAuthentication?(context: ssh2Types.AuthContext, peer: Peer): void;
@@ -119,7 +121,10 @@ class Ground implements AsyncDisposable {
 
   /** Logs in, as far as the server lets it. */
   async connect(): Promise<void> {
-    const { kex = ["curve25519-sha256"] } = this.#options;
+    const { kex = ["curve25519-sha256"], verify } = this.#options;
+    const trust: HostTrust = verify
+      ? { keyTypes: [], verify: (_key, signal) => verify(signal, this.peer!) }
+      : new PinnedTrust("upstream.test", fingerprint(this.#key.publicKey));
     const accepted = this.#listener.accept();
     const outgoing = await Deno.connect({ hostname: "127.0.0.1", port: this.#listener.addr.port });
     this.#serve(await accepted, kex);
@@ -136,7 +141,7 @@ class Ground implements AsyncDisposable {
         numberOfPasswordPrompts: 3,
         newPassword: () => Promise.resolve(undefined),
       },
-      trust: new PinnedTrust("upstream.test", fingerprint(this.#key.publicKey)),
+      trust,
       requiredRsaSize: 1024,
       algorithms: clientAlgorithms({ kexAlgorithms: kex.join(",") }, []),
       notify: () => {},
@@ -329,3 +334,20 @@ Deno.test("nothing but the transport's own messages can leave before both sides 
   transport.send(buildMessage(ignore, ""));
   socket.destroy();
 });
+
+for (const answer of ["no", "yes"]) {
+  Deno.test(`a server that leaves while a person is asked about its key, who says ${answer} then, ends the handshake alone`, async () => {
+    await using ground = new Ground({
+      verify: (signal, { transport }) => {
+        transport.abort();
+        return new Promise((resolve, reject) =>
+          signal.addEventListener("abort", () => {
+            if (answer === "yes") resolve("trusted");
+            else reject(new HostKeyError("not believed"));
+          })
+        );
+      },
+    });
+    await assert.rejects(ground.connect(), answer === "yes" ? UpstreamLostError : HostKeyError);
+  });
+}

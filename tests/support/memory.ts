@@ -11,6 +11,9 @@ import type { Transport } from "../../lib/transport.ts";
 import { buildMessage, type Field } from "../../lib/ssh_data.ts";
 import { type ConnectionMessage, MessageType, parseMessage } from "../../lib/wire.ts";
 
+/** How much is allocated at once for copies of messages. */
+const arenaBytes = 64 * 1024;
+
 /** One message that the relay sent. */
 export interface Sent {
   message: ConnectionMessage;
@@ -53,7 +56,7 @@ export class MemoryPeer implements Transport {
 
   send(payload: Uint8Array): void {
     if (this.ending) return;
-    const copy = payload.slice();
+    const copy = copyOf(payload);
     try {
       const message = parseMessage(copy);
       assert(message, `a message of type ${copy[0]}`);
@@ -338,6 +341,17 @@ export class OpenChannel {
     this.down(MessageType.channelClose);
     this.expectDown(MessageType.channelClose);
   }
+}
+
+let arena = new Uint8Array();
+
+/** A copy of bytes; it is part of a larger buffer, since a buffer of its own costs more than it. */
+export function copyOf(bytes: Uint8Array): Uint8Array {
+  if (bytes.length > arena.length) arena = new Uint8Array(Math.max(arenaBytes, bytes.length));
+  const copy = arena.subarray(0, bytes.length);
+  copy.set(bytes);
+  arena = arena.subarray(bytes.length);
+  return copy;
 }
 
 /** Bytes that tell their position, so that a lost or doubled piece shows. */

@@ -95,6 +95,8 @@ export class Line {
   repliesOwed = 0;
   /** The other end is gone: its bytes need not be complete. */
   isCut = false;
+  /** Neither EOF nor CLOSE is sent of this end's own accord. */
+  staysOpen = false;
 
   constructor(random: Random, options: { state: Line["state"]; own: number; side: number }) {
     this.state = options.state;
@@ -128,6 +130,7 @@ export class Line {
     this.credit = message.initialWindowSize;
     this.creditPacketBytes = message.maximumPacketSize;
     assert(this.credit <= maximumCreditBytes && this.creditPacketBytes <= 32768);
+    if (this.creditPacketBytes === 0) this.target = 0;
     // Little goes through a window of one byte in one turn.
     if (this.credit < 5000 || this.creditPacketBytes < 1000) this.target %= 300;
   }
@@ -143,6 +146,8 @@ export abstract class Model {
   readonly pairs: Pairs;
   readonly lines = new Map<number, Line>();
   readonly inbox: Sent[] = [];
+  /** How likely it refuses a channel or a forward. */
+  refusalChance = 0.2;
 
   constructor(peer: MemoryPeer, random: Random, pairs: Pairs) {
     this.peer = peer;
@@ -297,6 +302,8 @@ export abstract class Model {
       this.say(line, channelRequest, "invented@example.com", wantReply, { raw: Uint8Array.of(1) });
     } else if (line.key > 0 && line.sent < line.target && line.credit > 0 && !line.eofSent) {
       this.#sendData(line, isEager);
+    } else if (line.staysOpen && !line.closeReceived) {
+      return false;
     } else if (line.closeReceived || (!isEager && random.chance(0.02))) {
       this.#close(line);
     } else if (!line.eofSent && (line.sent >= line.target || line.key === 0) && isEager) {
@@ -334,7 +341,7 @@ export abstract class Model {
   }
 
   #answer(line: Line): void {
-    if (this.random.chance(0.2)) {
+    if (this.random.chance(this.refusalChance)) {
       this.lines.delete(line.own);
       this.say(line, channelOpenFailure, 2, "refused", "");
     } else {
@@ -417,7 +424,7 @@ export class ModelClient extends Model {
   act(): boolean {
     const { random } = this;
     if (this.peer.isPaused) return false;
-    if (this.lines.size < 6 && random.chance(0.1)) this.#open();
+    if (this.lines.size < 6 && random.chance(0.1)) this.open({ isSession: random.chance(0.3) });
     else if (random.chance(0.05)) this.#ask();
     else if (this.lines.size > 0) {
       return this.actOn(random.pick([...this.lines.values()]), { isEager: false });
@@ -425,28 +432,36 @@ export class ModelClient extends Model {
     return true;
   }
 
-  #open(): void {
+  /** Asks for a session or a direct-tcpip channel. */
+  open({ isSession }: { isSession: boolean }): Line {
     const line = this.newLine("asking", 0);
     line.key = this.#nextKey();
     this.pairs.set(line.key, { client: line, upstream: undefined });
-    const isSession = this.random.chance(0.3);
     const body = isSession ? new Uint8Array() : encodeFields("example.com", 80, "", line.key);
     const type = isSession ? "session" : "direct-tcpip";
     this.peer.say(channelOpen, type, line.own, ...line.announced, { raw: body });
+    return line;
   }
 
   #ask(): void {
     const { random } = this;
     const name = random.pick(["keepalive@openssh.com", "tcpip-forward", "cancel-tcpip-forward"]);
     const port = random.pick([0, 8080, 8081, 8082]);
-    const wantReply = random.chance(0.7);
-    const address = random.pick(["", "localhost", "0.0.0.0"]);
+    const bindAddress = random.pick(["", "localhost", "0.0.0.0"]);
+    this.ask(name, { bindAddress, port, wantReply: random.chance(0.7) });
+  }
+
+  /** Makes a global request; the place counts for one about a forward. */
+  ask(
+    name: string,
+    { bindAddress, port, wantReply }: { bindAddress: string; port: number; wantReply: boolean },
+  ): void {
     // Without a reply it would not learn a port that is allocated.
     if (name === "tcpip-forward" && port === 0 && !wantReply) return;
     if (wantReply) this.#asked.push({ name, port });
     if (name === "tcpip-forward") this.#ports.add(port);
     if (name === "keepalive@openssh.com") this.peer.say(globalRequest, name, wantReply);
-    else this.peer.say(globalRequest, name, wantReply, address, port);
+    else this.peer.say(globalRequest, name, wantReply, bindAddress, port);
   }
 
   /** Says what a session's command is, so that upstream knows whose bytes to expect. */
@@ -485,6 +500,11 @@ export class ModelUpstream extends Model {
     return this.lines.size === 0 && this.inbox.length === 0 && this.#toReply.length === 0;
   }
 
+  /** On how many ports it listens. */
+  get listenerCount(): number {
+    return this.#listening.size;
+  }
+
   onOpen(message: ChannelOpen): void {
     if (this.#isOverflow) assert.equal(message.channelType, "session");
     this.expectFreshSlot(message.senderChannel);
@@ -521,7 +541,7 @@ export class ModelUpstream extends Model {
       do this.#lastPort++; while (this.#listening.has(this.#lastPort));
       this.#listening.add(this.#lastPort);
       this.#toReply.push({ type: requestSuccess, raw: encodeFields(this.#lastPort) });
-    } else if (this.#listening.has(port) || this.random.chance(0.2)) {
+    } else if (this.#listening.has(port) || this.random.chance(this.refusalChance)) {
       // Another program may listen there, or a connection that is dead already.
       this.#toReply.push({ type: requestFailure, raw });
     } else {
@@ -546,15 +566,21 @@ export class ModelUpstream extends Model {
     }
     // Until the grant has been sent, nobody may hear of a connection.
     if (random.chance(0.05) && this.#listening.size > 0 && this.#toReply.length === 0) {
-      const line = this.newLine("asking", 1);
-      line.key = this.#nextKey();
-      this.pairs.set(line.key, { client: undefined, upstream: line });
-      const body = encodeFields("localhost", random.pick([...this.#listening]), "", line.key);
-      this.peer.say(channelOpen, "forwarded-tcpip", line.own, ...line.announced, { raw: body });
+      this.openForwarded("localhost", random.pick([...this.#listening]));
       return true;
     }
     if (this.lines.size === 0) return false;
     return this.actOn(random.pick([...this.lines.values()]), { isEager: false });
+  }
+
+  /** Somebody has connected to a port that was forwarded. */
+  openForwarded(bindAddress: string, bindPort: number): Line {
+    const line = this.newLine("asking", 1);
+    line.key = this.#nextKey();
+    this.pairs.set(line.key, { client: undefined, upstream: line });
+    const body = encodeFields(bindAddress, bindPort, "", line.key);
+    this.peer.say(channelOpen, "forwarded-tcpip", line.own, ...line.announced, { raw: body });
+    return line;
   }
 }
 

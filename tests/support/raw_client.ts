@@ -135,10 +135,22 @@ export class RawClient implements AsyncDisposable {
  *
  * @returns the server's last words
  */
-export async function openTooEarly(target: Target): Promise<string> {
+export function openTooEarly(target: Target): Promise<string> {
+  return sendBeforeLogin(
+    target,
+    buildMessage(MessageType.channelOpen, "session", 0, 2 ** 21, 32_768),
+  );
+}
+
+/**
+ * Sends messages as soon as they are encrypted, and nothing but them matters.
+ *
+ * @returns the server's last words
+ */
+export async function sendBeforeLogin(target: Target, ...messages: Uint8Array[]): Promise<string> {
   const transport = new RawTransport(target);
   await transport.encrypted;
-  transport.send(buildMessage(MessageType.channelOpen, "session", 0, 2 ** 21, 32_768));
+  for (const message of messages) transport.send(message);
   const words = await transport.ended;
   await transport.close();
   return words;

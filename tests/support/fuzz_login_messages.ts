@@ -1,0 +1,55 @@
+/** Messages that belong before login, or anywhere but there; for either role. */
+
+import { buildMessage } from "../../lib/ssh_data.ts";
+
+const key = new Uint8Array(32).fill(9);
+const blob = buildMessage(0, 0).fill(7);
+
+/** As their senders would build them. */
+export const loginMessages: readonly Uint8Array[] = [
+  buildMessage(1, 2, "bye", ""),
+  buildMessage(1, 14, "no more methods", ""),
+  buildMessage(2, "ignored"),
+  buildMessage(3, 7),
+  buildMessage(4, true, "debug", ""),
+  buildMessage(5, "ssh-userauth"),
+  buildMessage(5, "ssh-connection"),
+  buildMessage(6, "ssh-userauth"),
+  buildMessage(7, 1, "server-sig-algs", "ssh-ed25519,rsa-sha2-256"),
+  buildMessage(7, 2, "ping@openssh.com", "0", "server-sig-algs", ""),
+  buildMessage(8),
+  buildMessage(20, { raw: new Uint8Array(16) }, "", "", "", "", "", "", "", "", "", "", false, 0),
+  buildMessage(21),
+  buildMessage(30, key),
+  buildMessage(31, blob, key, blob),
+  buildMessage(34, 1024, 2048, 8192),
+  buildMessage(50, "jane", "ssh-connection", "none"),
+  buildMessage(50, "jane", "ssh-connection", "password", false, "guess"),
+  buildMessage(50, "jane", "ssh-connection", "password", true, "old", "new"),
+  buildMessage(50, "jane", "ssh-connection", "publickey", false, "ssh-ed25519", blob),
+  buildMessage(50, "jane", "ssh-connection", "publickey", true, "ssh-ed25519", blob, blob),
+  buildMessage(50, "jane", "ssh-connection", "hostbased", "ssh-rsa", blob, "host", "jane", blob),
+  buildMessage(50, "jane", "ssh-connection", "keyboard-interactive", "", ""),
+  buildMessage(50, "", "another-service", "invented@example.com"),
+  buildMessage(51, "password", false),
+  buildMessage(51, "publickey,password,keyboard-interactive", true),
+  buildMessage(51, "", false),
+  buildMessage(52),
+  buildMessage(53, "a banner\r\n", ""),
+  buildMessage(60, "ssh-ed25519", blob),
+  buildMessage(60, "name", "instruction", "", 1, "Password: ", false),
+  buildMessage(60, "name", "instruction", "", 0),
+  buildMessage(60, "name", "instruction", "", 2 ** 32 - 1),
+  buildMessage(61, 1, "answer"),
+  buildMessage(61, 2 ** 31),
+  buildMessage(63),
+  buildMessage(80, "keepalive@openssh.com", true),
+  buildMessage(90, "session", 0, 2 ** 21, 32_768),
+  buildMessage(91, 0, 0, 2 ** 21, 32_768),
+  buildMessage(94, 0, "data"),
+  buildMessage(98, 0, "exit-status", false, 0),
+  buildMessage(97, 0),
+  buildMessage(192, "ping"),
+  buildMessage(255),
+  new Uint8Array(),
+];
