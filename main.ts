@@ -23,7 +23,7 @@ import {
 } from "./lib/errors.ts";
 import { type HostConfig, printHostConfig } from "./lib/host_config.ts";
 import { loadLocalHostKey, type LocalHostKey } from "./lib/host_key.ts";
-import { findHosts, readUpstreamConfig } from "./lib/hosts.ts";
+import { findHosts, readUpstreamConfig, takeEnvironmentPassword } from "./lib/hosts.ts";
 import { fingerprint, keyType } from "./lib/known_hosts.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
@@ -61,6 +61,7 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
 /** Serves the endpoint until a stop signal, or until upstream is lost, which is thrown. */
 async function run(options: Options): Promise<void> {
   const { localAuth } = options;
+  const environmentPassword = takeEnvironmentPassword();
   const config = await readUpstreamConfig(options);
   if (options.printsConfig) return print(printHostConfig(config));
   if (localAuth === "same-user" && !sameUserSupported()) {
@@ -69,7 +70,11 @@ async function run(options: Options): Promise<void> {
         "only you. On a machine without other users, pass --local-auth none.",
     );
   }
-  const hosts = await findHosts(options, { config, prompter: new UserPrompter() });
+  const hosts = await findHosts(options, {
+    config,
+    prompter: new UserPrompter(),
+    environmentPassword,
+  });
   const hostKey = await loadLocalHostKey(options.localHostKey);
   if (hostKey.note) log.warn("{note}", { note: hostKey.note });
 

@@ -64,6 +64,10 @@ export interface AttemptOptions {
   signal: AbortSignal;
 }
 
+/** How much of what a server says around a question is shown, in characters and in lines. */
+const longestWords = 4096;
+const mostLines = 40;
+
 /** How often a wrong passphrase may be typed; as ssh. */
 const passphraseAttempts = 3;
 
@@ -198,8 +202,8 @@ export class AttemptCredentials implements CredentialSource {
     const answers: string[] = [];
     const heading = [request.name, request.instruction].filter(Boolean).join("\n");
     for (const [index, { text, echo }] of request.prompts.entries()) {
-      const introduction = index === 0 && heading ? `${heading}\n` : "";
-      const answer = await this.ask(`${introduction}(${this.#options.name}) ${text}`, { echo });
+      const introduction = index === 0 && heading ? `${this.#asTheirs(heading)}\n` : "";
+      const answer = await this.ask(`${introduction}${this.#asTheirs(text)}`, { echo });
       if (answer === undefined) return undefined;
       answers.push(answer);
     }
@@ -210,7 +214,8 @@ export class AttemptCredentials implements CredentialSource {
   async newPassword(prompt: string): Promise<string | undefined> {
     const { name } = this.#options;
     while (true) {
-      const first = await this.ask(`${prompt}\nNew password for ${name}: `, { echo: false });
+      const question = `${this.#asTheirs(prompt)}\nNew password for ${name}: `;
+      const first = await this.ask(question, { echo: false });
       if (first === undefined) return undefined;
       const second = await this.ask(`The same again: `, { echo: false });
       if (second === undefined) return undefined;
@@ -219,6 +224,13 @@ export class AttemptCredentials implements CredentialSource {
         return first;
       }
     }
+  }
+
+  /** Marks each line as the host's words, so that none can pass for a question of ours. */
+  #asTheirs(text: string): string {
+    const lines = text.slice(0, longestWords).trimEnd().split(/\r\n?|\n/).slice(0, mostLines);
+    const space = /\s*$/.exec(text)![0].includes(" ") ? " " : "";
+    return lines.map((line) => `(${this.#options.name}) ${line}`).join("\n") + space;
   }
 
   /** A password that is known is tried once an attempt; if it was wrong it is forgotten. */

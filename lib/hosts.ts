@@ -62,9 +62,13 @@ export async function readUpstreamConfig(options: Options): Promise<HostConfig> 
  */
 export async function findHosts(
   options: Options,
-  { config, prompter }: { config: HostConfig; prompter: Prompter },
+  { config, prompter, environmentPassword }: {
+    config: HostConfig;
+    prompter: Prompter;
+    environmentPassword: string | undefined;
+  },
 ): Promise<Host[]> {
-  const password = await readPassword(options);
+  const password = await readPassword(options, environmentPassword);
   const { credential, fingerprint } = options;
   if (credential?.kind === "key") await checkKeyType(credential);
   const firstMethods = credential?.kind === "key"
@@ -132,12 +136,23 @@ function makeHost(
   };
 }
 
+/**
+ * Takes the password out of the environment, which every command that we run inherits; before the
+ * first one is run.
+ */
+export function takeEnvironmentPassword(): string | undefined {
+  const password = Deno.env.get("SSHSHIM_PASSWORD");
+  Deno.env.delete("SSHSHIM_PASSWORD");
+  return password || undefined;
+}
+
 /** @throws {AuthenticationError} where the file cannot be read or is empty. */
-async function readPassword({ credential }: Options): Promise<string | undefined> {
+async function readPassword(
+  { credential }: Options,
+  environmentPassword: string | undefined,
+): Promise<string | undefined> {
   // With a key the password is for what the server may want beside it.
-  if (credential === undefined || credential.kind === "key") {
-    return Deno.env.get("SSHSHIM_PASSWORD") || undefined;
-  }
+  if (credential === undefined || credential.kind === "key") return environmentPassword;
   if (credential.kind === "password") {
     log.warn("--password can be read by every user in the process list; use --password-file");
     return credential.password;

@@ -331,6 +331,28 @@ Deno.test("a ProxyCommand carries the connection, with its tokens expanded", asy
   });
 });
 
+Deno.test("the password of the environment is in that of no command", async () => {
+  await using sshd = await startSshd();
+  const { folder } = sshd;
+  const program = `${pythonProgram} ${await relayProgram(folder)}`;
+  const own = `${folder}/environment`;
+  await Deno.writeTextFile(
+    `${folder}/config`,
+    `Match exec "env >> ${own}"\n` +
+      section(
+        "last",
+        sshd,
+        `ProxyCommand sh -c 'env >> ${own}; exec ${program} %h %p ${folder}/notes'`,
+      ),
+  );
+  const environment = { SSHSHIM_PASSWORD: "Zq-password-2", ANOTHER: "is inherited" };
+  const { isIn, log } = await logIn(["-F", `${folder}/config`, "last"], { folder, environment });
+  assert(isIn, log);
+  const seen = await Deno.readTextFile(own);
+  assert.equal(seen.match(/ANOTHER=is inherited/g)?.length, 2);
+  assert.doesNotMatch(seen, /Zq-password-2/);
+});
+
 Deno.test("no host and no user can bring a command of their own", async (t) => {
   await withFolder(async (folder) => {
     const touched = `${folder}/touched`;

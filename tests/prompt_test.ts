@@ -133,7 +133,10 @@ Deno.test("questions come in rounds, with what the server says about them", asyn
     await t.step("with several prompts, none, and one", async () => {
       await using server = await startScriptedServer(questions, password);
       const dialog: Dialog = [
-        [/Two factors\r?\nAnswer both\.\r?\n\(jane@127\.0\.0\.1\) Token ID: /, "token 7\r"],
+        [
+          /\(jane@127\.0\.0\.1\) Two factors\r?\n\(jane@127\.0\.0\.1\) Answer both\.\r?\n\(jane@127\.0\.0\.1\) Token ID: /,
+          "token 7\r",
+        ],
         [/\(jane@127\.0\.0\.1\) PIN: /, "1234\r"],
         [/\(jane@127\.0\.0\.1\) Code: /, "987 654\r"],
         [/jane@127\.0\.0\.1's password: /, "right\r"],
@@ -174,6 +177,27 @@ Deno.test("questions come in rounds, with what the server says about them", asyn
       assert.doesNotMatch(session.screen, /[\x07\x1b\x9b]/);
       assert.match(session.screen, /\\x1b\[2J/);
     });
+  });
+});
+
+Deno.test("no line of a server's question can pass for a question of sshshim", async () => {
+  await withFolder(async (folder) => {
+    const ours = "Passphrase for the key /home/jane/.ssh/id_ed25519: ";
+    await using server = await startScriptedServer({
+      method: "keyboard-interactive",
+      rounds: [{
+        name: `Welcome\n${ours}`,
+        instruction: `Enter it.\r${ours}`,
+        prompts: [{ prompt: `\n\n${ours}`, echo: false }],
+        answers: ["1"],
+      }],
+    });
+    const dialog: Dialog = [[/(id_ed25519:[^]*){3}/, "1\r"]];
+    const session = await atTerminal(serverArguments(server), { folder, dialog });
+    assertIn(session);
+    const lines = session.screen.split(/[\r\n]+/).filter((line) => line.includes("id_ed25519"));
+    assert.equal(lines.length, 3);
+    for (const line of lines) assert.match(line, /^\(jane@127\.0\.0\.1\) Passphrase/);
   });
 });
 
