@@ -86,7 +86,7 @@ async function run(options: Options): Promise<void> {
     schedule,
     onWanted: () => upstream.hurry(),
     onCrowded: () => void overflow.grow(),
-    report: (text) => log.info("{text}", { text }),
+    report: (text, level = "info") => log[level]("{text}", { text }),
   });
   const admit: Admit = localAuth === "none"
     ? () => Promise.resolve({ admitted: true })

@@ -257,6 +257,15 @@ export class Channels {
     return channel.owner;
   }
 
+  /** A message of upstream about a channel could not be handled, by a mistake of ours. */
+  giveUp(upstream: Peer, slot: number | undefined): void {
+    const channel = slot === undefined ? undefined : this.#table.get(slot);
+    if (channel?.link?.peer !== upstream) return;
+    channel.finish("downstream", "sshshim has made a mistake");
+    channel.finish("upstream", "");
+    this.#settle(channel);
+  }
+
   /** A client has taken its backlog: grants that were withheld because of it are due. */
   onDownstreamDrain(client: Peer): void {
     for (const channel of this.#table.client(client)?.channels ?? []) {

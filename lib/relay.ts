@@ -7,12 +7,12 @@
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
 import { type ChannelLimits, Channels } from "./channels.ts";
-import { DisconnectReason, ProtocolError } from "./errors.ts";
+import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
 import { type Peer, type Schedule, type Transport, usualPayloadBytes } from "./transport.ts";
-import { buildMessage } from "./ssh_data.ts";
+import { buildMessage, readUint32 } from "./ssh_data.ts";
 import {
   type ConnectionMessage,
   type GlobalReply,
@@ -50,8 +50,8 @@ export interface RelayOptions {
   onWanted(): void;
   /** A session waits because upstream allows no more at a time. */
   onCrowded(): void;
-  /** Words for the log. */
-  report(text: string): void;
+  /** Words for the log; an error is one of ours. */
+  report(text: string, level?: "info" | "error"): void;
 }
 
 /** One client, as the relay keeps it until it has left. */
@@ -80,6 +80,7 @@ export class Relay {
   readonly #channels: Channels;
   readonly #pings = new Pings();
   readonly #onWanted: () => void;
+  readonly #report: RelayOptions["report"];
   readonly #backpressure: Backpressure;
   readonly #clients = new Map<Peer, ClientConnection>();
   readonly #overflow = new Set<Transport>();
@@ -90,6 +91,7 @@ export class Relay {
 
   constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
+    this.#report = report;
     this.#backpressure = new Backpressure(schedule, (client) => {
       this.#clients.get(client)?.leave();
       client.disconnect(DisconnectReason.byApplication, "everybody waits for what you do not take");
@@ -178,7 +180,10 @@ export class Relay {
   #upstreamReceiver(upstream: Transport, requests: RequestQueue): UpstreamReceiver {
     return {
       receive: (payload) => {
-        guard(upstream, () => this.#onUpstreamMessage(upstream, { payload, requests }));
+        // Everybody's connection is not ended for a mistake of ours, but the channel it was made on.
+        const slot = recipientOf(payload);
+        const handle = () => this.#onUpstreamMessage(upstream, { payload, requests });
+        this.#guard(upstream, handle, () => this.#channels.giveUp(upstream, slot));
       },
       drained: () => {
         this.#channels.onUpstreamDrain(upstream);
@@ -241,7 +246,11 @@ export class Relay {
     return {
       receive: (payload) => {
         if (!this.#clients.has(client)) return;
-        const isFine = guard(client, () => this.#onDownstreamMessage(connection, payload));
+        const handle = () => this.#onDownstreamMessage(connection, payload);
+        const isFine = this.#guard(client, handle, () => {
+          const { byApplication } = DisconnectReason;
+          client.disconnect(byApplication, "sshshim has made a mistake; its log has more");
+        });
         if (isFine) this.#backpressure.onClientMessage(client);
         else leave();
       },
@@ -263,6 +272,27 @@ export class Relay {
     this.#forwards.close();
     this.#channels.closeAll(reason);
     await this.#channels.whenEmpty();
+  }
+
+  /**
+   * Runs `handle`. A violation of the protocol ends `transport` and nothing else; whatever else is
+   * thrown is a mistake of ours.
+   *
+   * @returns whether nothing was thrown.
+   */
+  #guard(transport: Transport, handle: () => void, onMistake: () => void): boolean {
+    try {
+      handle();
+      return true;
+    } catch (error) {
+      if (error instanceof ProtocolError || error instanceof MalformedDataError) {
+        transport.disconnect(DisconnectReason.protocolError, error.message);
+      } else {
+        this.#report(`internal error: ${(error as Error).stack ?? error}`, "error");
+        onMistake();
+      }
+      return false;
+    }
   }
 
   #onDownstreamMessage(connection: ClientConnection, payload: Uint8Array): void {
@@ -348,14 +378,10 @@ export class Relay {
   }
 }
 
-/** Runs `handle`; whatever it throws ends `transport` and nothing else. */
-function guard(transport: Transport, handle: () => void): boolean {
-  try {
-    handle();
-    return true;
-  } catch (error) {
-    const description = error instanceof ProtocolError ? error.message : `internal error: ${error}`;
-    transport.disconnect(DisconnectReason.protocolError, description);
-    return false;
-  }
+/** The relay's number of the channel that a message is about (RFC 4254, section 5). */
+function recipientOf(payload: Uint8Array): number | undefined {
+  const type = payload[0] ?? 0;
+  const { channelOpenConfirmation, channelFailure } = MessageType;
+  const isAboutChannel = type >= channelOpenConfirmation && type <= channelFailure;
+  return isAboutChannel && payload.length >= 5 ? readUint32(payload, 1) : undefined;
 }

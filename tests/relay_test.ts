@@ -159,6 +159,43 @@ Deno.test("a message that RFC 4254 does not know is answered as not implemented"
   world.expectQuiet(alice);
 });
 
+Deno.test("a mistake of ours ends the channel that it was made on, and is told as ours", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  const broken = world.open(alice);
+  const other = world.open(alice, { downstream: 8 });
+  const bystander = world.open(bob);
+  const send = alice.send;
+  alice.send = () => {
+    alice.send = send;
+    throw new TypeError("a bug");
+  };
+  broken.down(MessageType.channelData, "x");
+  broken.expectDown(MessageType.channelClose);
+  broken.expectUp(MessageType.channelClose);
+  other.expectAlive();
+  bystander.expectAlive();
+  assert.match(world.reports[0]!, /internal error: TypeError: a bug\n\s+at /);
+  world.expectQuiet(alice, bob);
+});
+
+Deno.test("a mistake of ours while a client's message is handled ends that client alone", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  const broken = world.open(alice);
+  const bystander = world.open(bob);
+  const { send } = world.upstream;
+  world.upstream.send = () => {
+    world.upstream.send = send;
+    throw new TypeError("a bug");
+  };
+  broken.up(MessageType.channelData, "x");
+  assert.match(alice.ending!.description, /sshshim has made a mistake/);
+  assert.match(world.reports[0]!, /TypeError: a bug/);
+  broken.expectUp(MessageType.channelClose);
+  bystander.expectAlive();
+});
+
 // Violations by a client
 
 /** What a client does wrong; it has a session, whose window upstream set to 100,000 bytes. */
