@@ -3,11 +3,13 @@
  * the relay.
  */
 
+import type { Admit } from "./access.ts";
+import { Door, endpointsOf } from "./door.ts";
 import { ssh2 } from "./ssh2.ts";
 import { serverAlgorithms } from "./ssh2_algorithms.ts";
 import { EndpointError } from "./errors.ts";
 import type { LocalHostKey } from "./host_key.ts";
-import { type Admit, LocalClient } from "./local_client.ts";
+import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
@@ -24,6 +26,12 @@ const hostname = "127.0.0.1";
 /** How many connections may be unauthenticated at a time. */
 const maximumStrangers = 32;
 
+/** How many connections of our user may wait for a place. */
+const maximumWaiting = 4096;
+
+/** Who has said nothing for so long gives way to who waits, in milliseconds. */
+const patienceMs = 1000;
+
 /** How long the listener rests when the system has no more file descriptors, in milliseconds. */
 const acceptRetryMs = 100;
 
@@ -36,7 +44,7 @@ export interface EndpointOptions {
   port: number;
   hostKey: LocalHostKey;
   relay: Relay;
-  /** Decides who may use the endpoint; asked at each attempt to authenticate. */
+  /** Decides who may use the endpoint; asked about each connection. */
   admit: Admit;
 }
 
@@ -45,7 +53,11 @@ export class Endpoint {
   readonly #listener: Deno.TcpListener;
   readonly #options: EndpointOptions;
   readonly #server: ssh2.Server;
+  readonly #door: Door;
   readonly #clients = new Map<ByteSocket, LocalClient>();
+  /** Connections that have a right to enter, and wait for a place. */
+  readonly #waiting: Deno.TcpConn[] = [];
+  #patience: ReturnType<typeof setTimeout> | undefined;
   #lastClientId = 0;
   #isListening = true;
   #onClientGone: (() => void) | undefined;
@@ -62,6 +74,10 @@ export class Endpoint {
       });
       this.#clients.get(transport.socket)?.onIdentified(connection, transport);
     });
+    this.#door = new Door({
+      admit: options.admit,
+      onEnter: (connection) => this.#onEnter(connection),
+    });
     this.#listener = bind(options.port);
   }
 
@@ -74,7 +90,7 @@ export class Endpoint {
   async serve(): Promise<void> {
     while (this.#isListening) {
       try {
-        this.#onAccept(await this.#listener.accept());
+        await this.#door.receive(await this.#listener.accept());
       } catch (error) {
         if (!this.#isListening) return;
         log.warn("cannot accept a connection, trying again: {error}", { error });
@@ -93,40 +109,59 @@ export class Endpoint {
   /** Stops listening and ends every client; resolves when their connections are closed. */
   async close(description: string): Promise<void> {
     this.stopListening();
+    await this.#door.close();
+    clearTimeout(this.#patience);
+    for (const connection of this.#waiting.splice(0)) connection.close();
     for (const client of this.#clients.values()) client.end(description);
     while (this.#clients.size > 0) {
       await new Promise<void>((resolve) => this.#onClientGone = resolve);
     }
   }
 
-  #onAccept(connection: Deno.TcpConn): void {
-    const remote = connection.remoteAddr;
-    const strangers = [...this.#clients.values()].filter((client) => client.isStranger);
-    if (strangers.length >= maximumStrangers) {
-      log.warn("turned away a connection from port {port}: {count} others are not authenticated", {
-        port: remote.port,
-        count: strangers.length,
+  #onEnter(connection: Deno.TcpConn): void {
+    if (this.#waiting.length >= maximumWaiting) {
+      log.warn("turned away a connection from port {port}: {count} others wait for a place", {
+        port: connection.remoteAddr.port,
+        count: this.#waiting.length,
       });
       connection.close();
       return;
     }
-    connection.setNoDelay(true);
+    this.#waiting.push(connection);
+    this.#fillPlaces();
+  }
+
+  /** Lets in who waits, as far as there are places. */
+  #fillPlaces(): void {
+    const strangers = [...this.#clients.values()].filter((client) => client.isStranger);
+    const free = this.#waiting.splice(0, Math.max(0, maximumStrangers - strangers.length));
+    for (const connection of free) this.#start(connection);
+    if (this.#waiting.length === 0) return;
+    this.#patience ??= setTimeout(() => this.#makeRoom(), patienceMs);
+  }
+
+  /** Who connects and says nothing, such as a browser that looks ahead, gives way; the oldest first. */
+  #makeRoom(): void {
+    this.#patience = undefined;
+    const silent = [...this.#clients.values()].filter(({ silentMs }) => silentMs >= patienceMs);
+    for (const client of silent.slice(0, this.#waiting.length)) client.giveWay();
+    this.#fillPlaces();
+  }
+
+  #start(connection: Deno.TcpConn): void {
+    const remote = connection.remoteAddr;
     const socket = new ByteSocket(connection, { role: "server", remote });
     const client = new LocalClient(socket, {
       id: ++this.#lastClientId,
-      endpoints: {
-        remoteHost: remote.hostname,
-        remotePort: remote.port,
-        localHost: hostname,
-        localPort: this.#listener.addr.port,
-      },
+      endpoints: endpointsOf(connection),
       relay: this.#options.relay,
-      admit: this.#options.admit,
+      onAuthenticated: () => this.#fillPlaces(),
     });
     this.#clients.set(socket, client);
     socket.once("close", () => {
       this.#clients.delete(socket);
       this.#onClientGone?.();
+      this.#fillPlaces();
     });
     this.#server.injectSocket(socket as never);
   }

@@ -148,7 +148,7 @@ export function openTooEarly(target: Target): Promise<string> {
  * @returns the server's last words
  */
 export async function sendBeforeLogin(target: Target, ...messages: Uint8Array[]): Promise<string> {
-  const transport = new RawTransport(target);
+  const transport = new RawTransport(target, { authenticates: false });
   await transport.encrypted;
   for (const message of messages) transport.send(message);
   const words = await transport.ended;
