@@ -7,9 +7,10 @@
  * cancel it, and it is cancelled when its owner leaves.
  */
 
+import { ProtocolError } from "./errors.ts";
 import { requestFailure, requestSuccess } from "./global_requests.ts";
 import type { Schedule } from "./transport.ts";
-import { displayText, encodeFields, Reader } from "./ssh_data.ts";
+import { displayText, encodeFields, Reader, readUint32 } from "./ssh_data.ts";
 import { type GlobalReply, type GlobalRequest, MessageType } from "./wire.ts";
 
 /** Sends global requests upstream; each gets one reply, in order. */
@@ -225,7 +226,7 @@ export class Forwards<Owner> {
       }
       try {
         if (place.kind === "tcpip" && place.bindPort === 0) {
-          listener.place = { ...place, bindPort: new Reader(reply.data).uint32() };
+          listener.place = { ...place, bindPort: readGrantedPort(reply.data) };
         }
       } catch (error) {
         this.#listeners.delete(listener);
@@ -314,6 +315,13 @@ function listenRequest(place: Place): { name: string; data: Uint8Array } {
 function describePlace(place: Place): string {
   if (place.kind === "streamlocal") return displayText(place.socketPath);
   return `${displayText(place.bindAddress) || "*"}:${place.bindPort}`;
+}
+
+/** The port that upstream has allocated. */
+function readGrantedPort(data: Uint8Array): number {
+  const port = data.length >= 4 ? readUint32(data, 0) : 0;
+  if (port === 0 || port > maximumPort) throw new ProtocolError("a forward at no port");
+  return port;
 }
 
 function readPlace(kind: Place["kind"], data: Uint8Array): Place {

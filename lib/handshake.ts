@@ -187,9 +187,10 @@ class Handshake {
   async #onClose(end: Ssh2End): Promise<void> {
     this.#deadline.end();
     if (this.#isReady) return this.#options.onLost(lost(end, this.#options));
-    // Whether it is the right host matters more than what it did.
     this.#asking.abort();
-    const untrusted = await this.#hostKeyError();
+    // Whether it is the right host matters more than what it said.
+    const hasSaidWhy = end.kind === "violation" || end.kind === "disconnected";
+    const untrusted = hasSaidWhy ? await this.#hostKeyError() : undefined;
     this.#ready.reject(untrusted ?? this.#ourError ?? this.#failure(end));
   }
 
