@@ -56,6 +56,7 @@ function runMutant(
 ): number {
   const { random, upstream } = scene;
   const mutant = scene.join("mutant");
+  if (random.chance(0.5)) mutant.open({ isSession: true });
   for (let count = random.below(longestHistory); count > 0; count--) {
     scene.step(mutant, upstream, mutant, bystander);
   }

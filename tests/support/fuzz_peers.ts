@@ -43,6 +43,7 @@ const maximumPort = 65_535;
 const sessionRequests: readonly (readonly [string, ...Field[]])[] = [
   ["x11-req", false, cookieProtocol, cookies[1]!, 0],
   ["x11-req", true, cookieProtocol, cookies[2]!, 0],
+  ["x11-req", false, cookieProtocol, cookies[2]!, 0],
   ["auth-agent-req@openssh.com"],
   ["env", "LANG", "C"],
   ["shell"],
@@ -204,8 +205,8 @@ export class FuzzUpstream extends ModelUpstream {
 
   override act(): boolean {
     const { random, peer } = this;
-    if (random.chance(0.2) && this.#sayCookie()) return true;
-    if (random.chance(0.7)) return super.act();
+    if (random.chance(0.5) && this.#sayCookie()) return true;
+    if (random.chance(0.6)) return super.act();
     switch (random.below(3)) {
       case 0: {
         const isWindow = random.chance(0.6);

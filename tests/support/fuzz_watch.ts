@@ -10,6 +10,8 @@ const quietTurns = 3;
 /** More turns than anything takes that does not wait for a timer. */
 const mostTurns = 500;
 
+const deadlineMs = 30_000;
+
 /** From its making to `end`. */
 export class RuntimeWatch {
   readonly #faults: unknown[] = [];
@@ -45,6 +47,16 @@ export class RuntimeWatch {
       if (moved() !== before) quiet = 0;
       before = moved();
     }
+  }
+
+  /** Resolves as `promise` does. */
+  async withinDeadline(promise: Promise<void>): Promise<void> {
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(
+      () => late.reject(new Error("the connection is not closed")),
+      deadlineMs,
+    );
+    await Promise.race([promise, late.promise]).finally(() => clearTimeout(timer));
   }
 
   /** @throws {Error} where something was left behind. */
