@@ -155,22 +155,24 @@ Deno.test("port 0 comes back as the port that upstream allocated, and is known b
   world.expectQuiet(alice, bob);
 });
 
-Deno.test("a grant of port 0 that names no port ends upstream, and the client is told no", () => {
-  const world = new World();
-  const alice = world.client("alice");
-  alice.say(globalRequest, listen, true, "localhost", 0);
-  world.upstream.expect(globalRequest);
-  const { upstream } = world;
-  upstream.say(requestSuccess);
-  upstream.expectEnded(/truncated/);
-  alice.expect(requestFailure);
-  assert.equal(world.relay.forwardCount, 0);
-  world.relay.detachUpstream("lost");
-  world.attach();
-  alice.say(globalRequest, "unknown@example.com", true);
-  alice.expect(requestFailure);
-  world.expectQuiet(alice);
-});
+for (const granted of [[], [0], [65_536], [2 ** 31]]) {
+  Deno.test(`a grant of port 0 that names the port "${granted}" ends upstream, and the client is told no`, () => {
+    const world = new World();
+    const alice = world.client("alice");
+    alice.say(globalRequest, listen, true, "localhost", 0);
+    world.upstream.expect(globalRequest);
+    const { upstream } = world;
+    upstream.say(requestSuccess, ...granted);
+    upstream.expectEnded(/a forward at no port/);
+    alice.expect(requestFailure);
+    assert.equal(world.relay.forwardCount, 0);
+    world.relay.detachUpstream("lost");
+    world.attach();
+    alice.say(globalRequest, "unknown@example.com", true);
+    alice.expect(requestFailure);
+    world.expectQuiet(alice);
+  });
+}
 
 Deno.test("an address that another client owns is refused without asking, in every spelling", () => {
   for (const taken of anyOrLoopback) {

@@ -56,7 +56,6 @@ function runUpstream(scene: Scene, clients: readonly FuzzClient[], limit: number
   scene.loseUpstream();
   if (random.chance(0.2)) scene.step(...clients);
   scene.connect();
-  scene.upstream.expectsPorts = false;
   return mutations;
 }
 
