@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { admitSameUser, sameUserSupported } from "./lib/access.ts";
+import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
 import { type Options, parseArguments } from "./lib/cli.ts";
 import { Connector } from "./lib/connector.ts";
@@ -26,7 +26,6 @@ import { loadLocalHostKey, type LocalHostKey } from "./lib/host_key.ts";
 import { findHosts, readUpstreamConfig } from "./lib/hosts.ts";
 import { fingerprint, keyType } from "./lib/known_hosts.ts";
 import { configureLogging, logger } from "./lib/log.ts";
-import type { Admit } from "./lib/local_client.ts";
 import { Overflow } from "./lib/overflow.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { Relay } from "./lib/relay.ts";
@@ -82,7 +81,7 @@ async function run(options: Options): Promise<void> {
   });
   const admit: Admit = localAuth === "none"
     ? () => Promise.resolve({ admitted: true })
-    : (connection) => admitSameUser(connection);
+    : sameUserOnly();
   const endpoint = new Endpoint({ port: options.localPort, hostKey, relay, admit });
   const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
   const keepalive = {

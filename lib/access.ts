@@ -16,8 +16,18 @@ export interface Endpoints {
   localPort: number;
 }
 
-/** Whether a connection may enter; the reason is for the log, not for the peer. */
-export type Admission = { admitted: true } | { admitted: false; reason: string };
+/** Whether a connection may enter. */
+export type Admission = { admitted: true } | Refusal;
+
+/** The reason is for the log, not for the peer; `user` is the id of whose process connected. */
+interface Refusal {
+  admitted: false;
+  reason: string;
+  user?: number;
+}
+
+/** Decides whether a connection that was just accepted may enter. */
+export type Admit = (connection: Endpoints) => Promise<Admission>;
 
 /** Where the kernel's answers come from; the defaults are the real ones. */
 export interface AdmissionOptions {
@@ -48,7 +58,7 @@ const OVERFLOW_UID = 65534;
 /** TCP_ESTABLISHED in the kernel's tables. */
 const ESTABLISHED = "01";
 
-/** Tells whether this system has the tables that `admitSameUser` needs: Linux with /proc. */
+/** Tells whether this system has the tables that `sameUserOnly` needs: Linux with /proc. */
 export function sameUserSupported(): boolean {
   if (Deno.build.os !== "linux") return false;
   try {
@@ -61,39 +71,98 @@ export function sameUserSupported(): boolean {
 }
 
 /**
- * Decides whether the process at the other end of a connection belongs to our user, by the
- * kernel's record of the connecting socket. Call it as soon as the connection is accepted, for a
- * connection that its peer has closed since is not admitted; the answer takes some milliseconds.
+ * Makes a gate-keeper that asks the kernel about many connections at a time: one reading of the
+ * tables answers for all that were accepted before it began, later ones wait for the next. Nothing
+ * is kept from one reading to the other. Ask as soon as a connection is accepted, for one that its
+ * peer has closed since is not admitted.
  */
-export async function admitSameUser(
-  connection: Endpoints,
-  options: AdmissionOptions = {},
-): Promise<Admission> {
-  const uid = options.uid ?? Deno.uid();
-  if (uid === null) return refuse("this system does not tell who we are");
-  const { remoteHost, remotePort, localHost, localPort } = connection;
-  const remote = encodeAddresses(remoteHost, remotePort);
-  const local = encodeAddresses(localHost, localPort);
-  if (remote === null || local?.length !== remote.length) {
-    return refuse(`not a loopback connection: from ${remoteHost} to ${localHost}`);
-  }
-  const keys = remote.map((from, form) => `${from} ${local[form]}`);
-  try {
-    if (uid === OVERFLOW_UID && !await mapsEveryUid(options.uidMap ?? UID_MAP)) {
-      return refuse(`user ${uid} also stands for the users that this namespace does not know`);
+export function sameUserOnly(options: AdmissionOptions = {}): Admit {
+  let waiting: { connection: Endpoints; onAnswer: (admission: Admission) => void }[] = [];
+  let isReading = false;
+  const readForAll = async () => {
+    isReading = true;
+    while (waiting.length > 0) {
+      const asked = waiting;
+      waiting = [];
+      const admissions = await admitSameUser(asked.map(({ connection }) => connection), options);
+      for (const [index, { onAnswer }] of asked.entries()) onAnswer(admissions[index]!);
     }
-    const owners = await findOwners(keys, options.procNet ?? PROC_NET);
-    const others = owners.filter((owner) => owner !== uid);
-    if (owners.length === 0) return refuse("the kernel has no record of the connecting socket");
-    if (others.length > 0) return refuse(`the connecting process belongs to user ${others[0]}`);
-    return { admitted: true };
-  } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error));
-  }
+    isReading = false;
+  };
+  return (connection) =>
+    new Promise((onAnswer) => {
+      waiting.push({ connection, onAnswer });
+      if (!isReading) void readForAll();
+    });
 }
 
-function refuse(reason: string): Admission {
+/**
+ * Decides for several connections whether the process at the other end belongs to our user, by the
+ * kernel's record of the connecting sockets; the answers are in the same order.
+ */
+async function admitSameUser(
+  connections: readonly Endpoints[],
+  options: AdmissionOptions = {},
+): Promise<Admission[]> {
+  const uid = options.uid ?? Deno.uid();
+  const records = connections.map((): Records => ({ owners: [], doubt: undefined }));
+  const byKey = new Map<string, Records>();
+  for (const [index, connection] of connections.entries()) {
+    for (const key of encodeEnds(connection)) byKey.set(key, records[index]!);
+  }
+  try {
+    if (uid === OVERFLOW_UID && !await mapsEveryUid(options.uidMap ?? UID_MAP)) {
+      const why = `user ${uid} also stands for the users that this namespace does not know`;
+      return connections.map(() => refuse(why));
+    }
+    await findRecords(byKey, options.procNet ?? PROC_NET);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    return connections.map(() => refuse(reason));
+  }
+  return connections.map((connection, index) => judge(records[index]!, { connection, uid }));
+}
+
+/** Decides about one connection by what the kernel's tables say of it. */
+function judge(
+  { owners, doubt }: Records,
+  { connection, uid }: { connection: Endpoints; uid: number | null },
+): Admission {
+  if (uid === null) return refuse("this system does not tell who we are");
+  if (encodeEnds(connection).length === 0) {
+    const { remoteHost, localHost } = connection;
+    return refuse(`not a loopback connection: from ${remoteHost} to ${localHost}`);
+  }
+  if (doubt !== undefined) return refuse(doubt);
+  const other = owners.find((owner) => owner !== uid);
+  if (other !== undefined) {
+    return { ...refuse(`the connecting process belongs to user ${other}`), user: other };
+  }
+  if (owners.length === 0) return refuse("the kernel has no record of the connecting socket");
+  return { admitted: true };
+}
+
+function refuse(reason: string): Refusal {
   return { admitted: false, reason };
+}
+
+/** What the tables say of one connection. */
+interface Records {
+  /** The user id of each row about it. */
+  owners: number[];
+  /** Why a row about it admits nobody. */
+  doubt: string | undefined;
+}
+
+/**
+ * How both ends of a connection may be written in the tables, the connecting end first; none where
+ * they are not of loopback.
+ */
+function encodeEnds({ remoteHost, remotePort, localHost, localPort }: Endpoints): string[] {
+  const remote = encodeAddresses(remoteHost, remotePort);
+  const local = encodeAddresses(localHost, localPort);
+  if (remote === null || local?.length !== remote.length) return [];
+  return remote.map((from, form) => `${from} ${local[form]}`);
 }
 
 /**
@@ -119,40 +188,47 @@ function encodeAddress(octets: number[], port: number): string {
 }
 
 /**
- * Returns the user ids of the rows whose two ends are one of `keys`, of both tables.
+ * Takes down what both tables say of each connection, whose keys are its ends as a row has them.
  *
- * @throws {Error} when a table or such a row cannot be read, or its socket is not connected.
+ * @throws {Error} when a table cannot be read.
  */
-async function findOwners(keys: readonly string[], procNet: string): Promise<number[]> {
-  for (let attempt = 1; attempt <= READ_ATTEMPTS; attempt++) {
-    const owners: number[] = [];
+async function findRecords(byKey: Map<string, Records>, procNet: string): Promise<void> {
+  const all = new Set(byKey.values());
+  for (let attempt = 1; attempt <= READ_ATTEMPTS && all.size > 0; attempt++) {
     for (const table of ["tcp", "tcp6"]) {
       for await (const lines of readLines(`${procNet}/${table}`)) {
         for (const line of lines) {
-          const owner = parseOwner(line, keys);
-          if (owner !== null) owners.push(owner);
+          const records = byKey.get(endsOf(line));
+          if (records !== undefined && all.has(records)) takeDown(line, records);
         }
       }
     }
-    if (owners.length > 0) return owners;
+    for (const records of all) {
+      if (records.owners.length > 0 || records.doubt !== undefined) all.delete(records);
+    }
   }
-  return [];
 }
 
-/** Returns the user id of a row about one of `keys`; null for other rows. */
-function parseOwner(line: string, keys: readonly string[]): number | null {
-  // Splitting is dear, and nearly all rows of a large table are about others.
-  if (!keys.some((key) => line.includes(key))) return null;
+/** Both ends in a row, as it has them; splitting it is dear, and most rows are about others. */
+function endsOf(line: string): string {
+  const start = line.indexOf(": ") + 2;
+  return line.slice(start, line.indexOf(" ", line.indexOf(" ", start) + 1));
+}
+
+/** Adds what a row says to what is known of its connection. */
+function takeDown(line: string, records: Records): void {
   // The slot, both ends, state, queues, timer, retransmissions, uid, timeout, inode and more.
-  const [, from, to, state, , , , uid, , inode] = line.trimStart().split(/ +/);
-  if (!keys.includes(`${from} ${to}`)) return null;
-  if (state !== ESTABLISHED) throw new Error(`the connecting socket is in state ${state}`);
-  if (!/^\d{1,10}$/.test(uid ?? "") || !/^\d{1,20}$/.test(inode ?? "")) {
-    throw new Error("the kernel's record of the connecting socket cannot be parsed");
+  const [, , , state, , , , uid, , inode] = line.trimStart().split(/ +/);
+  if (state !== ESTABLISHED) {
+    records.doubt = `the connecting socket is in state ${state}`;
+  } else if (!/^\d{1,10}$/.test(uid ?? "") || !/^\d{1,20}$/.test(inode ?? "")) {
+    records.doubt = "the kernel's record of the connecting socket cannot be parsed";
+  } else if (/^0+$/.test(inode!)) {
+    // Without an inode no process holds the socket, and the row's user id means nothing.
+    records.doubt = "the connecting socket belongs to no process any more";
+  } else {
+    records.owners.push(Number(uid));
   }
-  // Without an inode no process holds the socket, and the row's user id means nothing.
-  if (/^0+$/.test(inode!)) throw new Error("the connecting socket belongs to no process any more");
-  return Number(uid);
 }
 
 /**

@@ -1,13 +1,13 @@
 /**
  * One connection to the local endpoint, from its first byte to its last.
  *
- * Until it is authenticated it is a stranger: it has 20 seconds and 6 attempts, and what it sends
- * reaches neither upstream nor other clients.
+ * The door has let it in, so any way to authenticate will do. Until it has, it is a stranger: it has
+ * 20 seconds, and what it sends reaches neither upstream nor other clients.
  */
 
 // @ts-types="@types/ssh2"
 import type ssh2 from "ssh2";
-import type { Admission, Endpoints } from "./access.ts";
+import type { Endpoints } from "./access.ts";
 import { DisconnectReason } from "./errors.ts";
 import { logger } from "./log.ts";
 import type { Receiver, Relay } from "./relay.ts";
@@ -17,10 +17,6 @@ import { describeExchange, type Ssh2Transport } from "./ssh2_transport.ts";
 const log = logger("endpoint");
 
 const authenticationTimeoutMs = 20_000;
-const maximumAttempts = 6;
-
-/** Decides whether a connection may use the endpoint. */
-export type Admit = (connection: Endpoints) => Promise<Admission>;
 
 /** What a client's connection is made of. */
 export interface LocalClientOptions {
@@ -28,7 +24,6 @@ export interface LocalClientOptions {
   id: number;
   endpoints: Endpoints;
   relay: Relay;
-  admit: Admit;
 }
 
 /**
@@ -39,7 +34,7 @@ export interface LocalClientOptions {
  */
 type State =
   | { kind: "stranger" }
-  | { kind: "authenticating"; transport: Ssh2Transport; attempts: number }
+  | { kind: "authenticating"; transport: Ssh2Transport }
   | { kind: "relayed"; transport: Ssh2Transport; receiver: Receiver; username: string }
   | { kind: "gone" };
 
@@ -64,7 +59,7 @@ export class LocalClient {
 
   /** Its identification line has come. */
   onIdentified(connection: ssh2.Connection, transport: Ssh2Transport): void {
-    this.#state = { kind: "authenticating", transport, attempts: 0 };
+    this.#state = { kind: "authenticating", transport };
     connection.on("error", (error: Error) => {
       log.debug("client {id}: {error}", { id: this.#options.id, error });
       this.#socket.end();
@@ -75,7 +70,7 @@ export class LocalClient {
         exchange: describeExchange(negotiated),
       });
     });
-    connection.on("authentication", (context) => void this.#onAttempt(context));
+    connection.on("authentication", (context) => this.#onAttempt(context));
   }
 
   /** Ends the connection, with a word to the client if it understands SSH. May be called twice. */
@@ -87,32 +82,11 @@ export class LocalClient {
     }
   }
 
-  async #onAttempt(context: ssh2.AuthContext): Promise<void> {
-    const { id, endpoints, admit } = this.#options;
-    const admission = await admit(endpoints);
+  #onAttempt(context: ssh2.AuthContext): void {
     const state = this.#state;
     if (state.kind !== "authenticating") return;
-    if (admission.admitted) {
-      this.#onAdmitted(context, state.transport);
-      return;
-    }
-    if (state.attempts++ === 0) {
-      log.warn("client {id} from port {port} was refused: {reason}", {
-        id,
-        port: endpoints.remotePort,
-        reason: admission.reason,
-      });
-    }
-    if (state.attempts < maximumAttempts) context.reject([]);
-    else {
-      const { noMoreAuthMethodsAvailable } = DisconnectReason;
-      state.transport.disconnect(noMoreAuthMethodsAvailable, "Too many authentication failures");
-    }
-  }
-
-  #onAdmitted(context: ssh2.AuthContext, transport: Ssh2Transport): void {
     const asksAboutKey = context.method === "publickey" && context.signature === undefined;
-    if (!asksAboutKey) this.#onAuthenticated(context.username, transport);
+    if (!asksAboutKey) this.#onAuthenticated(context.username, state.transport);
     context.accept();
   }
 

@@ -3,11 +3,13 @@
  * the relay.
  */
 
+import type { Admit } from "./access.ts";
+import { Door, endpointsOf } from "./door.ts";
 import { ssh2 } from "./ssh2.ts";
 import { serverAlgorithms } from "./ssh2_algorithms.ts";
 import { EndpointError } from "./errors.ts";
 import type { LocalHostKey } from "./host_key.ts";
-import { type Admit, LocalClient } from "./local_client.ts";
+import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
 import type { Relay } from "./relay.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
@@ -36,7 +38,7 @@ export interface EndpointOptions {
   port: number;
   hostKey: LocalHostKey;
   relay: Relay;
-  /** Decides who may use the endpoint; asked at each attempt to authenticate. */
+  /** Decides who may use the endpoint; asked about each connection. */
   admit: Admit;
 }
 
@@ -45,6 +47,7 @@ export class Endpoint {
   readonly #listener: Deno.TcpListener;
   readonly #options: EndpointOptions;
   readonly #server: ssh2.Server;
+  readonly #door: Door;
   readonly #clients = new Map<ByteSocket, LocalClient>();
   #lastClientId = 0;
   #isListening = true;
@@ -62,6 +65,10 @@ export class Endpoint {
       });
       this.#clients.get(transport.socket)?.onIdentified(connection, transport);
     });
+    this.#door = new Door({
+      admit: options.admit,
+      onEnter: (connection) => this.#onEnter(connection),
+    });
     this.#listener = bind(options.port);
   }
 
@@ -74,7 +81,7 @@ export class Endpoint {
   async serve(): Promise<void> {
     while (this.#isListening) {
       try {
-        this.#onAccept(await this.#listener.accept());
+        await this.#door.receive(await this.#listener.accept());
       } catch (error) {
         if (!this.#isListening) return;
         log.warn("cannot accept a connection, trying again: {error}", { error });
@@ -93,13 +100,14 @@ export class Endpoint {
   /** Stops listening and ends every client; resolves when their connections are closed. */
   async close(description: string): Promise<void> {
     this.stopListening();
+    await this.#door.close();
     for (const client of this.#clients.values()) client.end(description);
     while (this.#clients.size > 0) {
       await new Promise<void>((resolve) => this.#onClientGone = resolve);
     }
   }
 
-  #onAccept(connection: Deno.TcpConn): void {
+  #onEnter(connection: Deno.TcpConn): void {
     const remote = connection.remoteAddr;
     const strangers = [...this.#clients.values()].filter((client) => client.isStranger);
     if (strangers.length >= maximumStrangers) {
@@ -110,18 +118,11 @@ export class Endpoint {
       connection.close();
       return;
     }
-    connection.setNoDelay(true);
     const socket = new ByteSocket(connection, { role: "server", remote });
     const client = new LocalClient(socket, {
       id: ++this.#lastClientId,
-      endpoints: {
-        remoteHost: remote.hostname,
-        remotePort: remote.port,
-        localHost: hostname,
-        localPort: this.#listener.addr.port,
-      },
+      endpoints: endpointsOf(connection),
       relay: this.#options.relay,
-      admit: this.#options.admit,
     });
     this.#clients.set(socket, client);
     socket.once("close", () => {

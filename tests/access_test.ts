@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { admitSameUser, type Endpoints, sameUserSupported } from "../lib/access.ts";
+import {
+  type Admission,
+  type AdmissionOptions,
+  type Endpoints,
+  sameUserOnly,
+  sameUserSupported,
+} from "../lib/access.ts";
+import { endpointsOf } from "../lib/door.ts";
 
 /** The kernel's tables exist on Linux alone; everything that reads the real ones runs there. */
 const isLinux = Deno.build.os === "linux";
@@ -15,19 +22,13 @@ async function withFolder(body: (folder: string) => Promise<void>): Promise<void
   }
 }
 
-function endpointsOf(connection: Deno.TcpConn): Endpoints {
-  const { remoteAddr, localAddr } = connection;
-  return {
-    remoteHost: remoteAddr.hostname,
-    remotePort: remoteAddr.port,
-    localHost: localAddr.hostname,
-    localPort: localAddr.port,
-  };
+function admitSameUser(connection: Endpoints, options?: AdmissionOptions): Promise<Admission> {
+  return sameUserOnly(options)(connection);
 }
 
 async function assertRefused(
   connection: Endpoints,
-  { pattern, ...options }: Parameters<typeof admitSameUser>[1] & { pattern: RegExp },
+  { pattern, ...options }: AdmissionOptions & { pattern: RegExp },
 ): Promise<void> {
   const admission = await admitSameUser(connection, options);
   assert.equal(admission.admitted, false);
@@ -125,8 +126,9 @@ Deno.test({
         connections.push(await listener.accept());
       }
       try {
+        const admit = sameUserOnly();
         const admissions = await Promise.all(
-          connections.map((connection) => admitSameUser(endpointsOf(connection))),
+          connections.map((connection) => admit(endpointsOf(connection))),
         );
         assert.deepEqual(
           new Set(admissions.map((admission) => admission.admitted)),
@@ -292,6 +294,40 @@ Deno.test({
       } finally {
         abort.abort();
       }
+    }),
+});
+
+Deno.test({
+  name: "one reading answers all who asked before it began, and later ones wait for the next",
+  // The tables are named pipes here: each reading takes what is written for it alone.
+  ignore: !isLinux,
+  fn: () =>
+    withFolder(async (procNet) => {
+      const tables = [join(procNet, "tcp"), join(procNet, "tcp6")] as const;
+      const { success } = await new Deno.Command("mkfifo", { args: [...tables] }).output();
+      assert(success);
+      const admit = sameUserOnly({ procNet, uid: 1000 });
+      const ask = (port: number) => admit({ ...CONNECTION, remotePort: port });
+      const ends = (port: string) => `${LOOPBACK}:${port} ${LOOPBACK}:5678`;
+      const first = ask(0x1001);
+      // The first reading has begun and waits for a writer, so these share the second.
+      const later = [ask(0x1002), ask(0x1003), ask(0x1004)];
+      const all = row({ ends: ends("1001") }) + row({ ends: ends("1002") }) +
+        row({ ends: ends("1003"), uid: "1001" }) + row({ ends: ends("1004"), inode: "0" });
+      await Deno.writeTextFile(tables[0], HEADER + all);
+      await Deno.writeTextFile(tables[1], HEADER);
+      assert.deepEqual(await first, { admitted: true });
+      await Deno.writeTextFile(tables[0], HEADER + all);
+      await Deno.writeTextFile(tables[1], HEADER);
+      assert.deepEqual(await Promise.all(later), [
+        { admitted: true },
+        {
+          admitted: false,
+          reason: "the connecting process belongs to user 1001",
+          user: 1001,
+        },
+        { admitted: false, reason: "the connecting socket belongs to no process any more" },
+      ]);
     }),
 });
 

@@ -136,7 +136,7 @@ export class RawClient implements AsyncDisposable {
  * @returns the server's last words
  */
 export async function openTooEarly(target: Target): Promise<string> {
-  const transport = new RawTransport(target);
+  const transport = new RawTransport(target, { authenticates: false });
   await transport.encrypted;
   transport.send(buildMessage(MessageType.channelOpen, "session", 0, 2 ** 21, 32_768));
   const words = await transport.ended;

@@ -41,8 +41,11 @@ export class RawTransport {
   readonly #socket: Socket;
   readonly #protocol: Protocol;
 
-  /** Connects to a port of 127.0.0.1. */
-  constructor({ port, username }: { port: number; username: string }) {
+  /** Connects to a port of 127.0.0.1; with `authenticates` false it never tries to get in. */
+  constructor(
+    { port, username }: { port: number; username: string },
+    { authenticates = true }: { authenticates?: boolean } = {},
+  ) {
     const client = new ssh2.Client();
     const socket = connect({ port, host: "127.0.0.1", noDelay: true });
     const encrypted = Promise.withResolvers<void>();
@@ -61,7 +64,7 @@ export class RawTransport {
     client.connect({
       sock: socket,
       username,
-      authHandler: ["none"],
+      authHandler: authenticates ? ["none"] : () => {},
       algorithms: { cipher: preferredCiphers() },
       readyTimeout: defaultTimeoutMs,
     });

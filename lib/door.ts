@@ -1,0 +1,93 @@
+/**
+ * The way into the endpoint: the kernel is asked about each connection as soon as it is accepted,
+ * and whoever is not our user's is closed before anything is spent on it.
+ */
+
+import type { Admission, Admit, Endpoints } from "./access.ts";
+import { TurnedAway } from "./turned_away.ts";
+
+/** How many connections may wait for the kernel's word before no more are accepted. */
+const maximumAsked = 1024;
+
+/** What the door is made of. */
+export interface DoorOptions {
+  /** Asked once about each connection. */
+  admit: Admit;
+  /** Takes each connection that may enter, and closes it in the end. */
+  onEnter(connection: Deno.TcpConn): void;
+}
+
+/** The door of the endpoint. */
+export class Door {
+  readonly #options: DoorOptions;
+  readonly #turnedAway = new TurnedAway();
+  readonly #asked = new Set<Promise<void>>();
+  #isClosed = false;
+
+  constructor(options: DoorOptions) {
+    this.#options = options;
+  }
+
+  /** Takes a connection that was just accepted; resolves when the next may be accepted. */
+  async receive(connection: Deno.TcpConn): Promise<void> {
+    const answer = this.#ask(connection);
+    this.#asked.add(answer);
+    void answer.then(() => this.#asked.delete(answer));
+    if (this.#asked.size >= maximumAsked) await answer;
+  }
+
+  /** Lets nobody in any more; resolves when nobody waits here. May be called twice. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.all(this.#asked);
+    this.#turnedAway.close();
+  }
+
+  async #ask(connection: Deno.TcpConn): Promise<void> {
+    const admission = await this.#options.admit(endpointsOf(connection));
+    if (admission.admitted && !this.#isClosed && isAlive(connection)) {
+      this.#options.onEnter(connection);
+      return;
+    }
+    connection.close();
+    if (!admission.admitted) this.#turnedAway.add(describe(admission));
+  }
+}
+
+/** Has small packets sent at once, which fails where the peer has reset the connection. */
+function isAlive(connection: Deno.TcpConn): boolean {
+  try {
+    connection.setNoDelay(true);
+    return true;
+  } catch {
+    // It came and went: that is nobody to serve, and nothing to report.
+    return false;
+  }
+}
+
+/** Both ends of a connection that we have accepted. */
+export function endpointsOf({ remoteAddr, localAddr }: Deno.TcpConn): Endpoints {
+  return {
+    remoteHost: remoteAddr.hostname,
+    remotePort: remoteAddr.port,
+    localHost: localAddr.hostname,
+    localPort: localAddr.port,
+  };
+}
+
+/** Whose connection it was, or why it could not be told. */
+function describe({ user, reason }: Admission & { admitted: false }): string {
+  return user === undefined ? `(${reason})` : `of user ${userName(user)}`;
+}
+
+/** The name of a user where this machine's own list has one, or else the number. */
+function userName(uid: number): string {
+  try {
+    const accounts = Deno.readTextFileSync("/etc/passwd").split("\n");
+    const account = accounts.map((line) => line.split(":")).find(([, , id]) => id === String(uid));
+    return account?.[0] ?? String(uid);
+  } catch {
+    // The number says it too.
+    return String(uid);
+  }
+}

@@ -1,0 +1,55 @@
+/** Log lines about connections that are turned away: a flood of them makes few lines. */
+
+import { logger } from "./log.ts";
+
+const log = logger("endpoint");
+
+/** How long a series is summed into one line, in milliseconds. */
+const seriesMs = 10_000;
+
+/** How many kinds are told apart in a series; the others share one line. */
+const maximumKinds = 16;
+
+/**
+ * Counts connections that were turned away, by a phrase that says whose or why. The first of a
+ * series is told at once, the others together every 10 s, until 10 s pass without any.
+ */
+export class TurnedAway {
+  #counts = new Map<string, number>();
+  #timer: ReturnType<typeof setInterval> | undefined;
+
+  /** @param phrase goes on after "turned away a connection". */
+  add(phrase: string): void {
+    if (this.#timer === undefined) {
+      this.#timer = setInterval(() => this.#onSeriesEnd(), seriesMs);
+      log.warn("turned away a connection {phrase}", { phrase });
+      return;
+    }
+    const isNew = !this.#counts.has(phrase);
+    const kind = isNew && this.#counts.size >= maximumKinds ? "of others" : phrase;
+    this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + 1);
+  }
+
+  /** Tells what has been counted since the last line. May be called twice. */
+  close(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#tell();
+  }
+
+  #onSeriesEnd(): void {
+    if (this.#counts.size === 0) this.close();
+    else this.#tell();
+  }
+
+  #tell(): void {
+    for (const [phrase, count] of this.#counts) {
+      log.warn("turned away {count} connections {phrase} in {seconds} s", {
+        count,
+        phrase,
+        seconds: seriesMs / 1000,
+      });
+    }
+    this.#counts.clear();
+  }
+}
