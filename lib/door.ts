@@ -13,8 +13,8 @@ const maximumAsked = 1024;
 export interface DoorOptions {
   /** Asked once about each connection. */
   admit: Admit;
-  /** Takes each connection that may enter, and closes it in the end. */
-  onEnter(connection: Deno.TcpConn): void;
+  /** Takes a connection that may enter, and closes it in the end; false where there is no room. */
+  onEnter(connection: Deno.TcpConn): boolean;
 }
 
 /** The door of the endpoint. */
@@ -46,8 +46,8 @@ export class Door {
   async #ask(connection: Deno.TcpConn): Promise<void> {
     const admission = await this.#options.admit(endpointsOf(connection));
     if (admission.admitted && !this.#isClosed && isAlive(connection)) {
-      this.#options.onEnter(connection);
-      return;
+      if (this.#options.onEnter(connection)) return;
+      this.#turnedAway.add("of your own: too many others wait to log in");
     }
     connection.close();
     if (!admission.admitted) this.#turnedAway.add(describe(admission));

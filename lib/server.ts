@@ -11,6 +11,7 @@ import { EndpointError } from "./errors.ts";
 import type { LocalHostKey } from "./host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
+import { Places } from "./places.ts";
 import type { Relay } from "./relay.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
 import { announceExtensions } from "./ssh2_extensions.ts";
@@ -22,9 +23,6 @@ const algorithms = serverAlgorithms();
 
 /** The endpoint listens nowhere else: whoever is let in uses the remote account. */
 const hostname = "127.0.0.1";
-
-/** How many connections may be unauthenticated at a time. */
-const maximumStrangers = 32;
 
 /** How long the listener rests when the system has no more file descriptors, in milliseconds. */
 const acceptRetryMs = 100;
@@ -48,6 +46,7 @@ export class Endpoint {
   readonly #options: EndpointOptions;
   readonly #server: ssh2.Server;
   readonly #door: Door;
+  readonly #places = new Places();
   readonly #clients = new Map<ByteSocket, LocalClient>();
   #lastClientId = 0;
   #isListening = true;
@@ -107,29 +106,25 @@ export class Endpoint {
     }
   }
 
-  #onEnter(connection: Deno.TcpConn): void {
+  #onEnter(connection: Deno.TcpConn): boolean {
     const remote = connection.remoteAddr;
-    const strangers = [...this.#clients.values()].filter((client) => client.isStranger);
-    if (strangers.length >= maximumStrangers) {
-      log.warn("turned away a connection from port {port}: {count} others are not authenticated", {
-        port: remote.port,
-        count: strangers.length,
-      });
-      connection.close();
-      return;
-    }
-    const socket = new ByteSocket(connection, { role: "server", remote });
+    const guest = this.#places.enter(connection);
+    if (!guest) return false;
+    const socket = new ByteSocket(guest, { role: "server", remote });
     const client = new LocalClient(socket, {
       id: ++this.#lastClientId,
       endpoints: endpointsOf(connection),
       relay: this.#options.relay,
+      onAuthenticated: () => guest.leave(),
     });
+    guest.host = client;
     this.#clients.set(socket, client);
     socket.once("close", () => {
       this.#clients.delete(socket);
       this.#onClientGone?.();
     });
     this.#server.injectSocket(socket as never);
+    return true;
   }
 }
 
