@@ -26,6 +26,11 @@ export class Places {
   readonly #guests = new Set<Guest>();
   #logins = 0;
 
+  /** How many have not logged in. */
+  get size(): number {
+    return this.#guests.size;
+  }
+
   /** A guest for this connection; `undefined` where there is no room, even without the silent. */
   enter(connection: ByteConnection): Guest | undefined {
     if (this.#guests.size - this.#logins >= maximumWaiting) {

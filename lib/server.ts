@@ -36,8 +36,8 @@ export interface EndpointOptions {
   port: number;
   hostKey: LocalHostKey;
   relay: Relay;
-  /** Decides who may use the endpoint; asked about each connection. */
-  admit: Admit;
+  /** Decides who may use the endpoint; asked about each connection. Without it all may. */
+  admit: Admit | undefined;
 }
 
 /** The listening endpoint. Clients are taken from `serve` on; `close` ends all of them. */
@@ -66,6 +66,7 @@ export class Endpoint {
     });
     this.#door = new Door({
       admit: options.admit,
+      countUnauthenticated: () => this.#places.size,
       onEnter: (connection) => this.#onEnter(connection),
     });
     this.#listener = bind(options.port);

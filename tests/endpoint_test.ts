@@ -220,6 +220,22 @@ Deno.test("--local-auth none lets every user in, and says so", async (t) => {
   });
 });
 
+Deno.test("where the kernel is not asked, 100 silent connections are the most there can be", async () => {
+  await using ground = await startGround({ shim: { arguments: ["--local-auth", "none"] } });
+  const target = shimTarget(ground);
+  const held: Deno.Conn[] = [];
+  const tryToHold = async () => {
+    const stranger = await connect(tcpAddress(target.port));
+    held.push(stranger);
+    return await readExactly(stranger, "SSH-2.0-".length).then(() => true, () => false);
+  };
+  let count = 0;
+  for (let attempt = 0; attempt < 300; attempt++) if (await tryToHold()) count++;
+  assert.ok(count >= 10 && count <= 100, `${count} are held`);
+  await ground.shim.log.waitFor(/turned away a connection \(many others have not logged in\)/);
+  for (const stranger of held) closeQuietly(stranger);
+});
+
 const greeting = "SSH-2.0-test\r\n";
 
 /** Runs ssh as a user who has no home here, and no key of ours. */
