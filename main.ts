@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
+import { sameUserOnly, sameUserSupported } from "./lib/access.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
 import { type Options, parseArguments } from "./lib/cli.ts";
 import { Connector } from "./lib/connector.ts";
@@ -87,9 +87,7 @@ async function run(options: Options): Promise<void> {
     onCrowded: () => void overflow.grow(),
     report: (text, level = "info") => log[level]("{text}", { text }),
   });
-  const admit: Admit = localAuth === "none"
-    ? () => Promise.resolve({ admitted: true })
-    : sameUserOnly();
+  const admit = localAuth === "none" ? undefined : sameUserOnly();
   const endpoint = new Endpoint({ port: options.localPort, hostKey, relay, admit });
   const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
   const keepalive = {

@@ -4,6 +4,7 @@
  */
 
 import type { Admission, Admit, Endpoints } from "./access.ts";
+import { dropsEarly } from "./early_drop.ts";
 import { TurnedAway } from "./turned_away.ts";
 
 /** How many connections may wait for the kernel's word before no more are accepted. */
@@ -11,10 +12,12 @@ const maximumAsked = 1024;
 
 /** What the door is made of. */
 export interface DoorOptions {
-  /** Asked once about each connection. */
-  admit: Admit;
-  /** Takes each connection that may enter, and closes it in the end. */
-  onEnter(connection: Deno.TcpConn): void;
+  /** Asked once about each connection; without it the kernel does not tell whose it is. */
+  admit: Admit | undefined;
+  /** How many that are in have not logged in. */
+  countUnauthenticated(): number;
+  /** Takes a connection that may enter, and closes it in the end; false where there is no room. */
+  onEnter(connection: Deno.TcpConn): boolean;
 }
 
 /** The door of the endpoint. */
@@ -44,13 +47,20 @@ export class Door {
   }
 
   async #ask(connection: Deno.TcpConn): Promise<void> {
-    const admission = await this.#options.admit(endpointsOf(connection));
+    const { admit } = this.#options;
+    const admission = admit ? await admit(endpointsOf(connection)) : this.#dropAtRandom();
     if (admission.admitted && !this.#isClosed && isAlive(connection)) {
-      this.#options.onEnter(connection);
-      return;
+      if (this.#options.onEnter(connection)) return;
+      this.#turnedAway.add("(too many others wait to log in)");
     }
     connection.close();
     if (!admission.admitted) this.#turnedAway.add(describe(admission));
+  }
+
+  #dropAtRandom(): Admission {
+    return dropsEarly(this.#options.countUnauthenticated(), Math.random())
+      ? { admitted: false, reason: "many others have not logged in" }
+      : { admitted: true };
   }
 }
 

@@ -10,6 +10,7 @@ import type ssh2 from "ssh2";
 import type { Endpoints } from "./access.ts";
 import { DisconnectReason } from "./errors.ts";
 import { logger } from "./log.ts";
+import type { Host } from "./places.ts";
 import type { Receiver, Relay } from "./relay.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
 import { describeExchange, type Ssh2Transport } from "./ssh2_transport.ts";
@@ -24,7 +25,7 @@ export interface LocalClientOptions {
   id: number;
   endpoints: Endpoints;
   relay: Relay;
-  /** It has been authenticated. */
+  /** Called once it is authenticated. */
   onAuthenticated(): void;
 }
 
@@ -41,11 +42,10 @@ type State =
   | { kind: "gone" };
 
 /** A client of the endpoint; it closes its socket itself, and the socket's `close` is its end. */
-export class LocalClient {
+export class LocalClient implements Host {
   readonly #socket: ByteSocket;
   readonly #options: LocalClientOptions;
-  readonly #timer: ReturnType<typeof setTimeout>;
-  readonly #since = performance.now();
+  #timer: ReturnType<typeof setTimeout>;
   #state: State = { kind: "stranger" };
 
   constructor(socket: ByteSocket, options: LocalClientOptions) {
@@ -55,22 +55,19 @@ export class LocalClient {
     socket.once("close", () => this.#onClose());
   }
 
-  /** Whether it has not authenticated. */
-  get isStranger(): boolean {
-    return this.#state.kind === "stranger" || this.#state.kind === "authenticating";
+  /** It waits for a place to log in, which is not its fault: its clock stands still. */
+  onWait(): void {
+    clearTimeout(this.#timer);
   }
 
-  /** For how long it has not even identified itself, in milliseconds; 0 once it has. */
-  get silentMs(): number {
-    return this.#state.kind === "stranger" ? performance.now() - this.#since : 0;
+  /** Its login begins. */
+  onPlace(): void {
+    this.#timer = setTimeout(() => this.#onTimeout(), authenticationTimeoutMs);
   }
 
-  /** Others need its place. */
-  giveWay(): void {
-    log.info("client {id} from port {port} says nothing and gives way to others", {
-      id: this.#options.id,
-      port: this.#options.endpoints.remotePort,
-    });
+  /** Others need its room more. */
+  onUnwanted(): void {
+    log.debug("client {id} said nothing, and made room", { id: this.#options.id });
     this.#socket.destroy();
   }
 
@@ -116,8 +113,9 @@ export class LocalClient {
   }
 
   #onAuthenticated(username: string, transport: Ssh2Transport): void {
-    const { id, endpoints, relay } = this.#options;
+    const { id, endpoints, relay, onAuthenticated } = this.#options;
     clearTimeout(this.#timer);
+    onAuthenticated();
     const receiver = relay.addClient(transport);
     this.#state = { kind: "relayed", transport, receiver, username };
     transport.start({
@@ -132,7 +130,6 @@ export class LocalClient {
       port: endpoints.remotePort,
       username,
     });
-    this.#options.onAuthenticated();
   }
 
   #onTimeout(): void {

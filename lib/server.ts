@@ -11,6 +11,7 @@ import { EndpointError } from "./errors.ts";
 import type { LocalHostKey } from "./host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
+import { Places } from "./places.ts";
 import type { Relay } from "./relay.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
 import { announceExtensions } from "./ssh2_extensions.ts";
@@ -22,15 +23,6 @@ const algorithms = serverAlgorithms();
 
 /** The endpoint listens nowhere else: whoever is let in uses the remote account. */
 const hostname = "127.0.0.1";
-
-/** How many connections may be unauthenticated at a time. */
-const maximumStrangers = 32;
-
-/** How many connections of our user may wait for a place. */
-const maximumWaiting = 4096;
-
-/** Who has said nothing for so long gives way to who waits, in milliseconds. */
-const patienceMs = 1000;
 
 /** How long the listener rests when the system has no more file descriptors, in milliseconds. */
 const acceptRetryMs = 100;
@@ -44,8 +36,8 @@ export interface EndpointOptions {
   port: number;
   hostKey: LocalHostKey;
   relay: Relay;
-  /** Decides who may use the endpoint; asked about each connection. */
-  admit: Admit;
+  /** Decides who may use the endpoint; asked about each connection. Without it all may. */
+  admit: Admit | undefined;
 }
 
 /** The listening endpoint. Clients are taken from `serve` on; `close` ends all of them. */
@@ -54,10 +46,8 @@ export class Endpoint {
   readonly #options: EndpointOptions;
   readonly #server: ssh2.Server;
   readonly #door: Door;
+  readonly #places = new Places();
   readonly #clients = new Map<ByteSocket, LocalClient>();
-  /** Connections that have a right to enter, and wait for a place. */
-  readonly #waiting: Deno.TcpConn[] = [];
-  #patience: ReturnType<typeof setTimeout> | undefined;
   #lastClientId = 0;
   #isListening = true;
   #onClientGone: (() => void) | undefined;
@@ -76,6 +66,7 @@ export class Endpoint {
     });
     this.#door = new Door({
       admit: options.admit,
+      countUnauthenticated: () => this.#places.size,
       onEnter: (connection) => this.#onEnter(connection),
     });
     this.#listener = bind(options.port);
@@ -110,60 +101,31 @@ export class Endpoint {
   async close(description: string): Promise<void> {
     this.stopListening();
     await this.#door.close();
-    clearTimeout(this.#patience);
-    for (const connection of this.#waiting.splice(0)) connection.close();
     for (const client of this.#clients.values()) client.end(description);
     while (this.#clients.size > 0) {
       await new Promise<void>((resolve) => this.#onClientGone = resolve);
     }
   }
 
-  #onEnter(connection: Deno.TcpConn): void {
-    if (this.#waiting.length >= maximumWaiting) {
-      log.warn("turned away a connection from port {port}: {count} others wait for a place", {
-        port: connection.remoteAddr.port,
-        count: this.#waiting.length,
-      });
-      connection.close();
-      return;
-    }
-    this.#waiting.push(connection);
-    this.#fillPlaces();
-  }
-
-  /** Lets in who waits, as far as there are places. */
-  #fillPlaces(): void {
-    const strangers = [...this.#clients.values()].filter((client) => client.isStranger);
-    const free = this.#waiting.splice(0, Math.max(0, maximumStrangers - strangers.length));
-    for (const connection of free) this.#start(connection);
-    if (this.#waiting.length === 0) return;
-    this.#patience ??= setTimeout(() => this.#makeRoom(), patienceMs);
-  }
-
-  /** Who connects and says nothing, such as a browser that looks ahead, gives way; the oldest first. */
-  #makeRoom(): void {
-    this.#patience = undefined;
-    const silent = [...this.#clients.values()].filter(({ silentMs }) => silentMs >= patienceMs);
-    for (const client of silent.slice(0, this.#waiting.length)) client.giveWay();
-    this.#fillPlaces();
-  }
-
-  #start(connection: Deno.TcpConn): void {
+  #onEnter(connection: Deno.TcpConn): boolean {
     const remote = connection.remoteAddr;
-    const socket = new ByteSocket(connection, { role: "server", remote });
+    const guest = this.#places.enter(connection);
+    if (!guest) return false;
+    const socket = new ByteSocket(guest, { role: "server", remote });
     const client = new LocalClient(socket, {
       id: ++this.#lastClientId,
       endpoints: endpointsOf(connection),
       relay: this.#options.relay,
-      onAuthenticated: () => this.#fillPlaces(),
+      onAuthenticated: () => guest.leave(),
     });
+    guest.host = client;
     this.#clients.set(socket, client);
     socket.once("close", () => {
       this.#clients.delete(socket);
       this.#onClientGone?.();
-      this.#fillPlaces();
     });
     this.#server.injectSocket(socket as never);
+    return true;
   }
 }
 

@@ -195,7 +195,8 @@ async function inTime<T>(connection: Deno.Conn, read: () => Promise<T>): Promise
   }
 }
 
-function closeQuietly(connection: Deno.Conn): void {
+/** Closes a connection that may be closed already. */
+export function closeQuietly(connection: Deno.Conn): void {
   try {
     connection.close();
   } catch {
