@@ -5,6 +5,14 @@
 
 import type { Schedule, Transport } from "./transport.ts";
 
+/**
+ * Upstream is not read while it has not taken this many answers to what it says, and this much waits
+ * for it, in bytes. What clients have sent it does not count: two relays that wait for each other's
+ * data would wait for ever.
+ */
+const untakenAnswers = 32_768;
+const untakenAnswersBytes = 1024 * 1024;
+
 /** While this much waits for a client, or for upstream, clients that send are not read; in bytes. */
 const clientBacklogBytes = 8 * 1024 * 1024;
 const upstreamBacklogBytes = 32 * 1024 * 1024;
@@ -41,7 +49,8 @@ export class PendingRequests {
 
 /** Pauses and resumes the peers of one relay. */
 export class Backpressure {
-  readonly #upstreams = new Set<Transport>();
+  /** Each with the number of our answers since it has taken what waited for it. */
+  readonly #upstreams = new Map<Transport, number>();
   readonly #clients = new Map<Transport, PendingRequests>();
   readonly #paused = new Set<Transport>();
   /** Clients that upstream waits for, and what ends the watch over each. */
@@ -56,7 +65,7 @@ export class Backpressure {
   }
 
   addUpstream(upstream: Transport): void {
-    this.#upstreams.add(upstream);
+    this.#upstreams.set(upstream, 0);
   }
 
   removeUpstream(upstream: Transport): void {
@@ -84,13 +93,24 @@ export class Backpressure {
     return this.#paused.has(peer);
   }
 
+  /** Upstream has taken what waited for it. */
+  onUpstreamDrain(upstream: Transport): void {
+    if (this.#upstreams.has(upstream)) this.#upstreams.set(upstream, 0);
+    this.relax();
+  }
+
   /** A client has sent a message, which was handled. */
   onClientMessage(client: Transport): void {
     if (this.#clients.has(client) && this.#mustWait(client)) this.#pause(client);
   }
 
   /** Upstream has sent a message, which was handled; `client` is whom it concerned. */
-  onUpstreamMessage(upstream: Transport, client: Transport | undefined): void {
+  onUpstreamMessage(
+    upstream: Transport,
+    { client, isAnswered }: { client: Transport | undefined; isAnswered: boolean },
+  ): void {
+    const answers = this.#upstreams.get(upstream);
+    if (isAnswered && answers !== undefined) this.#upstreams.set(upstream, answers + 1);
     if (client && client.backlogBytes > fullClientBytes && !this.#full.has(client)) {
       this.#watch(client);
     }
@@ -110,11 +130,13 @@ export class Backpressure {
   }
 
   #mustWait(peer: Transport): boolean {
-    if (this.#upstreams.has(peer)) {
-      return this.#full.size > 0 || peer.backlogBytes > upstreamBacklogBytes;
+    const answers = this.#upstreams.get(peer);
+    if (answers !== undefined) {
+      return this.#full.size > 0 ||
+        (answers > untakenAnswers && peer.backlogBytes > untakenAnswersBytes);
     }
     return peer.backlogBytes > clientBacklogBytes || this.#clients.get(peer)?.isTooMuch === true ||
-      [...this.#upstreams].some(({ backlogBytes }) => backlogBytes > upstreamBacklogBytes);
+      [...this.#upstreams.keys()].some(({ backlogBytes }) => backlogBytes > upstreamBacklogBytes);
   }
 
   #pause(peer: Transport): void {

@@ -182,12 +182,16 @@ export class Relay {
       receive: (payload) => {
         // Everybody's connection is not ended for a mistake of ours, but the channel it was made on.
         const slot = recipientOf(payload);
-        const handle = () => this.#onUpstreamMessage(upstream, { payload, requests });
+        const { backlogBytes } = upstream;
+        let client: Transport | undefined;
+        const handle = () => client = this.#onUpstreamMessage(upstream, { payload, requests });
         this.#guard(upstream, handle, () => this.#channels.giveUp(upstream, slot));
+        const isAnswered = upstream.backlogBytes > backlogBytes;
+        this.#backpressure.onUpstreamMessage(upstream, { client, isAnswered });
       },
       drained: () => {
         this.#channels.onUpstreamDrain(upstream);
-        this.#backpressure.relax();
+        this.#backpressure.onUpstreamDrain(upstream);
       },
     };
   }
@@ -348,31 +352,34 @@ export class Relay {
     }
   }
 
+  /** @returns the client that the message concerns, if there is one. */
   #onUpstreamMessage(
     upstream: Transport,
     { payload, requests }: { payload: Uint8Array; requests: RequestQueue },
-  ): void {
-    if (upstream !== this.#upstream && !this.#overflow.has(upstream)) return;
+  ): Transport | undefined {
+    if (upstream !== this.#upstream && !this.#overflow.has(upstream)) return undefined;
     const message: ConnectionMessage | undefined = parseMessage(payload);
     switch (message?.type) {
       case undefined:
-        return upstream.sendUnimplemented();
+        upstream.sendUnimplemented();
+        return undefined;
       case MessageType.globalRequest:
         // hostkeys-00@openssh.com among them: it is about the remote host's name, not ours.
         if (message.wantReply) upstream.send(buildMessage(MessageType.requestFailure));
-        return this.#backpressure.onUpstreamMessage(upstream, undefined);
+        return undefined;
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
-        return requests.onReply(message);
+        requests.onReply(message);
+        return undefined;
       case MessageType.ping:
         sendPong(upstream, message.data);
-        return this.#backpressure.onUpstreamMessage(upstream, undefined);
+        return undefined;
       case MessageType.pong:
-        return this.#pings.onPong(upstream);
+        this.#pings.onPong(upstream);
+        return undefined;
       default: {
         const client = this.#channels.onUpstreamMessage(upstream, message!, payload);
-        const connection = client && this.#clients.get(client);
-        return this.#backpressure.onUpstreamMessage(upstream, connection?.transport);
+        return client && this.#clients.get(client)?.transport;
       }
     }
   }
