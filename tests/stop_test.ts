@@ -59,12 +59,12 @@ Deno.test("a second signal ends the program at once", async () => {
 
 Deno.test("a signal before the remote host has answered ends the program", async () => {
   await using folder = await makeFolder();
-  await using silent = startEcho();
+  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   await using process = new RunningProcess([
     ...shimProgram,
-    ...["-F", "none", "127.0.0.1", "--port", String(silent.port), "--local-port", "0"],
+    ...["-F", "none", "127.0.0.1", "--port", String(silent.addr.port), "--local-port", "0"],
   ], { environment: shimEnvironment(folder.path) });
-  await waitUntil("it has connected", () => Promise.resolve(silent.connectionCount === 1));
+  using _connection = await silent.accept();
   process.kill("SIGTERM");
   assert.equal((await process.drained()).code, 0);
 });
