@@ -16,10 +16,7 @@ export const ChannelOpenFailureReason = {
 /** Reason codes of SSH_MSG_DISCONNECT that sshshim sends (RFC 4250, section 4.2). */
 export const DisconnectReason = {
   protocolError: 2,
-  hostKeyNotVerifiable: 9,
   byApplication: 11,
-  tooManyConnections: 12,
-  noMoreAuthMethodsAvailable: 14,
 } as const;
 
 /** The command line cannot be understood; exit status 2. */

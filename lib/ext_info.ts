@@ -3,7 +3,7 @@
 import { buildMessage, type Field, Reader } from "./ssh_data.ts";
 
 /** Its message number. */
-const extInfoMessage = 7;
+export const extInfoMessage = 7;
 
 /** Builds one; values are byte strings. */
 export function buildExtInfo(extensions: ReadonlyMap<string, string>): Uint8Array {

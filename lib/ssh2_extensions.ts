@@ -91,7 +91,7 @@ export function announcesPing(payload: Uint8Array): boolean {
     return value?.length === 1 && value[0] === 0x30;
   } catch (error) {
     if (!(error instanceof MalformedDataError)) throw error;
-    // ssh2 sees it too, and ends the connection for it.
+    // Authentication reads it too, and the connection ends for it.
     return false;
   }
 }

@@ -5,6 +5,8 @@
  * and while our own direction is not encrypted yet. Here they are stopped before ssh2 sees them.
  */
 
+import { extInfoMessage } from "./ext_info.ts";
+
 /** What came last decides what may come next. */
 type Phase =
   /** Until a host key is accepted and both directions are encrypted. */
@@ -35,7 +37,6 @@ const prematureBecause: Readonly<Record<Exclude<Phase, "connection">, string>> =
   authentication: "during authentication",
 };
 
-const extInfo = 7;
 const kexinit = 20;
 const serviceAccept = 6;
 const userauthFailure = 51;
@@ -79,7 +80,7 @@ export class ServerGate {
 
   #isLawful(type: number): boolean {
     // DISCONNECT, IGNORE, UNIMPLEMENTED and DEBUG; OpenSSH sends EXT_INFO behind NEWKEYS.
-    if (type >= 1 && type <= 4 || type === extInfo) return true;
+    if (type >= 1 && type <= 4 || type === extInfoMessage) return true;
     switch (this.#phase) {
       case "keys":
         return false;

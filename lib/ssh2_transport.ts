@@ -10,6 +10,7 @@
 import type ssh2 from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { DisconnectReason } from "./errors.ts";
+import { extInfoMessage } from "./ext_info.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
 import { logger } from "./log.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
@@ -58,7 +59,6 @@ export const identification = "OpenSSH_sshshim_0.1";
 /** Messages of the connection protocol begin here (RFC 4250, section 4.1.1). */
 const firstConnectionMessage = 80;
 const disconnectMessage = 1;
-const extInfoMessage = 7;
 const userauthFailureMessage = 51;
 const firstMethodMessage = 60;
 const unimplementedMessage = 3;
@@ -78,7 +78,7 @@ const rekeyAfterMs = 60 * 60 * 1000;
 
 /** Who makes the requests of authentication in the place of ssh2 (RFC 4252). */
 export interface AuthenticationHandlers {
-  /** SSH_MSG_EXT_INFO; ssh2 has it too. */
+  /** SSH_MSG_EXT_INFO, which ssh2 does not see. */
   onExtensions(payload: Uint8Array): void;
   /** The server's answers: 51, and 60 to 79. */
   onAnswer(payload: Uint8Array): void;
