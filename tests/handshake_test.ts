@@ -8,7 +8,7 @@ import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { HostKeyError, UpstreamLostError } from "../lib/errors.ts";
 import { handshake, type HostTrust, type TrustVerdict } from "../lib/handshake.ts";
 import { fingerprint } from "../lib/known_hosts.ts";
-import { generateKey } from "../lib/private_key.ts";
+import { generateKey, parsePrivateKey } from "../lib/private_key.ts";
 import { buildMessage } from "../lib/ssh_data.ts";
 import { ssh2 } from "../lib/ssh2.ts";
 import { clientAlgorithms, serverAlgorithms } from "../lib/ssh2_algorithms.ts";
@@ -96,6 +96,8 @@ function sendWithinExchange(protocol: Protocol, payload: Uint8Array): void {
 /** What a test makes of the server. */
 interface ServerOptions {
   kex?: string[];
+  /** Its host key; by default one that is made for it. */
+  hostKey?: { privateKey: string; publicKey: Uint8Array };
   /** Who decides about its key; by default the key is the one that is expected. */
   verify?(signal: AbortSignal, peer: Peer): Promise<TrustVerdict>;
   onConnection?(peer: Peer): void;
@@ -111,12 +113,13 @@ class Ground implements AsyncDisposable {
   peer: Peer | undefined;
   transport: StartableTransport | undefined;
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  readonly #key = generateKey();
+  readonly #key: { privateKey: string; publicKey: Uint8Array };
   readonly #options: ServerOptions;
   #sockets: ByteSocket[] = [];
 
   constructor(options: ServerOptions) {
     this.#options = options;
+    this.#key = options.hostKey ?? generateKey();
   }
 
   /** Logs in, as far as the server lets it. */
@@ -278,6 +281,27 @@ Deno.test("a key exchange that shows another host key ends the connection as tha
   assert(reason instanceof HostKeyError, `${reason}`);
   assert.match(reason.message, /changed within a connection/);
   assert.equal(endedBy, "network");
+});
+
+Deno.test("a signature that a long RSA host key did not make is refused", async () => {
+  const file = new URL("support/keys/rsa_8192", import.meta.url);
+  const hostKey = parsePrivateKey(await Deno.readTextFile(file), { file: "a key" });
+  for (const at of [undefined, 0, 1023]) {
+    await using ground = new Ground({
+      hostKey,
+      onConnection({ protocol }) {
+        const key = protocol._hostKeys["rsa-sha2-512"] as { sign(...args: unknown[]): Buffer };
+        const sign = key.sign.bind(key);
+        key.sign = (...args) => {
+          const signature = sign(...args);
+          if (at !== undefined) signature[at]! ^= 1;
+          return signature;
+        };
+      },
+    });
+    if (at === undefined) await ground.connect();
+    else await assert.rejects(ground.connect(), /signature verification failed/, `byte ${at}`);
+  }
 });
 
 Deno.test("between two KEXINITs of a later exchange, IGNORE and DEBUG are no violation", async () => {

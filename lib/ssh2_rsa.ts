@@ -1,0 +1,44 @@
+/**
+ * RSA host keys of more than 4,096 bits for ssh2, which has Deno verify their signatures, and Deno
+ * does not take such keys.
+ *
+ * Imported before ssh2 is, by `ssh2.ts`: ssh2 takes the function when it is loaded. For that
+ * reason nothing may be awaited at this file's top level.
+ */
+
+import keyParser from "ssh2/lib/protocol/keyParser.js";
+import { RsaPublicKey } from "./rsa_signature.ts";
+import { encodeFields } from "./ssh_data.ts";
+import { rsaBits } from "./signer.ts";
+
+/** What ssh2 uses of a host key that it has read. */
+interface VerifyingKey {
+  /** @param hash undefined stands for the type's own, of `ssh-rsa` SHA-1. */
+  verify(data: Uint8Array, signature: Uint8Array, hash?: string): boolean | Error;
+}
+
+/** The function of ssh2's module that is replaced. */
+interface KeyParser {
+  /** Reads what follows a public key's type. */
+  parseDERKey(data: Uint8Array, type: string): VerifyingKey | Error;
+}
+
+/** The longest that Deno takes. */
+const runtimeLimitBits = 4096;
+
+const target = keyParser as KeyParser;
+const { parseDERKey } = target;
+target.parseDERKey = (data, type) => {
+  try {
+    if (type !== "ssh-rsa") return parseDERKey(data, type);
+    const bits = rsaBits(encodeFields(type, { raw: data }))!;
+    return bits > runtimeLimitBits ? longKey(data) : parseDERKey(data, type);
+  } catch (error) {
+    return error as Error;
+  }
+};
+
+function longKey(data: Uint8Array): VerifyingKey {
+  const key = new RsaPublicKey(data);
+  return { verify: (signed, signature, hash = "sha1") => key.verifies(signature, signed, hash) };
+}
