@@ -12,6 +12,7 @@ import { resolveHostConfig } from "./host_config_resolver.ts";
 import { readKeyFile } from "./key_file.ts";
 import { logger } from "./log.ts";
 import { keyTypeOf } from "./signer.ts";
+import { missingAlgorithms } from "./ssh2_algorithms.ts";
 import { KnownHostsTrust, PinnedTrust } from "./trust.ts";
 
 const log = logger("config");
@@ -119,6 +120,13 @@ function makeHost(
     );
   }
   const name = `${config.user}@${config.hostName}`;
+  for (const [keyword, names] of missingAlgorithms(config)) {
+    log.warn("{keyword} for {alias}: sshshim does not have {names}", {
+      keyword,
+      alias: config.alias,
+      names: names.join(", "),
+    });
+  }
   const credentials = new Credentials({ name, config, password, prompter });
   return {
     config,

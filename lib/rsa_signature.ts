@@ -8,7 +8,7 @@
 
 import { Buffer } from "node:buffer";
 import { createHash, timingSafeEqual } from "node:crypto";
-import { Reader } from "./ssh_data.ts";
+import { bitsOf, integerOf, Reader } from "./ssh_data.ts";
 
 /** OpenSSH's SSHBUF_MAX_BIGNUM. */
 export const maximumRsaBits = 16_384;
@@ -83,14 +83,6 @@ function positive(mpint: Uint8Array): bigint {
   if (mpint.length > maximumRsaBits / 8 + 1) throw new Error("an RSA key that is too long");
   if ((mpint[0] ?? 0) & 0x80) throw new Error("an RSA key with a negative number");
   return integerOf(mpint);
-}
-
-function integerOf(bytes: Uint8Array): bigint {
-  return BigInt(`0x0${Buffer.from(bytes).toString("hex")}`);
-}
-
-function bitsOf(value: bigint): number {
-  return value.toString(2).length;
 }
 
 function isOdd(value: bigint): boolean {

@@ -5,10 +5,11 @@ import type ssh2 from "ssh2";
 import { Buffer } from "node:buffer";
 import { createCipheriv, createDecipheriv } from "node:crypto";
 import constants from "ssh2/lib/protocol/constants.js";
+import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
+import { type Algorithms, applyList, missingOf } from "./algorithm_list.ts";
 import { NegotiationError } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
-import { matchesPattern } from "./pattern.ts";
-import { plainName } from "./signer.ts";
+import { certificateName, plainName } from "./signer.ts";
 
 const supported = constants as {
   SUPPORTED_CIPHER: string[];
@@ -16,39 +17,108 @@ const supported = constants as {
   SUPPORTED_MAC: string[];
 };
 
-/** A runtime lacks some: Deno before 2.9.3 has no raw ChaCha20, and AES-GCM not as ssh2 uses it. */
-const ciphers = [
-  "chacha20-poly1305@openssh.com",
-  "aes128-ctr",
-  "aes192-ctr",
-  "aes256-ctr",
-  "aes128-gcm@openssh.com",
-  "aes256-gcm@openssh.com",
-].filter((name) => supported.SUPPORTED_CIPHER.includes(name))
-  .filter((name) => !name.includes("-gcm") || canUseGcm());
+/** A MAC of ssh2's: how long its key and its result are, and whether it covers what is encrypted. */
+interface MacInfo {
+  sslName: string;
+  len: number;
+  actualLen: number;
+  isETM: boolean;
+}
 
-const macs = [
-  "hmac-sha2-256-etm@openssh.com",
-  "hmac-sha2-512-etm@openssh.com",
-  "hmac-sha2-256",
-  "hmac-sha2-512",
-].filter((name) => supported.SUPPORTED_MAC.includes(name));
+const { MAC_INFO: macInfo } = ssh2Crypto as { MAC_INFO: Record<string, MacInfo> };
 
-const serverKexes = [
-  hybridKexName,
-  "curve25519-sha256",
-  "curve25519-sha256@libssh.org",
-  "ecdh-sha2-nistp256",
-  "ecdh-sha2-nistp384",
-];
-/** As a server, Deno would accept the public values 0 and 1 for the last two. */
-const clientKexes = [
-  ...serverKexes,
-  "diffie-hellman-group16-sha512",
-  "diffie-hellman-group14-sha256",
-];
+/** ssh2 has these without encrypt-then-MAC alone. */
+for (const name of ["hmac-sha1-96", "hmac-md5", "hmac-md5-96"]) {
+  const etmName = `${name}-etm@openssh.com`;
+  macInfo[etmName] = { ...macInfo[name]!, isETM: true };
+  if (supported.SUPPORTED_MAC.includes(name)) supported.SUPPORTED_MAC.push(etmName);
+}
 
-const hostKeyTypes = [
+/**
+ * A runtime lacks some: Deno before 2.9.3 has no raw ChaCha20, and AES-GCM not as ssh2 uses it.
+ *
+ * These lists are OpenSSH's, without what cannot be had: the usual algorithms as its client offers
+ * them, and all of them in the order in which `ssh -Q` shows them, where patterns look.
+ */
+const ciphers = available(supported.SUPPORTED_CIPHER, {
+  usual: [
+    "chacha20-poly1305@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+  ],
+  all: [
+    "3des-cbc",
+    "aes128-cbc",
+    "aes192-cbc",
+    "aes256-cbc",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+  ],
+});
+
+const macs = available(supported.SUPPORTED_MAC, {
+  usual: [
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-sha1-etm@openssh.com",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+    "hmac-sha1",
+  ],
+  all: [
+    "hmac-sha1",
+    "hmac-sha1-96",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+    "hmac-md5",
+    "hmac-md5-96",
+    "hmac-sha1-etm@openssh.com",
+    "hmac-sha1-96-etm@openssh.com",
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-md5-etm@openssh.com",
+    "hmac-md5-96-etm@openssh.com",
+  ],
+});
+
+const kexes = available([hybridKexName, ...supported.SUPPORTED_KEX], {
+  usual: [
+    hybridKexName,
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+    "diffie-hellman-group-exchange-sha256",
+    "diffie-hellman-group16-sha512",
+    "diffie-hellman-group18-sha512",
+    "diffie-hellman-group14-sha256",
+  ],
+  all: [
+    "diffie-hellman-group1-sha1",
+    "diffie-hellman-group14-sha1",
+    "diffie-hellman-group14-sha256",
+    "diffie-hellman-group16-sha512",
+    "diffie-hellman-group18-sha512",
+    "diffie-hellman-group-exchange-sha1",
+    "diffie-hellman-group-exchange-sha256",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    hybridKexName,
+  ],
+});
+
+const usualHostKeys = [
   "ssh-ed25519",
   "ecdsa-sha2-nistp256",
   "ecdsa-sha2-nistp384",
@@ -56,6 +126,30 @@ const hostKeyTypes = [
   "rsa-sha2-512",
   "rsa-sha2-256",
 ];
+const hostKeys: Algorithms = {
+  usual: usualHostKeys,
+  all: [...usualHostKeys.slice(0, -2), "ssh-rsa", "rsa-sha2-256", "rsa-sha2-512"],
+};
+
+/** Of users' keys; those of security keys and certificates sign in the agent or with their keys. */
+const plainKeys = [
+  ...hostKeys.all,
+  "sk-ssh-ed25519@openssh.com",
+  "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+const userKeys = [...plainKeys, ...plainKeys.map(certificateName)];
+
+/** What the local endpoint offers: whoever connects there is of today. */
+const serverOffer = {
+  kex: kexes.usual.slice(0, 5),
+  cipher: ciphers.usual,
+  hmac: macs.usual.filter((name) => name.startsWith("hmac-sha2-")),
+};
+
+function available(names: readonly string[], { usual, all }: Algorithms): Algorithms {
+  const isThere = (name: string) => names.includes(name) && (!name.includes("-gcm") || canUseGcm());
+  return { usual: usual.filter(isThere), all: all.filter(isThere) };
+}
 
 /** Whether AES-GCM works as ssh2 uses it, to the end of a packet. */
 function canUseGcm(): boolean {
@@ -88,10 +182,10 @@ export interface OfferedAlgorithms {
 
 /** What the local endpoint offers. */
 export function serverAlgorithms(): OfferedAlgorithms {
-  return offer({ kex: serverKexes, cipher: ciphers, hmac: macs });
+  return offer(serverOffer);
 }
 
-/** Lists as ssh_config(5) has them, which replace, extend (`+`), shorten (`-`) or lead (`^`) ours. */
+/** Lists as ssh_config(5) has them. */
 export interface AlgorithmLists {
   ciphers?: string;
   kexAlgorithms?: string;
@@ -103,24 +197,44 @@ export interface AlgorithmLists {
  * What is offered to upstream.
  *
  * @param keyTypes the host's known key types: a server shows a key of the first type that it has,
- *   and another one would look changed.
+ *   and another one would look changed. As with ssh, they come first unless the configuration says
+ *   which do.
  * @throws {NegotiationError} where a list leaves nothing that we have.
  */
 export function clientAlgorithms(
-  lists: AlgorithmLists,
+  { ciphers: cipherList, kexAlgorithms, macs: macList, hostKeyAlgorithms }: AlgorithmLists,
   keyTypes: readonly string[],
 ): OfferedAlgorithms {
   const isKnown = (name: string) => keyTypes.includes(name.startsWith("rsa-") ? "ssh-rsa" : name);
-  const byTrust = [
-    ...hostKeyTypes.filter(isKnown),
-    ...hostKeyTypes.filter((name) => !isKnown(name)),
-  ];
+  const chosen = choose("HostKeyAlgorithms", hostKeyAlgorithms, hostKeys);
+  const isOrdered = hostKeyAlgorithms !== undefined && !/^[-+]/.test(hostKeyAlgorithms);
   return offer({
-    kex: choose("KexAlgorithms", clientKexes, lists.kexAlgorithms),
-    cipher: choose("Ciphers", ciphers, lists.ciphers),
-    hmac: choose("MACs", macs, lists.macs),
-    serverHostKey: choose("HostKeyAlgorithms", byTrust, lists.hostKeyAlgorithms),
+    kex: choose("KexAlgorithms", kexAlgorithms, kexes),
+    cipher: choose("Ciphers", cipherList, ciphers),
+    hmac: choose("MACs", macList, macs),
+    serverHostKey: isOrdered
+      ? chosen
+      : [...chosen.filter(isKnown), ...chosen.filter((name) => !isKnown(name))],
   });
+}
+
+/** What lists name and sshshim does not have, by the keyword. */
+export function missingAlgorithms(
+  lists: AlgorithmLists & { pubkeyAcceptedAlgorithms?: string },
+): Map<string, string[]> {
+  const given: [string, string | undefined, readonly string[]][] = [
+    ["KexAlgorithms", lists.kexAlgorithms, kexes.all],
+    ["Ciphers", lists.ciphers, ciphers.all],
+    ["MACs", lists.macs, macs.all],
+    ["HostKeyAlgorithms", lists.hostKeyAlgorithms, hostKeys.all],
+    ["PubkeyAcceptedAlgorithms", lists.pubkeyAcceptedAlgorithms, userKeys],
+  ];
+  const missing = new Map<string, string[]>();
+  for (const [keyword, list, all] of given) {
+    const names = list === undefined ? [] : missingOf(list, all);
+    if (names.length > 0) missing.set(keyword, names);
+  }
+  return missing;
 }
 
 /**
@@ -132,10 +246,12 @@ export function acceptedKeyAlgorithms(
   list: string | undefined,
 ): string[] {
   const usual = algorithms.filter((name) => plainName(name) !== "ssh-rsa");
-  return list === undefined ? usual : applyList(list, { usual, all: algorithms });
+  // A pattern finds them in ssh's order, and not best first.
+  const all = [...algorithms].sort((a, b) => userKeys.indexOf(a) - userKeys.indexOf(b));
+  return applyList(list, { usual, all });
 }
 
-function offer({ kex = [], ...others }: Record<string, string[]>): OfferedAlgorithms {
+function offer({ kex = [], ...others }: Record<string, readonly string[]>): OfferedAlgorithms {
   const known = kex.filter((name) => supported.SUPPORTED_KEX.includes(name));
   return {
     forSsh2: {
@@ -148,34 +264,11 @@ function offer({ kex = [], ...others }: Record<string, string[]>): OfferedAlgori
 }
 
 /** Applies a list of ssh_config to ours. */
-function choose(keyword: string, ours: readonly string[], list: string | undefined): string[] {
-  if (list === undefined) return [...ours];
-  const chosen = applyList(list, { usual: ours, all: ours });
+function choose(keyword: string, list: string | undefined, ours: Algorithms): string[] {
+  const chosen = applyList(list, ours);
   if (chosen.length > 0) return chosen;
+  const names = [...new Set([...ours.usual, ...ours.all])].join(", ");
   throw new NegotiationError(
-    `${keyword} ${list} leaves no algorithm that sshshim has. It has: ${ours.join(", ")}.`,
+    `${keyword} ${list} leaves no algorithm that sshshim has. It has: ${names}.`,
   );
-}
-
-/** Names that we do not have are left out. */
-function applyList(
-  list: string,
-  { usual, all }: { usual: readonly string[]; all: readonly string[] },
-): string[] {
-  const patterns = list.replace(/^[+^-]/, "").split(",");
-  const named = patterns.flatMap((it) => all.filter((name) => matchesPattern(name, it)));
-  switch (list[0]) {
-    case "+":
-      return unique([...usual, ...named]);
-    case "-":
-      return usual.filter((name) => !named.includes(name));
-    case "^":
-      return unique([...named, ...usual]);
-    default:
-      return unique(named);
-  }
-}
-
-function unique(names: readonly string[]): string[] {
-  return [...new Set(names)];
 }

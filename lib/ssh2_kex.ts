@@ -1,6 +1,6 @@
 /**
- * What ssh2's key exchanges lack: mlkem768x25519-sha256, a look at Diffie-Hellman values, and the
- * limits of the strict exchange.
+ * What ssh2's key exchanges lack: mlkem768x25519-sha256, ecdh-sha2-nistp521 on Deno, a look at
+ * groups and values of Diffie-Hellman, and the limits of the strict exchange.
  *
  * Our KEXINIT offers the hybrid, while the list that ssh2 negotiates from leaves it out, so that
  * ssh2 settles on a classical exchange; where the hybrid is what both sides' lists lead to, the
@@ -16,12 +16,17 @@ import {
   hybridKexName,
 } from "./hybrid_kex.ts";
 import { MalformedDataError } from "./errors.ts";
+import { beginNistp521Exchange, nistp521KexName } from "./nistp521_kex.ts";
+import { type FiniteFieldExchange, guardFiniteField } from "./ssh2_finite_field.ts";
 import { Reader } from "./ssh_data.ts";
 
-/** ssh2's lists for KEXINIT; `all` is what it sends, `lists.kex.array` what it chooses from. */
+/**
+ * ssh2's lists for KEXINIT: `all` is what it sends, `kex.array` what it chooses from, and
+ * `kex.buffer` tells it how long the names in `all` are.
+ */
 interface KexOffer {
   totalSize: number;
-  lists: { kex: { array: string[] }; all: Buffer };
+  lists: { kex: { array: string[]; buffer: Buffer }; all: Buffer };
 }
 
 /** ssh2's `KeyExchange`. */
@@ -30,7 +35,6 @@ interface KeyExchange {
   /** `group` and `groupex` for exchanges in a finite field. */
   type: string;
   negotiated: { kex: string };
-  _dh: { getPrime(): Buffer } | null;
   hashName: string;
   _remoteKexinit: Uint8Array;
   generateKeys(): void;
@@ -97,7 +101,7 @@ export function offerKeyExchanges(protocol: KexProtocol, names: readonly string[
       if (kex && decipher) tolerateChatter(protocol, decipher);
       kex = next;
       if (next === undefined) return;
-      checkPublicValues(next);
+      prepare(next);
       hybrid?.onExchange(next);
     },
   });
@@ -147,24 +151,12 @@ function tolerateChatter(protocol: KexProtocol, decipher: KexDecipher): void {
   };
 }
 
-/**
- * RFC 4253, section 8: values outside of [1, p-1] must not be accepted. As OpenSSH does, 1 and p-1
- * are refused too: with them the secret is known to everybody.
- */
-function checkPublicValues(kex: KeyExchange): void {
-  if (kex.type !== "group" && kex.type !== "groupex") return;
-  const computeSecret = kex.computeSecret.bind(kex);
-  kex.computeSecret = (otherPublicKey) => {
-    kex.generateKeys();
-    const value = integerOf(otherPublicKey);
-    const isValid = value > 1n && value < integerOf(kex._dh!.getPrime()) - 1n;
-    return isValid ? computeSecret(otherPublicKey) : new Error("the public value is out of range");
-  };
-}
-
-/** An integer of bytes in network order. */
-function integerOf(bytes: Buffer): bigint {
-  return BigInt(`0x${bytes.toString("hex") || "0"}`);
+/** Gives an exchange what ssh2 leaves out of it, before it sends anything. */
+function prepare(kex: KeyExchange): void {
+  if (kex.type === "group" || kex.type === "groupex") {
+    guardFiniteField(kex as unknown as FiniteFieldExchange);
+  }
+  if (kex.negotiated.kex === nistp521KexName) becomeNistp521(kex);
 }
 
 /** Lets a function change what the peer sends. The first decipher is there before any hook is. */
@@ -183,6 +175,7 @@ function setOffer(offer: KexOffer, names: readonly string[]): void {
   const length = Buffer.alloc(4);
   length.writeUInt32BE(list.length);
   offer.lists.all = Buffer.concat([length, list, all.subarray(4 + before.length)]);
+  offer.lists.kex.buffer = list;
   offer.totalSize = offer.lists.all.length;
 }
 
@@ -222,6 +215,21 @@ function becomeHybrid(protocol: KexProtocol, kex: KeyExchange): void {
   const { _remoteKexinit: kexinit } = kex;
   const hasGuessed = kexinit.at(-reservedBytes - 1) === 1;
   if (hasGuessed) protocol._skipNextInboundPacket = namesOf(kexinit)?.[0] !== hybridKexName;
+}
+
+/** Deno has no ECDH on this curve. */
+function becomeNistp521(kex: KeyExchange): void {
+  const exchange = beginNistp521Exchange();
+  kex.generateKeys = () => {};
+  kex.getPublicKey = () => exchange.publicValue;
+  kex.convertPublicKey = (key) => key;
+  kex.computeSecret = (otherPublicKey) => {
+    try {
+      return exchange.computeSecret(otherPublicKey);
+    } catch (error) {
+      return error as Error;
+    }
+  };
 }
 
 /** The key exchange names of a KEXINIT; `undefined` where it is cut short, as ssh2 will tell. */

@@ -6,6 +6,7 @@
  * is changed by decoding.
  */
 
+import { Buffer } from "node:buffer";
 import { MalformedDataError } from "./errors.ts";
 
 const encoder = new TextEncoder();
@@ -174,4 +175,14 @@ export function writeUint32(bytes: Uint8Array, at: number, value: number): void 
   bytes[at + 1] = value >>> 16;
   bytes[at + 2] = value >>> 8;
   bytes[at + 3] = value;
+}
+
+/** A number of any size from its bytes in network order, without a sign. */
+export function integerOf(bytes: Uint8Array): bigint {
+  return BigInt(`0x0${Buffer.from(bytes).toString("hex")}`);
+}
+
+/** How many binary digits a number has. */
+export function bitsOf(value: bigint): number {
+  return value === 0n ? 0 : value.toString(2).length;
 }

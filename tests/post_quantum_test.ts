@@ -100,7 +100,10 @@ function fakeProtocol(options: { isServer?: boolean; forSsh2: string[] }) {
   const protocol: KexProtocol = {
     _server: isServer,
     _strictMode: true,
-    _offer: { totalSize: all.length, lists: { kex: { array: names }, all } },
+    _offer: {
+      totalSize: all.length,
+      lists: { kex: { array: names, buffer: Buffer.from(names.join(",")) }, all },
+    },
     _kex: undefined,
     _decipher: { _onPayload: (payload) => received.push(payload) },
     _skipNextInboundPacket: false,

@@ -13,7 +13,7 @@ import { publicText, readBlob, withFolder } from "./support/signing.ts";
 import { type Sshd, startSshd } from "./support/sshd.ts";
 
 /** Made by ssh-keygen, for which the longer one takes minutes. */
-const longKeys = [8192];
+const longKeys = [8192, 16_384];
 
 /** A copy of a key that nobody else can read: a checkout does not keep that. */
 async function lendKey(bits: number, folder: string): Promise<string> {

@@ -1,0 +1,44 @@
+/** The key exchange ecdh-sha2-nistp521 (RFC 5656, section 4), whose curve Deno's ECDH lacks. */
+
+import { Buffer } from "node:buffer";
+import { p521 } from "@noble/curves/nist.js";
+
+/** The name in KEXINIT. */
+export const nistp521KexName = "ecdh-sha2-nistp521";
+
+const coordinateBytes = 66;
+/** The first byte of a point that is not compressed, the only form that OpenSSH takes. */
+const uncompressed = 4;
+
+/** One side of one exchange. */
+export interface Nistp521Exchange {
+  /** The point that is sent to the other side. */
+  readonly publicValue: Buffer;
+  /**
+   * The shared secret K as the contents of an `mpint`.
+   *
+   * @throws {Error} where the other side's value is no point of the curve.
+   */
+  computeSecret(otherPublicValue: Uint8Array): Buffer;
+}
+
+/** Begins an exchange; both sides do the same. */
+export function beginNistp521Exchange(): Nistp521Exchange {
+  const { secretKey } = p521.keygen();
+  return {
+    publicValue: Buffer.from(p521.getPublicKey(secretKey, false)),
+    computeSecret(otherPublicValue) {
+      const bytes = 1 + 2 * coordinateBytes;
+      if (otherPublicValue.length !== bytes || otherPublicValue[0] !== uncompressed) {
+        throw new Error("the public value is no uncompressed point");
+      }
+      const point = p521.getSharedSecret(secretKey, Uint8Array.from(otherPublicValue), false);
+      const x = Buffer.from(point.subarray(1, 1 + coordinateBytes));
+      const first = x.findIndex((byte) => byte !== 0);
+      // The sign needs a bit of its own; 521 bits leave room for it in the first of 66 bytes.
+      return x[first]! & 0x80
+        ? Buffer.concat([Buffer.of(0), x.subarray(first)])
+        : x.subarray(first);
+    },
+  };
+}
