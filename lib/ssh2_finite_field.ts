@@ -8,7 +8,7 @@
  * Like `ssh2_transport.ts` this builds on private fields of ssh2 1.17.0.
  */
 
-import { Buffer } from "node:buffer";
+import type { Buffer } from "node:buffer";
 import {
   createDiffieHellman,
   createDiffieHellmanGroup,
