@@ -22,7 +22,8 @@ import {
   UsageError,
 } from "./lib/errors.ts";
 import { type HostConfig, printHostConfig } from "./lib/host_config.ts";
-import { loadLocalHostKey, type LocalHostKey } from "./lib/host_key.ts";
+import type { LocalHostKey } from "./lib/host_key.ts";
+import { loadLocalHostKeys } from "./lib/host_key_set.ts";
 import { findHosts, readUpstreamConfig, takeEnvironmentPassword } from "./lib/hosts.ts";
 import { fingerprint, keyType } from "./lib/known_hosts.ts";
 import { LineQueue } from "./lib/line_queue.ts";
@@ -74,8 +75,9 @@ async function run(options: Options): Promise<void> {
     prompter: new UserPrompter(),
     environmentPassword,
   });
-  const hostKey = await loadLocalHostKey(options.localHostKey);
-  if (hostKey.note) log.warn("{note}", { note: hostKey.note });
+  const hostKeys = await loadLocalHostKeys(options.localHostKey);
+  const { note } = hostKeys.first;
+  if (note) log.warn("{note}", { note });
 
   const relay = new Relay({
     limits: {
@@ -88,7 +90,7 @@ async function run(options: Options): Promise<void> {
     report: (text, level = "info") => log[level]("{text}", { text }),
   });
   const admit = localAuth === "none" ? undefined : sameUserOnly();
-  const endpoint = new Endpoint({ port: options.localPort, hostKey, relay, admit });
+  const endpoint = new Endpoint({ port: options.localPort, relay, admit });
   const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
   const keepalive = {
     intervalMs: options.keepaliveIntervalMs ??
@@ -118,8 +120,10 @@ async function run(options: Options): Promise<void> {
 
   let end: Deno.Signal | Error | void = await Promise.race([stopSignal, upstream.start()]);
   if (end === undefined) {
+    const shown = await hostKeys.all;
+    endpoint.showHostKeys(shown);
     void endpoint.serve();
-    announce(options, { config, endpoint, hostKey });
+    announce(options, { config, endpoint, hostKeys: shown });
     end = await Promise.race([stopSignal, upstream.whenLost]);
   }
 
@@ -147,21 +151,22 @@ const banners = new LineQueue(Deno.stdout);
 /** Tells on stdout how to use the endpoint. */
 function announce(
   { localAuth, logFormat }: Options,
-  { config, endpoint, hostKey }: {
+  { config, endpoint, hostKeys }: {
     config: HostConfig;
     endpoint: Endpoint;
-    hostKey: LocalHostKey;
+    hostKeys: readonly LocalHostKey[];
   },
 ): void {
-  const { publicKey } = hostKey;
   const facts: BannerFacts = {
     host: config.hostName,
     port: config.port,
     username: config.user,
     localAddress: endpoint.address.hostname,
     localPort: endpoint.address.port,
-    fingerprint: fingerprint(publicKey),
-    hostKeyLine: `${keyType(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
+    hostKeys: hostKeys.map(({ publicKey }) => ({
+      line: `${keyType(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
+      fingerprint: fingerprint(publicKey),
+    })),
     localAuth,
   };
   banners.write(

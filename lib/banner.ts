@@ -9,11 +9,17 @@ export interface BannerFacts {
   /** Where the endpoint listens: an address without brackets, and the port that it really has. */
   localAddress: string;
   localPort: number;
-  /** Of the local host key, as ssh shows it: `SHA256:…`. */
-  fingerprint: string;
-  /** The local public host key as `ssh-ed25519 AAAA…`, without a comment. */
-  hostKeyLine: string;
+  /** The local host keys, best first; one at least. */
+  hostKeys: readonly HostKeyFacts[];
   localAuth: "same-user" | "none";
+}
+
+/** A local host key. */
+export interface HostKeyFacts {
+  /** The public key as `ssh-ed25519 AAAA…`, without a comment. */
+  line: string;
+  /** As ssh shows it: `SHA256:…`. */
+  fingerprint: string;
 }
 
 /**
@@ -29,9 +35,12 @@ export function bannerText(facts: BannerFacts, os: string = Deno.build.os): stri
   return `\
 sshshim: ${upstream} is at ${local}:${localPort}
 ${facts.localAuth === "none" ? `Warning: ${sharedAccount}\n` : ""}
-Its host key is ${facts.fingerprint}; to have it known:
-  ${rememberCommand(facts, os)}
-
+${
+    facts.hostKeys.length === 1
+      ? "Its host key; to have it known"
+      : "Its host keys; to have them known"
+  }:
+${facts.hostKeys.map((key) => remember(key, facts, os)).join("")}
   ssh -p ${localPort} ${localAddress}
   ssh -p ${localPort} ${localAddress} COMMAND
   sftp -P ${localPort} ${quoted(local)}
@@ -45,11 +54,16 @@ Ctrl-C ends it.
 `;
 }
 
-/** The same facts for a JSON line, with the line for known_hosts and the warning, if there is one. */
-export function bannerProperties(facts: BannerFacts): Record<string, string | number> {
+/** The same facts for a JSON line; what is said of one host key is said of the first. */
+export function bannerProperties({ hostKeys, ...facts }: BannerFacts): Record<string, unknown> {
+  const shown = hostKeys.map((key) => ({
+    fingerprint: key.fingerprint,
+    knownHostsLine: knownHostsLine(key, facts),
+  }));
   return {
     ...facts,
-    knownHostsLine: knownHostsLine(facts),
+    ...shown[0],
+    hostKeys: shown,
     ...(facts.localAuth === "none" ? { warning: sharedAccount } : {}),
   };
 }
@@ -57,18 +71,22 @@ export function bannerProperties(facts: BannerFacts): Record<string, string | nu
 const sharedAccount =
   "with --local-auth none every user of this machine can use this account through the local port.";
 
-function rememberCommand(facts: BannerFacts, os: string): string {
-  const line = knownHostsLine(facts);
+function remember(key: HostKeyFacts, facts: BannerFacts, os: string): string {
+  const line = knownHostsLine(key, facts);
   // In PowerShell >> may write UTF-16, which ssh cannot read.
-  return os === "windows"
+  const command = os === "windows"
     ? `Add-Content -Encoding ascii ~/.ssh/known_hosts '${line}'`
     : `echo '${line}' >> ~/.ssh/known_hosts`;
+  return `  ${key.fingerprint}\n  ${command}\n`;
 }
 
 /** ssh looks up a host at port 22 by its bare name, and by `[name]:port` at any other. */
-function knownHostsLine({ localAddress, localPort, hostKeyLine }: BannerFacts): string {
+function knownHostsLine(
+  { line }: HostKeyFacts,
+  { localAddress, localPort }: Pick<BannerFacts, "localAddress" | "localPort">,
+): string {
   const name = localPort === 22 ? localAddress : `[${localAddress}]:${localPort}`;
-  return `${name} ${hostKeyLine}`;
+  return `${name} ${line}`;
 }
 
 /** scp and sftp end a host at its first colon, unless it is in brackets; ssh knows no brackets. */

@@ -8,12 +8,13 @@
 
 import { randomBytes } from "node:crypto";
 import { homedir } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { basename, isAbsolute, join } from "node:path";
 import { EndpointError, reasonOf } from "./errors.ts";
 import { readJudged } from "./judged_file.ts";
 import {
   generateKey,
   type KeyType,
+  parseEcdsaKey,
   parsePrivateKey,
   type PrivateKey,
   UnusableKey,
@@ -21,7 +22,7 @@ import {
 
 /** The endpoint's host key. */
 export interface LocalHostKey {
-  /** The private key without passphrase: OpenSSH's format, or PEM with PKCS#1 for RSA. */
+  /** The private key without passphrase, in the format that its type has in `PrivateKey`. */
   privateKey: string;
   /** The public key in the wire format of RFC 4253, section 6.6. */
   publicKey: Uint8Array;
@@ -33,7 +34,6 @@ export interface LocalHostKey {
   note?: string;
 }
 
-const STATE_KEY_NAME = "ssh_host_ed25519_key";
 const KEY_FILE_LIMIT_BYTES = 64 * 1024;
 
 /**
@@ -52,8 +52,8 @@ export async function loadLocalHostKey(
 ): Promise<LocalHostKey> {
   if (flag !== undefined) return await loadFlagKey(flag);
   const stateFolder = options.stateFolder ?? defaultStateFolder();
-  const note = await prepareStateKey(stateFolder);
-  if (note === null) return await loadStateKey(stateFolder);
+  const note = await prepareStateKey(stateFolder, "ed25519", generateKey);
+  if (note === null) return await loadStateKey(stateFolder, "ed25519");
   const identity = await loadIdentity(options.sshFolder ?? join(homedir(), ".ssh"));
   if (identity !== null) return { ...identity, note };
   const { privateKey, publicKey } = generateKey();
@@ -89,6 +89,11 @@ async function loadFlagKey(
   }
 }
 
+/** The file of a key in the state folder. */
+export function stateKeyFile(folder: string, type: PrivateKey["type"]): string {
+  return join(folder, `ssh_host_${type}_key`);
+}
+
 /**
  * Sees to it that the state folder has a key, and makes one if there is none. Returns null, or
  * why the folder cannot hold a key.
@@ -96,14 +101,18 @@ async function loadFlagKey(
  * The file appears under its name complete, and only if there is none: of two instances that
  * start together, one wins, and both use its key.
  */
-async function prepareStateKey(folder: string): Promise<string | null> {
-  const file = join(folder, STATE_KEY_NAME);
-  const temporary = join(folder, `.${STATE_KEY_NAME}.${randomBytes(8).toString("hex")}`);
+export async function prepareStateKey(
+  folder: string,
+  type: PrivateKey["type"],
+  generate: () => PrivateKey | Promise<PrivateKey>,
+): Promise<string | null> {
+  const file = stateKeyFile(folder, type);
+  const temporary = join(folder, `.${basename(file)}.${randomBytes(8).toString("hex")}`);
   try {
     if (await exists(file)) return null;
     await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
     try {
-      await writeNewFile(temporary, generateKey().privateKey);
+      await writeNewFile(temporary, (await generate()).privateKey);
       await Deno.link(temporary, file);
     } finally {
       if (await exists(temporary)) await Deno.remove(temporary);
@@ -128,16 +137,21 @@ async function writeNewFile(file: string, text: string): Promise<void> {
   }
 }
 
-async function loadStateKey(folder: string): Promise<LocalHostKey> {
-  const file = join(folder, STATE_KEY_NAME);
+/** @throws {EndpointError} when the key in the state folder is not safe or not usable. */
+export async function loadStateKey(
+  folder: string,
+  type: PrivateKey["type"],
+): Promise<LocalHostKey> {
+  const file = stateKeyFile(folder, type);
   try {
     const { mode } = await Deno.stat(folder);
     // Whoever can write there can replace the file, at any time.
     if (Deno.build.os !== "windows" && ((mode ?? 0) & 0o022) !== 0) {
       throw new UnusableKey("others can write in its folder", `Run: chmod 700 "${folder}"`);
     }
-    const key = await readKeyFile(file, "own");
-    if (key.type !== "ed25519") throw new UnusableKey(`it is of type ${key.type}`);
+    const text = await readKeyText(file, "own");
+    const key = type === "ecdsa" ? parseEcdsaKey(text) : parsePrivateKey(text, { file });
+    if (key.type !== type) throw new UnusableKey(`it is of type ${key.type}`);
     return fromFile(key, "state", file);
   } catch (error) {
     throw endpointError(file, error, "Remove it, and the next start makes a new one.");
@@ -169,8 +183,12 @@ function endpointError(file: string, error: unknown, usualAdvice: string): unkno
   return new EndpointError(`Cannot use the local host key "${file}": ${detail}`, { cause: error });
 }
 
-/** Reads a key file that nobody else can read; with `owner` "own" it must belong to this user. */
 async function readKeyFile(file: string, owner: "own" | "any"): Promise<PrivateKey> {
+  return parsePrivateKey(await readKeyText(file, owner), { file });
+}
+
+/** Reads a key file that nobody else can read; with `owner` "own" it must belong to this user. */
+async function readKeyText(file: string, owner: "own" | "any"): Promise<string> {
   const bytes = await readJudged(file, ({ isFile, uid, mode, size }) => {
     if (!isFile) throw new UnusableKey("it is not a regular file");
     if (Deno.build.os !== "windows" && mode !== null) {
@@ -184,7 +202,7 @@ async function readKeyFile(file: string, owner: "own" | "any"): Promise<PrivateK
     }
     if (size > KEY_FILE_LIMIT_BYTES) throw new UnusableKey("it is too long for a private key");
   });
-  return parsePrivateKey(new TextDecoder().decode(bytes), { file });
+  return new TextDecoder().decode(bytes);
 }
 
 async function exists(file: string): Promise<boolean> {

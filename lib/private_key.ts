@@ -1,10 +1,16 @@
 /**
- * Private keys as text: OpenSSH's own format and PEM. Any type can be read to sign with it; RSA and
- * Ed25519 are also written, for the local endpoint.
+ * Private keys as text: OpenSSH's own format and PEM. Any type can be read to sign with it; Ed25519,
+ * RSA and ECDSA are also written, for the local endpoint.
  */
 
 import { Buffer } from "node:buffer";
-import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
+import {
+  createPrivateKey,
+  generateKeyPair,
+  generateKeyPairSync,
+  type KeyObject,
+} from "node:crypto";
+import { promisify } from "node:util";
 import { damagedKey, publicKeyOf, type StoredKey, UnusableKey } from "./key_object.ts";
 import { openSshMagic, openSshPublicKey, parseOpenSshKey } from "./openssh_key.ts";
 import { parsePemKey } from "./pem_key.ts";
@@ -12,13 +18,16 @@ import { keyTypeOf } from "./signer.ts";
 
 export { UnusableKey } from "./key_object.ts";
 
-/** A key type that the local endpoint can have. */
+/** A key type that a file for the local endpoint can have. */
 export type KeyType = "rsa" | "ed25519";
+
+/** As long as SSH's policies want it, and made in a moment. */
+const rsaBits = 2048;
 
 /** A private key without passphrase. */
 export interface PrivateKey {
-  type: KeyType;
-  /** OpenSSH's format for Ed25519, PKCS#1 in PEM for RSA. */
+  type: KeyType | "ecdsa";
+  /** OpenSSH's format for Ed25519; in PEM PKCS#1 for RSA, SEC1 for ECDSA. */
   privateKey: string;
   /** The public key in the wire format of RFC 4253, section 6.6. */
   publicKey: Buffer;
@@ -27,6 +36,27 @@ export interface PrivateKey {
 /** Makes an Ed25519 key. */
 export function generateKey(): PrivateKey {
   return toEd25519(generateKeyPairSync("ed25519").privateKey);
+}
+
+/** Makes an ECDSA key on the curve P-256. */
+export function generateEcdsaKey(): PrivateKey {
+  return toEcdsa(generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey);
+}
+
+/** Makes an RSA key, which takes some tenths of a second beside everything else. */
+export async function generateRsaKey(): Promise<PrivateKey> {
+  return toRsa((await promisify(generateKeyPair)("rsa", { modulusLength: rsaBits })).privateKey);
+}
+
+/**
+ * Parses an ECDSA key as `generateEcdsaKey` writes it.
+ *
+ * @throws {UnusableKey} when it is something else, or damaged.
+ */
+export function parseEcdsaKey(text: string): PrivateKey {
+  const key = importKey(text);
+  if (key.asymmetricKeyType === "ec") return toEcdsa(key);
+  throw new UnusableKey(`it is of type ${key.asymmetricKeyType}`);
 }
 
 /**
@@ -151,6 +181,15 @@ function toRsa(key: KeyObject): PrivateKey {
     type: "rsa",
     privateKey: key.export({ format: "pem", type: "pkcs1" }).toString(),
     publicKey,
+  };
+}
+
+/** SEC1, since ssh2 cannot sign with half of the keys in OpenSSH's format. */
+function toEcdsa(key: KeyObject): PrivateKey {
+  return {
+    type: "ecdsa",
+    privateKey: key.export({ format: "pem", type: "sec1" }).toString(),
+    publicKey: Buffer.from(publicKeyOf(key)),
   };
 }
 

@@ -34,7 +34,6 @@ const acceptRetryMs = 100;
 export interface EndpointOptions {
   /** 0 takes a free port. */
   port: number;
-  hostKey: LocalHostKey;
   relay: Relay;
   /** Decides who may use the endpoint; asked about each connection. Without it all may. */
   admit: Admit | undefined;
@@ -44,7 +43,7 @@ export interface EndpointOptions {
 export class Endpoint {
   readonly #listener: Deno.TcpListener;
   readonly #options: EndpointOptions;
-  readonly #server: ssh2.Server;
+  #server: ssh2.Server | undefined;
   readonly #door: Door;
   readonly #places = new Places();
   readonly #clients = new Map<ByteSocket, LocalClient>();
@@ -52,18 +51,9 @@ export class Endpoint {
   #isListening = true;
   #onClientGone: (() => void) | undefined;
 
-  /** @throws {EndpointError} where the port or the host key cannot be used. */
+  /** @throws {EndpointError} where the port cannot be used. */
   constructor(options: EndpointOptions) {
     this.#options = options;
-    this.#server = createServer(options.hostKey);
-    this.#server.on("connection", (connection) => {
-      const transport = new Ssh2Transport(connection, algorithms);
-      announceExtensions(connection, {
-        transport,
-        answersPings: () => options.relay.answersPings,
-      });
-      this.#clients.get(transport.socket)?.onIdentified(connection, transport);
-    });
     this.#door = new Door({
       admit: options.admit,
       countUnauthenticated: () => this.#places.size,
@@ -75,6 +65,24 @@ export class Endpoint {
   /** The address that clients connect to. */
   get address(): { hostname: string; port: number } {
     return { hostname, port: this.#listener.addr.port };
+  }
+
+  /**
+   * Shows these host keys to clients, best first; before `serve`.
+   *
+   * @throws {EndpointError} where one cannot be used.
+   */
+  showHostKeys(hostKeys: readonly LocalHostKey[]): void {
+    const server = createServer(hostKeys);
+    server.on("connection", (connection) => {
+      const transport = new Ssh2Transport(connection, algorithms);
+      announceExtensions(connection, {
+        transport,
+        answersPings: () => this.#options.relay.answersPings,
+      });
+      this.#clients.get(transport.socket)?.onIdentified(connection, transport);
+    });
+    this.#server = server;
   }
 
   /** Accepts connections until `stopListening`. */
@@ -124,22 +132,22 @@ export class Endpoint {
       this.#clients.delete(socket);
       this.#onClientGone?.();
     });
-    this.#server.injectSocket(socket as never);
+    this.#server!.injectSocket(socket as never);
     return true;
   }
 }
 
-function createServer(hostKey: LocalHostKey): ssh2.Server {
+function createServer(hostKeys: readonly LocalHostKey[]): ssh2.Server {
   try {
     return new ssh2.Server({
-      hostKeys: [hostKey.privateKey],
+      hostKeys: hostKeys.map(({ privateKey }) => privateKey),
       ident: identification,
       algorithms: algorithms.forSsh2,
     });
   } catch (cause) {
-    const where = hostKey.file ? ` ${hostKey.file}` : "";
+    const files = hostKeys.flatMap(({ file }) => file ?? []).join(", ");
     throw new EndpointError(
-      `The local host key${where} cannot be used: ${(cause as Error).message}. ` +
+      `A local host key cannot be used (${files}): ${(cause as Error).message}. ` +
         `Name another one with --local-ed25519-key FILE.`,
       { cause },
     );

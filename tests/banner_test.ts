@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { type BannerFacts, bannerProperties, bannerText } from "../lib/banner.ts";
+import {
+  type BannerFacts,
+  bannerProperties,
+  bannerText,
+  type HostKeyFacts,
+} from "../lib/banner.ts";
 
 const facts: BannerFacts = {
   host: "prod.example.com",
@@ -8,10 +13,20 @@ const facts: BannerFacts = {
   username: "ubuntu",
   localAddress: "127.0.0.1",
   localPort: 2222,
-  fingerprint: "SHA256:0eQZpIxc8Tw4QAvZyQIdWgOTYk+JPVJUyPnBPIUIzUM",
-  hostKeyLine: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPVkqlyJWd2JNVGLvcQTPtqoNUdcVYZWzUUEiPMLJRa",
+  hostKeys: [
+    {
+      fingerprint: "SHA256:0eQZpIxc8Tw4QAvZyQIdWgOTYk+JPVJUyPnBPIUIzUM",
+      line: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPVkqlyJWd2JNVGLvcQTPtqoNUdcVYZWzUUEiPMLJRa",
+    },
+    {
+      fingerprint: "SHA256:L9SdRhHvRRpX5Q7hqWqFx0yCVAeyBCRk2NRLHsN8WBk",
+      line: "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA==",
+    },
+  ],
   localAuth: "same-user",
 };
+
+const [{ line: first }, { line: second }] = facts.hostKeys as [HostKeyFacts, HostKeyFacts];
 
 /** The commands of the banner, by their first word and options. */
 function commandsOf(banner: string): string[] {
@@ -22,14 +37,18 @@ function commandsOf(banner: string): string[] {
 Deno.test("the banner tells the local address, upstream and the fingerprint", () => {
   const banner = bannerText({ ...facts, port: 2200 }, "linux");
   assert.match(banner, /^sshshim: ubuntu@prod\.example\.com:2200 is at 127\.0\.0\.1:2222\n/);
-  assert(banner.includes(facts.fingerprint));
+  for (const { fingerprint } of facts.hostKeys) assert(banner.includes(`  ${fingerprint}\n`));
+  assert.match(banner, /Its host keys; to have them known:\n/);
+  const one = bannerText({ ...facts, hostKeys: facts.hostKeys.slice(0, 1) }, "linux");
+  assert.match(one, /Its host key; to have it known:\n/);
   assert(banner.endsWith("\n"));
 });
 
 Deno.test("each example names the port in the way of its tool", () => {
   const commands = commandsOf(bannerText(facts, "linux"));
   assert.deepEqual(commands, [
-    `echo '[127.0.0.1]:2222 ${facts.hostKeyLine}' >> ~/.ssh/known_hosts`,
+    `echo '[127.0.0.1]:2222 ${first}' >> ~/.ssh/known_hosts`,
+    `echo '[127.0.0.1]:2222 ${second}' >> ~/.ssh/known_hosts`,
     "ssh -p 2222 127.0.0.1",
     "ssh -p 2222 127.0.0.1 COMMAND",
     "sftp -P 2222 127.0.0.1",
@@ -43,7 +62,7 @@ Deno.test("an IPv6 address is in brackets where the tool wants them, and quoted 
   const banner = bannerText({ ...facts, host: "2001:db8::1", localAddress: "::1" }, "linux");
   assert.match(banner, /^sshshim: ubuntu@\[2001:db8::1\]:22 is at \[::1\]:2222\n/);
   const commands = commandsOf(banner);
-  assert.equal(commands[0], `echo '[::1]:2222 ${facts.hostKeyLine}' >> ~/.ssh/known_hosts`);
+  assert.equal(commands[0], `echo '[::1]:2222 ${first}' >> ~/.ssh/known_hosts`);
   assert(commands.includes("ssh -p 2222 ::1"));
   assert(commands.includes("sftp -P 2222 '[::1]'"));
   assert(commands.includes("scp -P 2222 FILE '[::1]:'"));
@@ -62,7 +81,7 @@ Deno.test("no example wants to listen on the port of the endpoint", () => {
 Deno.test("on Windows the host key is remembered in a way that PowerShell understands", () => {
   assert.equal(
     commandsOf(bannerText(facts, "windows"))[0],
-    `Add-Content -Encoding ascii ~/.ssh/known_hosts '[127.0.0.1]:2222 ${facts.hostKeyLine}'`,
+    `Add-Content -Encoding ascii ~/.ssh/known_hosts '[127.0.0.1]:2222 ${first}'`,
   );
 });
 
@@ -113,9 +132,13 @@ Deno.test("only without local authentication the banner warns of the other users
 });
 
 Deno.test("the JSON form has every fact, the line for known_hosts, and the warning", () => {
-  const knownHostsLine = `[127.0.0.1]:2222 ${facts.hostKeyLine}`;
-  assert.deepEqual(bannerProperties(facts), { ...facts, knownHostsLine });
+  const hostKeys = facts.hostKeys.map(({ fingerprint, line }) => ({
+    fingerprint,
+    knownHostsLine: `[127.0.0.1]:2222 ${line}`,
+  }));
+  const closed = { ...facts, ...hostKeys[0], hostKeys };
+  assert.deepEqual(bannerProperties(facts), closed);
   const { warning, ...open } = bannerProperties({ ...facts, localAuth: "none" });
-  assert.deepEqual(open, { ...facts, localAuth: "none", knownHostsLine });
+  assert.deepEqual(open, { ...closed, localAuth: "none" });
   assert.match(String(warning), /every user of this machine/);
 });

@@ -127,10 +127,10 @@ Deno.test("a stranger is dropped after 20 s, whatever it has said", async () => 
   resources.defer(() => Deno.remove(stateFolder, { recursive: true }));
   const endpoint = new Endpoint({
     port: 0,
-    hostKey: await loadLocalHostKey(undefined, { stateFolder }),
     relay: new World().relay,
     admit: () => Promise.resolve({ admitted: true }),
   });
+  endpoint.showHostKeys([await loadLocalHostKey(undefined, { stateFolder })]);
   const serving = endpoint.serve();
   resources.defer(() => endpoint.close("the end").then(() => serving));
   const address = tcpAddress(endpoint.address.port);

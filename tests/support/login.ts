@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { clientEnvironment, makeTarget, type Target } from "./both.ts";
 import { pythonProgram } from "./python.ts";
 import { type CommandResult, RunningProcess } from "./run.ts";
-import { shimEnvironment, shimProgram } from "./shim.ts";
+import { lendHostKey, shimEnvironment, shimProgram } from "./shim.ts";
 import type { Transcript } from "./transcript.ts";
 
 /** How the shim is run. */
@@ -117,6 +117,7 @@ export async function startServing(args: string[], options: LoginOptions): Promi
 const withoutTerminal = "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])";
 
 async function start(args: string[], options: LoginOptions): Promise<RunningProcess> {
+  await lendHostKey(options.folder);
   const process = new RunningProcess(
     [pythonProgram, "-c", options.launcher ?? withoutTerminal, ...shimCommand(args)],
     { environment: loginEnvironment(options.folder, options.environment) },

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { RunningProcess } from "./run.ts";
+import { lendRsaKey } from "./sshd.ts";
 import type { Transcript } from "./transcript.ts";
 
 /** The server that the shim stands in front of, and how to log in there. */
@@ -42,8 +43,10 @@ export interface Banner {
   localAddress: string;
   localPort: number;
   fingerprint: string;
-  /** The shim's host key as a line for known_hosts. */
+  /** The shim's first host key as a line for known_hosts. */
   knownHostsLine: string;
+  /** All of them. */
+  hostKeys: { fingerprint: string; knownHostsLine: string }[];
 }
 
 /** `main.ts` of this project. */
@@ -76,6 +79,14 @@ export function shimEnvironment(folder: string): Record<string, string> {
   return { ...inherited, XDG_STATE_HOME: `${folder}/state`, NO_COLOR: "1" };
 }
 
+/** Spares a shim to make an RSA host key, which takes as long as all the rest of its start. */
+export async function lendHostKey(folder: string): Promise<void> {
+  const state = `${folder}/state/sshshim`;
+  await Deno.mkdir(state, { recursive: true, mode: 0o700 });
+  const names = Array.from(Deno.readDirSync(state), ({ name }) => name);
+  if (!names.includes("ssh_host_rsa_key")) await lendRsaKey(`${state}/ssh_host_rsa_key`, "host");
+}
+
 /**
  * Starts the shim in front of `upstream` at a free port of loopback.
  *
@@ -85,6 +96,7 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
   await using resources = new AsyncDisposableStack();
   const folder = await Deno.makeTempDir({ prefix: "shim-" });
   resources.defer(() => Deno.remove(folder, { recursive: true }));
+  await lendHostKey(folder);
   const process = new RunningProcess([
     ...shimProgram,
     ...upstreamArguments(upstream),

@@ -112,7 +112,8 @@ export async function makeKey(path: string, type: "ed25519" | "rsa"): Promise<vo
 /** To make an RSA key takes as long as to start the server: the servers of a file share theirs. */
 const rsaKeys = new Map<"host" | "user", Promise<{ secret: string; open: string }>>();
 
-async function lendRsaKey(path: string, whose: "host" | "user"): Promise<void> {
+/** Writes a key pair that is made once. */
+export async function lendRsaKey(path: string, whose: "host" | "user"): Promise<void> {
   let making = rsaKeys.get(whose);
   if (making === undefined) rsaKeys.set(whose, making = makeRsaKey());
   const { secret, open } = await making;
