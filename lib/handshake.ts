@@ -124,6 +124,7 @@ class Handshake {
       source: credentials,
       send: (payload) => transport.send(payload),
       sessionId: () => transport.sessionId,
+      serverVersion: () => transport.peerVersion,
       notify,
       onWait: (isWaiting) => {
         if (isWaiting) this.#deadline.start("authentication", authenticationTimeoutMs);

@@ -157,6 +157,12 @@ export class Ssh2Transport implements StartableTransport {
     return this.#protocol._kex!.sessionID;
   }
 
+  /** What the peer's identification line says of its software (RFC 4253, section 4.2). */
+  get peerVersion(): string {
+    const line = `${this.#protocol._remoteIdentRaw ?? ""}`;
+    return /^SSH-2\.0-(.*)/.exec(line)?.[1] ?? "";
+  }
+
   /** Takes the connection protocol over; called when authentication is done, in the same turn. */
   start(handlers: TransportHandlers): void {
     this.#handlers = handlers;
@@ -168,9 +174,7 @@ export class Ssh2Transport implements StartableTransport {
 
   /** The largest message that the peer takes for certain, in bytes. */
   get maximumPayloadBytes(): number {
-    const isOpenssh = /^SSH-2\.0-OpenSSH_(\d|sshshim)/.test(
-      `${this.#protocol._remoteIdentRaw ?? ""}`,
-    );
+    const isOpenssh = /^OpenSSH_(\d|sshshim)/.test(this.peerVersion);
     return isOpenssh ? opensshPayloadBytes : usualPayloadBytes;
   }
 

@@ -8,7 +8,7 @@
 
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import { readExtInfo } from "./ext_info.ts";
-import { plainName, type Signer } from "./signer.ts";
+import { isCertificateName, keyTypeOf, plainName, type Signer } from "./signer.ts";
 import {
   buildMessage,
   displayText,
@@ -23,6 +23,9 @@ const userauthRequest = 50;
 const userauthFailure = 51;
 const userauthInfoRequest = 60;
 const userauthInfoResponse = 61;
+
+/** Servers that know RSA certificates by the name with SHA-1 alone. */
+const oldCertificates = /^(OpenSSH_([2-5]|6\.[56]|7\.[0-7])|Sun_SSH_1\.0)/;
 
 /** Methods in ssh's order of preference, as far as we have them. */
 export const defaultMethods = ["publickey", "keyboard-interactive", "password"] as const;
@@ -75,6 +78,8 @@ export interface UserAuthOptions {
   send(payload: Uint8Array): void;
   /** The session identifier: what signatures are bound to. */
   sessionId(): Uint8Array;
+  /** What the server says it is, such as `OpenSSH_9.2`; known when authentication begins. */
+  serverVersion(): string;
   /** Words to the user, such as that a key wants to be touched. */
   notify(text: string): void;
   /** Whether the server is waited for, rather than a person. */
@@ -97,7 +102,8 @@ export class UserAuth {
   #questionings = 0;
   /** The first question that nobody was there for. */
   #unasked: NobodyToAskError | undefined;
-  #serverAlgorithms: string[] | undefined;
+  /** `server-sig-algs`. */
+  #listed: string[] | undefined;
   #onMessage: ((payload: Uint8Array) => void) | undefined;
 
   constructor(options: UserAuthOptions) {
@@ -113,7 +119,7 @@ export class UserAuth {
   /** Takes what the server says in SSH_MSG_EXT_INFO (RFC 8308). */
   receiveExtensions(payload: Uint8Array): void {
     const value = readExtInfo(payload).get("server-sig-algs");
-    if (value) this.#serverAlgorithms = new TextDecoder().decode(value).split(",");
+    if (value) this.#listed = new TextDecoder().decode(value).split(",");
   }
 
   /**
@@ -181,7 +187,7 @@ export class UserAuth {
     }
     const publicKey = signer?.publicKey ?? candidate.publicKey;
     const algorithms = signer?.algorithms ?? candidate.algorithms;
-    const algorithm = this.#chooseAlgorithm(algorithms);
+    const algorithm = publicKey && this.#chooseAlgorithm(keyTypeOf(publicKey), algorithms);
     if (publicKey === undefined || algorithm === undefined) {
       this.#tried.push(`${candidate.name} (no signature algorithm that the server accepts)`);
       return undefined;
@@ -200,13 +206,23 @@ export class UserAuth {
     return readFailure(await this.#request("publickey", true, algorithm, publicKey, signature));
   }
 
-  /** RFC 8332: what the server lists, if it lists anything; a certificate signs by its key's name. */
-  #chooseAlgorithm(algorithms: readonly string[]): string | undefined {
-    const accepted = this.#serverAlgorithms;
-    if (accepted === undefined) return algorithms[0];
-    return algorithms.find((algorithm) =>
-      accepted.includes(algorithm) || accepted.includes(plainName(algorithm))
-    );
+  /**
+   * As ssh does: what the server lists (RFC 8332) counts for RSA alone, since other keys sign in one
+   * way only; OpenSSH 7.4 knows SHA-2 and does not list it. A server that lists nothing is of the
+   * time of SHA-1; if that is not allowed, ssh goes without the key, and here the best algorithm is
+   * tried.
+   */
+  #chooseAlgorithm(keyType: string, algorithms: readonly string[]): string | undefined {
+    if (plainName(keyType) !== "ssh-rsa") return algorithms[0];
+    const withSha1 = algorithms.find((name) => name === keyType);
+    const isCertificate = isCertificateName(keyType);
+    const version = this.#options.serverVersion();
+    if (isCertificate && oldCertificates.test(version)) return withSha1;
+    const isForgetful = !isCertificate && /^OpenSSH_7\.4/.test(version);
+    const listed = isForgetful ? ["rsa-sha2-256", "rsa-sha2-512"] : this.#listed;
+    if (listed === undefined) return withSha1 ?? algorithms[0];
+    // A certificate signs by its key's name.
+    return algorithms.find((name) => listed.includes(name) || listed.includes(plainName(name)));
   }
 
   async #tryAnswers(): Promise<Failure | undefined> {
