@@ -10,6 +10,7 @@ import { type Algorithms, applyList, missingOf } from "./algorithm_list.ts";
 import { NegotiationError } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
 import { certificateName, plainName } from "./signer.ts";
+import { canStandIn } from "./ssh2_kex.ts";
 
 const supported = constants as {
   SUPPORTED_CIPHER: string[];
@@ -174,7 +175,7 @@ function canUseGcm(): boolean {
 
 /** What is offered on one side. */
 export interface OfferedAlgorithms {
-  /** For ssh2, which does not know the hybrid exchange, and has to have one that it knows. */
+  /** For ssh2, which does not know the hybrid exchange, and has to have one to stand in for it. */
   forSsh2: ssh2.Algorithms;
   /** The key exchanges, the hybrid among them. */
   kex: readonly string[];
@@ -253,10 +254,13 @@ export function acceptedKeyAlgorithms(
 
 function offer({ kex = [], ...others }: Record<string, readonly string[]>): OfferedAlgorithms {
   const known = kex.filter((name) => supported.SUPPORTED_KEX.includes(name));
+  const standIn = known.some(canStandIn)
+    ? []
+    : supported.SUPPORTED_KEX.filter(canStandIn).slice(0, 1);
   return {
     forSsh2: {
       ...others,
-      kex: known.length > 0 ? known : supported.SUPPORTED_KEX.slice(0, 1),
+      kex: kex.includes(hybridKexName) ? [...known, ...standIn] : known,
       compress: ["none"],
     } as ssh2.Algorithms,
     kex: kex.filter((name) => name === hybridKexName || known.includes(name)),

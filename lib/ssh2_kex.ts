@@ -74,7 +74,8 @@ const chatter: readonly unknown[] = [2, 3, 4];
  * Offers key exchanges in this order, and watches over each one; before the connection has sent
  * KEXINIT.
  *
- * @param names all of them; ssh2 was given the others of the list, and at least one.
+ * @param names all of them; ssh2 was given the others of the list, and with the hybrid at least one
+ *   that can stand in for it.
  */
 export function offerKeyExchanges(protocol: KexProtocol, names: readonly string[]): void {
   setOffer(protocol._offer, names);
@@ -111,8 +112,8 @@ export function offerKeyExchanges(protocol: KexProtocol, names: readonly string[
 class HybridOffer {
   readonly #protocol: KexProtocol;
   readonly #names: readonly string[];
-  /** The peer's KEXINIT that leads to the hybrid, as it came: it is hashed. */
-  #kexinit: Uint8Array | undefined;
+  /** The peer's KEXINIT as it came, which is hashed, and whether it leads to the hybrid. */
+  #received: { kexinit: Uint8Array; isHybrid: boolean } | undefined;
 
   constructor(protocol: KexProtocol, names: readonly string[]) {
     this.#protocol = protocol;
@@ -125,19 +126,30 @@ class HybridOffer {
     if (theirs === undefined) return payload;
     const names = this.#names;
     const isHybrid = isHybridChosen(this.#protocol, { names, theirs });
-    this.#kexinit = isHybrid ? payload : undefined;
-    const known = this.#protocol._offer.lists.kex.array[0]!;
-    // Then ssh2 finds an exchange that it knows, to be turned into the hybrid.
-    if (isHybrid) return withNames(payload, [...theirs, known]);
-    // It was given that one because it has to have one, but it is not offered: none will do.
-    return names.includes(known) ? payload : withNames(payload, []);
+    this.#received = { kexinit: payload, isHybrid };
+    const standIn = this.#protocol._offer.lists.kex.array.find(canStandIn)!;
+    // Then ssh2 settles on an exchange that can be turned into the hybrid.
+    if (isHybrid) return withNames(payload, [standIn, ...theirs.filter(isSign)]);
+    // It was given that one because it has to have one, but it is not offered.
+    if (names.includes(standIn)) return payload;
+    return withNames(payload, theirs.filter((name) => name !== standIn));
   }
 
   onExchange(kex: KeyExchange): void {
-    if (this.#kexinit === undefined) return;
-    kex._remoteKexinit = this.#kexinit;
-    becomeHybrid(this.#protocol, kex);
+    if (this.#received === undefined) return;
+    kex._remoteKexinit = this.#received.kexinit;
+    if (this.#received.isHybrid) becomeHybrid(this.#protocol, kex);
   }
+}
+
+/** Whether ssh2's exchange of this name can be turned into another: it has two messages. */
+export function canStandIn(name: string): boolean {
+  return !name.startsWith("diffie-hellman-group-exchange-");
+}
+
+/** Whether a name is no exchange, but says something of its sender. */
+function isSign(name: string): boolean {
+  return /^(ext-info|kex-strict)-/.test(name);
 }
 
 /**
@@ -170,7 +182,7 @@ function setOffer(offer: KexOffer, names: readonly string[]): void {
   const { all } = offer.lists;
   const before = Buffer.from(new Reader(all).bytes()).toString();
   // What ssh2 says there of itself, such as that it knows the strict exchange.
-  const signs = before.split(",").filter((name) => /^(ext-info|kex-strict)-/.test(name));
+  const signs = before.split(",").filter(isSign);
   const list = Buffer.from([...names, ...signs].join(","));
   const length = Buffer.alloc(4);
   length.writeUInt32BE(list.length);

@@ -135,22 +135,33 @@ Deno.test("key exchanges are offered in their order, before what ssh2 says of it
 
 Deno.test("ssh2 is led to the exchange that both sides' lists lead to, and to no other", () => {
   const other = "sntrup761x25519-sha512@openssh.com";
+  const group = "diffie-hellman-group-exchange-sha256";
+  const strict = "kex-strict-s-v00@openssh.com";
   const cases: [ours: string[], theirs: string[], isServer: boolean, seen: string[]][] = [
     [[hybridKexName, classical], [other, classical], false, [other, classical]],
-    [[hybridKexName, classical], [classical, hybridKexName], false, [
-      ...[classical, hybridKexName, classical],
-    ]],
+    [[hybridKexName, classical], [classical, hybridKexName, strict], false, [classical, strict]],
     [[classical, hybridKexName], [hybridKexName, classical], false, [hybridKexName, classical]],
-    [[hybridKexName], [hybridKexName], false, [hybridKexName, classical]],
+    [[hybridKexName], [hybridKexName], false, [classical]],
     [[hybridKexName, classical], [classical, hybridKexName], true, [classical, hybridKexName]],
-    [[hybridKexName, classical], [hybridKexName], true, [hybridKexName, classical]],
+    [[hybridKexName, classical], [hybridKexName], true, [classical]],
+    // An exchange of four messages cannot become the hybrid.
+    [[hybridKexName, group], [group, hybridKexName], false, [classical]],
+    [[group, hybridKexName], [hybridKexName, strict], false, [classical, strict]],
     // It is not offered, though ssh2 has to be given it.
-    [[hybridKexName], [classical], false, [""]],
+    [[hybridKexName], [classical, strict], false, [strict]],
+    [[hybridKexName, group], [classical, group], false, [group]],
   ];
   for (const [ours, theirs, isServer, seen] of cases) {
-    const { protocol, received } = fakeProtocol({ isServer, forSsh2: [classical] });
+    const { protocol, received } = fakeProtocol({
+      isServer,
+      forSsh2: [...ours.filter((name) => name === group), classical],
+    });
     offerKeyExchanges(protocol, ours);
-    protocol._decipher!._onPayload(kexinit(theirs));
+    const message = kexinit(theirs);
+    protocol._decipher!._onPayload(message);
+    const kex = { negotiated: { kex: classical } } as NonNullable<KexProtocol["_kex"]>;
+    protocol._kex = kex;
+    assert.equal(kex._remoteKexinit, message, "what is hashed is what came");
     assert.deepEqual(namesAt(received[0]!, 17), seen, `${ours} and ${theirs}`);
   }
 });
@@ -278,10 +289,14 @@ Deno.test("a shim behind a shim uses it on the leg between them", async () => {
   const first = [...serverArguments(sshd), "--ed25519-key", keyFile];
   await using front = await startServing(first, { folder });
   const second = [...serverArguments({ ...front.target, username: sshd.username }), "-v"];
-  await using behind = await startServing(second, { folder });
-  assert.equal(exchangeOf(behind, "upstream"), hybridKexName);
-  assert.equal(exchangeOf(front, "endpoint"), hybridKexName);
-  await assertEcho(behind, patternBytes(3_000_000));
+  // Whatever else is offered beside it.
+  for (const group of ["curve25519-sha256", "diffie-hellman-group-exchange-sha256"]) {
+    const list = ["-o", `KexAlgorithms=${hybridKexName},${group}`];
+    await using behind = await startServing([...second, ...list], { folder });
+    assert.equal(exchangeOf(behind, "upstream"), hybridKexName);
+    assert.equal(exchangeOf(front, "endpoint"), hybridKexName);
+    await assertEcho(behind, patternBytes(3_000_000));
+  }
 });
 
 Deno.test("sshshim's client and endpoint exchange keys anew in the middle of a transfer", async () => {
