@@ -1,5 +1,6 @@
 /**
- * chacha20-poly1305@openssh.com for ssh2 (OpenSSH's PROTOCOL.chacha20poly1305).
+ * chacha20-poly1305@openssh.com for ssh2 (OpenSSH's PROTOCOL.chacha20poly1305), and a defence for
+ * the ciphers in CBC mode.
  *
  * ssh2 makes three cipher objects for every packet and finishes none of them, and Deno keeps each
  * unfinished one for ever: a twentieth of all bytes relayed would stay in memory. These make two
@@ -14,6 +15,7 @@ import { Buffer } from "node:buffer";
 import { createCipheriv, createDecipheriv, randomFillSync, timingSafeEqual } from "node:crypto";
 import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
 import loadPoly1305 from "ssh2/lib/protocol/crypto/poly1305.js";
+import { type CbcDecipher, hideFailures } from "./ssh2_cbc.ts";
 
 const keyBytes = 32;
 const lengthBytes = 4;
@@ -39,6 +41,8 @@ interface CipherConfig {
     onPayload(payload: Buffer): false | number | undefined;
     decipherInfo: { sslName: string };
     decipherKey: Buffer;
+    /** Absent where the cipher brings a MAC of its own. */
+    macInfo?: { isETM: boolean };
   };
 }
 
@@ -270,7 +274,11 @@ target.createCipher = (config) =>
   config.outbound.cipherInfo.sslName === "chacha20"
     ? new ChaChaCipher(config)
     : createCipher(config);
-target.createDecipher = (config) =>
-  config.inbound.decipherInfo.sslName === "chacha20"
-    ? new ChaChaDecipher(config)
-    : createDecipher(config);
+target.createDecipher = (config) => {
+  const { decipherInfo, macInfo } = config.inbound;
+  if (decipherInfo.sslName === "chacha20") return new ChaChaDecipher(config);
+  const decipher = createDecipher(config);
+  const isCbc = decipherInfo.sslName.endsWith("-cbc");
+  if (isCbc && !macInfo!.isETM) hideFailures(decipher as CbcDecipher);
+  return decipher;
+};
