@@ -18,7 +18,7 @@ import { patternBytes, sha256 } from "./support/files.ts";
 import { logIn, serverArguments, startServing } from "./support/login.ts";
 import { run, runChecked, text } from "./support/run.ts";
 import { startSecondSshd } from "./support/second_sshd.ts";
-import { withFolder } from "./support/signing.ts";
+import { makeKey, publicText, withFolder } from "./support/signing.ts";
 import { type Sshd, startSshd } from "./support/sshd.ts";
 
 /** A keyword of ssh_config, and what sshshim makes of a list for it. */
@@ -262,6 +262,34 @@ for (const [keyword, usual, named] of carriers) {
     }
   });
 }
+
+Deno.test("an ECDSA host key of each curve signs many key exchanges", async (t) => {
+  await using sshd = await startSshd();
+  for (const bits of [256, 384, 521]) {
+    await t.step(`nistp${bits}`, () =>
+      withFolder(async (folder) => {
+        const file = `${folder}/host_key`;
+        const publicKey = await makeKey(file, "-t", "ecdsa", "-b", String(bits));
+        await using server = await startSecondSshd(sshd, {
+          command: ["/usr/sbin/sshd"],
+          config: [`HostKey ${file}`, "RekeyLimit 64K", "LogLevel DEBUG1"],
+        });
+        await Deno.writeTextFile(
+          server.knownHostsFile,
+          `[${server.host}]:${server.port} ${publicText(publicKey)}\n`,
+        );
+        const { isIn, log, ran } = await logIn([
+          ...[...serverArguments(server), "-i", sshd.keyFile],
+          ...["-o", "KexAlgorithms=curve25519-sha256"],
+        ], { folder, command: "head -c 4000000 /dev/zero" });
+        assert(isIn, log);
+        assert(log.includes(`host key ecdsa-sha2-nistp${bits},`), log);
+        assert.equal(ran!.stdout.length, 4_000_000);
+        const exchanges = server.log.text.match(/SSH2_MSG_NEWKEYS received/g)!.length;
+        assert(exchanges > 20, `${exchanges} key exchanges`);
+      }));
+  }
+});
 
 Deno.test("a host key that signs with SHA-1 is taken once the configuration names it", async () => {
   await using sshd = await startSshd({ config: ["HostKeyAlgorithms ssh-rsa", "RekeyLimit 256K"] });
