@@ -6,7 +6,6 @@
  */
 
 import { type Agent, AgentError, connectAgent, windowsAgentPipe } from "./agent.ts";
-import { acceptedKeyAlgorithms } from "./ssh2_algorithms.ts";
 import { type Certificate, withCertificate } from "./certificate.ts";
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
@@ -18,8 +17,9 @@ import {
   readPublicKey,
   WrongPassphraseError,
 } from "./key_file.ts";
+import { permitted } from "./key_limits.ts";
 import { logger } from "./log.ts";
-import { algorithmsFor, isSameKey, keyTypeOf, rsaBits, type Signer } from "./signer.ts";
+import { algorithmsFor, isSameKey, keyTypeOf, type Signer } from "./signer.ts";
 import type { CredentialSource, InfoRequest, KeyCandidate } from "./userauth.ts";
 
 const log = logger("authentication");
@@ -133,21 +133,8 @@ export class AttemptCredentials implements CredentialSource {
   }
 
   /** The keys that may be used, in ssh's order. */
-  async *keys(): AsyncGenerator<KeyCandidate> {
-    const { pubkeyAcceptedAlgorithms, requiredRsaSize } = this.#options.config;
-    for await (const candidate of this.#allKeys()) {
-      const bits = candidate.publicKey && rsaBits(candidate.publicKey);
-      if (bits !== undefined && bits < requiredRsaSize) {
-        log.warn("the key {name} has {bits} bits, and RequiredRSASize is {requiredRsaSize}", {
-          name: candidate.name,
-          bits,
-          requiredRsaSize,
-        });
-        continue;
-      }
-      const algorithms = acceptedKeyAlgorithms(candidate.algorithms, pubkeyAcceptedAlgorithms);
-      yield { ...candidate, algorithms };
-    }
+  keys(): AsyncGenerator<KeyCandidate> {
+    return permitted(this.#allKeys(), this.#options.config);
   }
 
   /** Certificates by name, the agent's keys that are configured, the agent's others, the files. */

@@ -12,6 +12,7 @@ import {
   UpstreamLostError,
 } from "./errors.ts";
 import { logger } from "./log.ts";
+import { maximumRsaBits } from "./rsa_signature.ts";
 import { rsaBits } from "./signer.ts";
 import { Ssh2Client, type Ssh2End } from "./ssh2_client.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
@@ -231,6 +232,12 @@ async function verifyHost(
     throw new HostKeyError(
       `Host key of ${name} has ${bits} bits, and RequiredRSASize is ${requiredRsaSize}. ` +
         `Ask the host's administrator for a longer key.`,
+    );
+  }
+  if (bits !== undefined && bits > maximumRsaBits) {
+    throw new HostKeyError(
+      `Host key of ${name} has ${bits} bits, and SSH takes ${maximumRsaBits} at most. ` +
+        `Ask the host's administrator for a shorter key.`,
     );
   }
   return await trust.verify(key, signal);

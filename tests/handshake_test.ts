@@ -9,7 +9,7 @@ import { HostKeyError, UpstreamLostError } from "../lib/errors.ts";
 import { handshake, type HostTrust, type TrustVerdict } from "../lib/handshake.ts";
 import { fingerprint } from "../lib/known_hosts.ts";
 import { generateKey, parsePrivateKey } from "../lib/private_key.ts";
-import { buildMessage } from "../lib/ssh_data.ts";
+import { buildMessage, encodeFields } from "../lib/ssh_data.ts";
 import { ssh2 } from "../lib/ssh2.ts";
 import { clientAlgorithms, serverAlgorithms } from "../lib/ssh2_algorithms.ts";
 import { ByteSocket } from "../lib/ssh2_socket.ts";
@@ -302,6 +302,25 @@ Deno.test("a signature that a long RSA host key did not make is refused", async 
     if (at === undefined) await ground.connect();
     else await assert.rejects(ground.connect(), /signature verification failed/, `byte ${at}`);
   }
+});
+
+Deno.test("an RSA host key that is longer than SSH takes is refused before anybody is asked", async () => {
+  const file = new URL("support/keys/rsa_8192", import.meta.url);
+  const hostKey = parsePrivateKey(await Deno.readTextFile(file), { file: "a key" });
+  await using ground = new Ground({
+    hostKey,
+    verify: () => Promise.reject(new Error("it is asked")),
+    onConnection({ protocol }) {
+      const key = protocol._hostKeys["rsa-sha2-512"] as { getPublicSSH(): Uint8Array };
+      const modulus = new Uint8Array(16_392 / 8).fill(0x7f);
+      const longer = Buffer.from(encodeFields("ssh-rsa", Uint8Array.of(1, 0, 1), modulus));
+      key.getPublicSSH = () => longer;
+    },
+  });
+  await assert.rejects(
+    ground.connect(),
+    (error) => error instanceof HostKeyError && /has 16391 bits/.test(error.message),
+  );
 });
 
 Deno.test("between two KEXINITs of a later exchange, IGNORE and DEBUG are no violation", async () => {

@@ -155,3 +155,34 @@ for (const [version, listed] of servers) {
     });
   });
 }
+
+Deno.test("the configuration's limits count for a key that shows itself only when it is unlocked", async (t) => {
+  await withFolder(async (folder) => {
+    await using server = await startRefusing(folder, { version: "elsewhere", listed: undefined });
+    const key = `${folder}/key`;
+    await makeKey(key, "-t", "rsa", "-m", "PEM", "-N", "secret");
+    await Deno.remove(`${key}.pub`);
+    const SSH_ASKPASS = `${folder}/askpass`;
+    await Deno.writeTextFile(SSH_ASKPASS, "#!/bin/sh\necho secret\n", { mode: 0o700 });
+    const cases: [option: string, offers: string[], log: RegExp][] = [
+      ["PubkeyAcceptedAlgorithms=rsa-*", ["rsa-sha2-256"], /refused authentication/],
+      ["PubkeyAcceptedAlgorithms=+ssh-rsa", ["ssh-rsa"], /refused authentication/],
+      [
+        "PubkeyAcceptedAlgorithms=ssh-ed25519",
+        [],
+        /no signature algorithm that the server accepts/,
+      ],
+      ["RequiredRSASize=2049", [], /has 2048 bits, and RequiredRSASize is 2049/],
+    ];
+    for (const [option, offers, message] of cases) {
+      await t.step(option, async () => {
+        const args = [...serverArguments(server), "-i", key, "-o", option];
+        const environment = { SSH_ASKPASS, SSH_ASKPASS_REQUIRE: "force" };
+        const { status, log } = await logIn(args, { folder, environment });
+        assert.equal(status, 3, log);
+        assert.match(log, message);
+        assert.deepEqual(server.takeOffers(), offers);
+      });
+    }
+  });
+});
