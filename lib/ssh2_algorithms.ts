@@ -132,13 +132,14 @@ const hostKeys: Algorithms = {
   all: [...usualHostKeys.slice(0, -2), "ssh-rsa", "rsa-sha2-256", "rsa-sha2-512"],
 };
 
-/** Of users' keys; those of security keys and certificates sign in the agent or with their keys. */
-const plainKeys = [
-  ...hostKeys.all,
-  "sk-ssh-ed25519@openssh.com",
-  "sk-ecdsa-sha2-nistp256@openssh.com",
+/** Of users' keys, some of which sign in an agent alone. */
+const userKeys = [
+  ...[...hostKeys.all, "ssh-dss"].flatMap((name) => [name, certificateName(name)]),
+  ...["ssh-ed25519", "ecdsa-sha2-nistp256"].flatMap((name) => {
+    const inHardware = `sk-${name}@openssh.com`;
+    return [inHardware, certificateName(inHardware)];
+  }),
 ];
-const userKeys = [...plainKeys, ...plainKeys.map(certificateName)];
 
 /** What the local endpoint offers: whoever connects there is of today. */
 const serverOffer = {
@@ -240,13 +241,13 @@ export function missingAlgorithms(
 
 /**
  * Which of a user key's signature algorithms may be used, by a list as of PubkeyAcceptedAlgorithms,
- * in its order. As with OpenSSH, RSA with SHA-1 is among them only where it is named.
+ * in its order. As with OpenSSH, those with SHA-1 are among them only where they are named.
  */
 export function acceptedKeyAlgorithms(
   algorithms: readonly string[],
   list: string | undefined,
 ): string[] {
-  const usual = algorithms.filter((name) => plainName(name) !== "ssh-rsa");
+  const usual = algorithms.filter((name) => !["ssh-rsa", "ssh-dss"].includes(plainName(name)));
   // A pattern finds them in ssh's order, and not best first.
   const all = [...algorithms].sort((a, b) => userKeys.indexOf(a) - userKeys.indexOf(b));
   return applyList(list, { usual, all });

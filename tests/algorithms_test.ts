@@ -124,6 +124,24 @@ Deno.test("lists come to what they come to with ssh, as far as sshshim has it", 
   }
 });
 
+Deno.test("a user's key of each type may be used where ssh may use it", async () => {
+  const names = (await runChecked(["ssh", "-Q", "key-sig"])).trim().split("\n")
+    // No key signs like that by itself.
+    .filter((name) => !name.startsWith("webauthn-"));
+  assert(names.length > 15);
+  for (
+    const list of [undefined, "+ssh-dss", "^ssh-rsa*", "-sk-*,ssh-ed25519", "ssh-*", "*-cert-*"]
+  ) {
+    const theirs = await sshs("PubkeyAcceptedAlgorithms", list);
+    assert.deepEqual(
+      names.filter((name) => acceptedKeyAlgorithms([name], list).length > 0),
+      names.filter((name) => theirs.includes(name)),
+      list,
+    );
+    assert.deepEqual([...missingAlgorithms({ pubkeyAcceptedAlgorithms: list ?? "*" })], []);
+  }
+});
+
 Deno.test("host keys that are known come first unless a list says what does", () => {
   const first = (hostKeyAlgorithms: string | undefined) =>
     clientAlgorithms(
@@ -143,13 +161,13 @@ Deno.test("what a list names and sshshim does not have is told", async () => {
     ciphers: "aes192-cbc,arcfour*,aes128-ctr",
     macs: "-umac*",
     hostKeyAlgorithms: "ssh-ed25519*,ssh-dss",
-    pubkeyAcceptedAlgorithms: "ssh-*,sk-*,*-cert-v01@openssh.com,ssh-dss",
+    pubkeyAcceptedAlgorithms: "ssh-*,sk-*,*-cert-v01@openssh.com,ssh-dss,ssh-xmss@openssh.com",
   });
   assert.deepEqual([...missing], [
     ["KexAlgorithms", ["sntrup761x25519-sha512@openssh.com"]],
     ["Ciphers", ["aes192-cbc", "arcfour*"]],
     ["HostKeyAlgorithms", ["ssh-dss"]],
-    ["PubkeyAcceptedAlgorithms", ["ssh-dss"]],
+    ["PubkeyAcceptedAlgorithms", ["ssh-xmss@openssh.com"]],
   ]);
   assert.deepEqual(missingOf("+a,b,c*", ["b", "cc"]), ["a"]);
   assert.throws(
