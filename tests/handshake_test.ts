@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { createDiffieHellmanGroup } from "node:crypto";
 import type ssh2Types from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
-import { HostKeyError, UpstreamLostError } from "../lib/errors.ts";
+import { HostKeyError, NegotiationError, UpstreamLostError } from "../lib/errors.ts";
 import { handshake, type HostTrust, type TrustVerdict } from "../lib/handshake.ts";
 import { fingerprint } from "../lib/known_hosts.ts";
 import { generateKey, parsePrivateKey } from "../lib/private_key.ts";
@@ -359,6 +359,24 @@ for (const kex of ["diffie-hellman-group14-sha256", "diffie-hellman-group16-sha5
     await ground.connect();
   });
 }
+
+Deno.test("a server that chooses a group of 1024 bits has no common way to talk", async () => {
+  const prime = createDiffieHellmanGroup("modp2").getPrime();
+  const group = buildMessage(31, Buffer.concat([Buffer.of(0), prime]), Buffer.of(2));
+  await using ground = new Ground({
+    kex: ["diffie-hellman-group-exchange-sha256"],
+    onConnection: ({ protocol }) =>
+      whenExchanging(protocol, (exchange) => {
+        Object.assign(exchange, { parse: () => sendWithinExchange(protocol, group) });
+      }),
+  });
+  await assert.rejects(
+    ground.connect(),
+    (error) =>
+      error instanceof NegotiationError &&
+      /no matching Diffie-Hellman group: the server's has 1024 bits/.test(error.message),
+  );
+});
 
 Deno.test("nothing but the transport's own messages can leave before both sides have keys", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
