@@ -22,9 +22,9 @@ import {
   UsageError,
 } from "./lib/errors.ts";
 import { type HostConfig, printHostConfig } from "./lib/host_config.ts";
-import { loadLocalHostKey, type LocalHostKey } from "./lib/host_key.ts";
+import { loadLocalHostKey, type LocalHostKey } from "./lib/local_host_key.ts";
 import { findHosts, readUpstreamConfig, takeEnvironmentPassword } from "./lib/hosts.ts";
-import { fingerprint, keyType } from "./lib/known_hosts.ts";
+import { fingerprint, keyTypeOf } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { Overflow } from "./lib/overflow.ts";
@@ -161,7 +161,7 @@ function announce(
     localAddress: endpoint.address.hostname,
     localPort: endpoint.address.port,
     fingerprint: fingerprint(publicKey),
-    hostKeyLine: `${keyType(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
+    hostKeyLine: `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
     localAuth,
   };
   banners.write(

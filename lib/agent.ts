@@ -6,14 +6,8 @@
 
 import { connect } from "node:net";
 import { AuthenticationError, MalformedDataError, reasonOf } from "./errors.ts";
-import {
-  algorithmsFor,
-  isSecurityKeyName,
-  keyTypeOf,
-  plainName,
-  requireAlgorithm,
-  type Signer,
-} from "./signer.ts";
+import { algorithmsFor, isSecurityKeyName, keyTypeOf, plainName } from "./public_key.ts";
+import { requireAlgorithm, type Signer } from "./signer.ts";
 import { buildMessage, encodeFields, Reader } from "./ssh_data.ts";
 
 /** The agent cannot be reached, or it does not do what it was asked for. */

@@ -7,7 +7,7 @@
 
 import { type Agent, AgentError, connectAgent, windowsAgentPipe } from "./agent.ts";
 import { acceptedKeyAlgorithms } from "./ssh2_algorithms.ts";
-import { type Certificate, withCertificate } from "./certificate.ts";
+import { type Certificate, withCertificate } from "./key_certificate.ts";
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import {
@@ -19,7 +19,8 @@ import {
   WrongPassphraseError,
 } from "./key_file.ts";
 import { logger } from "./log.ts";
-import { algorithmsFor, isSameKey, keyTypeOf, rsaBits, type Signer } from "./signer.ts";
+import { algorithmsFor, isSameKey, keyTypeOf, rsaBits } from "./public_key.ts";
+import type { Signer } from "./signer.ts";
 import type { CredentialSource, InfoRequest, KeyCandidate } from "./userauth.ts";
 
 const log = logger("authentication");

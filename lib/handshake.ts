@@ -12,7 +12,7 @@ import {
   UpstreamLostError,
 } from "./errors.ts";
 import { logger } from "./log.ts";
-import { rsaBits } from "./signer.ts";
+import { rsaBits } from "./public_key.ts";
 import { Ssh2Client, type Ssh2End } from "./ssh2_client.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";

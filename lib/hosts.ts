@@ -11,7 +11,7 @@ import type { HostConfig } from "./host_config.ts";
 import { resolveHostConfig } from "./host_config_resolver.ts";
 import { readKeyFile } from "./key_file.ts";
 import { logger } from "./log.ts";
-import { keyTypeOf } from "./signer.ts";
+import { keyTypeOf } from "./public_key.ts";
 import { KnownHostsTrust, PinnedTrust } from "./trust.ts";
 
 const log = logger("config");

@@ -13,8 +13,8 @@ import {
   sign,
   verify,
 } from "node:crypto";
-import { DerReader, encodeDer, encodeDerUnsigned, Tag, unsignedBytes } from "./der.ts";
-import { plainName } from "./signer.ts";
+import { DerReader, encodeDer, encodeDerUnsigned, Tag, unsignedBytes } from "./key_der.ts";
+import { plainName } from "./public_key.ts";
 import { encodeFields } from "./ssh_data.ts";
 
 /** Says what is wrong with a key ("it …") and, unless that is plain, what to do about it. */
@@ -40,11 +40,11 @@ export type StoredKey =
     /** The public key, where the format has it outside of what is encrypted. */
     publicKey?: Uint8Array;
     /**
-     * Resolves with `null` when the passphrase is wrong.
+     * Resolves with `undefined` when the passphrase is wrong.
      *
      * @throws {UnusableKey} when it may be right, and the key cannot be used all the same.
      */
-    decrypt(passphrase: string): Promise<OpenKey | null>;
+    decrypt(passphrase: string): Promise<OpenKey | undefined>;
   };
 
 /** A key that is not what its format says. */

@@ -16,7 +16,7 @@ import {
   scrypt,
 } from "node:crypto";
 import { promisify } from "node:util";
-import { DerReader, Tag } from "./der.ts";
+import { DerReader, Tag } from "./key_der.ts";
 import {
   damagedKey,
   ecdsaKey,
@@ -141,25 +141,25 @@ function unknownEncryption(what: string): UnusableKey {
   return new UnusableKey(problem, "Encrypt it anew with ssh-keygen -p.");
 }
 
-/** Decrypts, or returns `null` when the padding tells that the key is wrong. */
-function decryptCbc({ cipher, iv, data }: Encryption, key: Uint8Array): Uint8Array | null {
+/** Decrypts, or returns `undefined` when the padding tells that the key is wrong. */
+function decryptCbc({ cipher, iv, data }: Encryption, key: Uint8Array): Uint8Array | undefined {
   try {
     const decipher = createDecipheriv(cipher, key, iv);
     return Buffer.concat([decipher.update(data), decipher.final()]);
   } catch {
-    return null;
+    return undefined;
   } finally {
     key.fill(0);
   }
 }
 
 /** A wrong passphrase is not noticed by the padding once in 256 cases, but by what comes out. */
-function toKeyOrNull(der: Uint8Array | null, structure: Structure): OpenKey | null {
-  if (der === null) return null;
+function toKeyIfRight(der: Uint8Array | undefined, structure: Structure): OpenKey | undefined {
+  if (der === undefined) return undefined;
   try {
     new DerReader(der).sequence();
   } catch {
-    return null;
+    return undefined;
   }
   return toKey(der, structure);
 }
@@ -168,7 +168,7 @@ function toKeyOrNull(der: Uint8Array | null, structure: Structure): OpenKey | nu
 function decryptLegacy(
   { structure, headers, data }: { structure: Structure; headers: string; data: Uint8Array },
   passphrase: string,
-): Promise<OpenKey | null> {
+): Promise<OpenKey | undefined> {
   return Promise.resolve().then(() => {
     const [, name, ivText] = /^DEK-Info: *([A-Za-z0-9-]+),([0-9A-Fa-f]+)/m.exec(headers) ?? [];
     if (name === undefined || ivText === undefined) throw damagedKey();
@@ -176,7 +176,7 @@ function decryptLegacy(
     const iv = Buffer.from(ivText, "hex");
     const encryption = { cipher, iv, data };
     const key = deriveByMd5(passphrase, iv.subarray(0, 8), keyBytesFor(encryption));
-    return toKeyOrNull(decryptCbc(encryption, key), structure);
+    return toKeyIfRight(decryptCbc(encryption, key), structure);
   });
 }
 
@@ -207,10 +207,10 @@ const hashes: Record<string, string> = {
 
 type KeyDerivation = (passphrase: string, keyBytes: number) => Promise<Uint8Array>;
 
-async function decryptPkcs8(der: Uint8Array, passphrase: string): Promise<OpenKey | null> {
+async function decryptPkcs8(der: Uint8Array, passphrase: string): Promise<OpenKey | undefined> {
   const { encryption, derive } = readEncryption(der);
   const key = await derive(passphrase, keyBytesFor(encryption));
-  return toKeyOrNull(decryptCbc(encryption, key), "pkcs8");
+  return toKeyIfRight(decryptCbc(encryption, key), "pkcs8");
 }
 
 /** Reads an EncryptedPrivateKeyInfo of scheme PBES2 (RFC 8018, section 6.2). */

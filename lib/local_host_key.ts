@@ -6,25 +6,30 @@
  * there is no place to keep it.
  */
 
-import { randomBytes } from "node:crypto";
+import { generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { EndpointError, reasonOf } from "./errors.ts";
 import { readJudged } from "./judged_file.ts";
-import {
-  generateKey,
-  type KeyType,
-  parsePrivateKey,
-  type PrivateKey,
-  UnusableKey,
-} from "./private_key.ts";
+import { publicKeyOf, UnusableKey } from "./key_object.ts";
+import { formatEd25519Key, openSshLabel } from "./key_openssh.ts";
+import { parseStoredKey } from "./key_text.ts";
+import { keyTypeOf } from "./public_key.ts";
 
-/** The endpoint's host key. */
-export interface LocalHostKey {
-  /** The private key without passphrase: OpenSSH's format, or PEM with PKCS#1 for RSA. */
+/** A key type that the endpoint can have. */
+export type KeyType = "rsa" | "ed25519";
+
+/** A private key without passphrase. */
+export interface PrivateKey {
+  type: KeyType;
+  /** In the form that ssh2 takes: OpenSSH's format for Ed25519, PKCS#1 in PEM for RSA. */
   privateKey: string;
   /** The public key in the wire format of RFC 4253, section 6.6. */
   publicKey: Uint8Array;
+}
+
+/** The endpoint's host key. */
+export interface LocalHostKey extends Omit<PrivateKey, "type"> {
   /** Where it comes from: a flag, the state folder, the user's identity, or made for this run. */
   origin: "flag" | "state" | "identity" | "temporary";
   /** The key's file, unless it is temporary. */
@@ -33,8 +38,8 @@ export interface LocalHostKey {
   note?: string;
 }
 
-const STATE_KEY_NAME = "ssh_host_ed25519_key";
-const KEY_FILE_LIMIT_BYTES = 64 * 1024;
+const stateKeyName = "ssh_host_ed25519_key";
+const fileLimitBytes = 64 * 1024;
 
 /**
  * Finds the endpoint's host key: the file of a flag; else the Ed25519 key in the state folder,
@@ -53,11 +58,16 @@ export async function loadLocalHostKey(
   if (flag !== undefined) return await loadFlagKey(flag);
   const stateFolder = options.stateFolder ?? defaultStateFolder();
   const note = await prepareStateKey(stateFolder);
-  if (note === null) return await loadStateKey(stateFolder);
+  if (note === undefined) return await loadStateKey(stateFolder);
   const identity = await loadIdentity(options.sshFolder ?? join(homedir(), ".ssh"));
-  if (identity !== null) return { ...identity, note };
+  if (identity !== undefined) return { ...identity, note };
   const { privateKey, publicKey } = generateKey();
   return { privateKey, publicKey, origin: "temporary", note };
+}
+
+/** Makes an Ed25519 key. */
+export function generateKey(): PrivateKey {
+  return toPrivateKey("ed25519", generateKeyPairSync("ed25519").privateKey);
 }
 
 /** The folder that keeps the host key between runs, as each system wants it. */
@@ -90,17 +100,18 @@ async function loadFlagKey(
 }
 
 /**
- * Sees to it that the state folder has a key, and makes one if there is none. Returns null, or
- * why the folder cannot hold a key.
+ * Sees to it that the state folder has a key, and makes one if there is none.
+ *
+ * @returns why the folder cannot hold a key, if it cannot
  *
  * The file appears under its name complete, and only if there is none: of two instances that
  * start together, one wins, and both use its key.
  */
-async function prepareStateKey(folder: string): Promise<string | null> {
-  const file = join(folder, STATE_KEY_NAME);
-  const temporary = join(folder, `.${STATE_KEY_NAME}.${randomBytes(8).toString("hex")}`);
+async function prepareStateKey(folder: string): Promise<string | undefined> {
+  const file = join(folder, stateKeyName);
+  const temporary = join(folder, `.${stateKeyName}.${randomBytes(8).toString("hex")}`);
   try {
-    if (await exists(file)) return null;
+    if (await exists(file)) return undefined;
     await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
     try {
       await writeNewFile(temporary, generateKey().privateKey);
@@ -108,10 +119,10 @@ async function prepareStateKey(folder: string): Promise<string | null> {
     } finally {
       if (await exists(temporary)) await Deno.remove(temporary);
     }
-    return null;
+    return undefined;
   } catch (error) {
     if (!isFileError(error)) throw error;
-    if (error instanceof Deno.errors.AlreadyExists && await exists(file)) return null;
+    if (error instanceof Deno.errors.AlreadyExists && await exists(file)) return undefined;
     return `"${folder}" cannot hold the local host key: ${reasonOf(error)}`;
   }
 }
@@ -129,7 +140,7 @@ async function writeNewFile(file: string, text: string): Promise<void> {
 }
 
 async function loadStateKey(folder: string): Promise<LocalHostKey> {
-  const file = join(folder, STATE_KEY_NAME);
+  const file = join(folder, stateKeyName);
   try {
     const { mode } = await Deno.stat(folder);
     // Whoever can write there can replace the file, at any time.
@@ -144,7 +155,7 @@ async function loadStateKey(folder: string): Promise<LocalHostKey> {
   }
 }
 
-async function loadIdentity(folder: string): Promise<LocalHostKey | null> {
+async function loadIdentity(folder: string): Promise<LocalHostKey | undefined> {
   for (const name of ["id_ed25519", "id_rsa"]) {
     const file = join(folder, name);
     try {
@@ -154,7 +165,7 @@ async function loadIdentity(folder: string): Promise<LocalHostKey | null> {
       if (!(error instanceof UnusableKey) && !isFileError(error)) throw error;
     }
   }
-  return null;
+  return undefined;
 }
 
 function fromFile(key: PrivateKey, origin: LocalHostKey["origin"], file: string): LocalHostKey {
@@ -182,9 +193,30 @@ async function readKeyFile(file: string, owner: "own" | "any"): Promise<PrivateK
         throw new UnusableKey("others can read or change it", `Run: chmod 600 "${file}"`);
       }
     }
-    if (size > KEY_FILE_LIMIT_BYTES) throw new UnusableKey("it is too long for a private key");
+    if (size > fileLimitBytes) throw new UnusableKey("it is too long for a private key");
   });
-  return parsePrivateKey(new TextDecoder().decode(bytes), { file });
+  return parseKey(new TextDecoder().decode(bytes), file);
+}
+
+/** Parses a private key in any format, and rewrites it in the form that ssh2 takes. */
+function parseKey(text: string, file: string): PrivateKey {
+  const stored = parseStoredKey(text, { file });
+  if (stored.isEncrypted) {
+    const advice = `Choose a key without, or remove it: ssh-keygen -p -N "" -f "${file}"`;
+    throw new UnusableKey("it has a passphrase", advice);
+  }
+  const { key, publicKey } = stored;
+  const type = key.asymmetricKeyType;
+  if (type === "ed25519" || type === "rsa") return toPrivateKey(type, key);
+  const shownType = text.includes(openSshLabel) ? keyTypeOf(publicKey) : type;
+  throw new UnusableKey(`it is of type ${shownType}, not rsa or ed25519`);
+}
+
+function toPrivateKey(type: KeyType, key: KeyObject): PrivateKey {
+  const privateKey = type === "ed25519"
+    ? formatEd25519Key(key)
+    : key.export({ format: "pem", type: "pkcs1" }).toString();
+  return { type, privateKey, publicKey: publicKeyOf(key) };
 }
 
 async function exists(file: string): Promise<boolean> {

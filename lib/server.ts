@@ -8,7 +8,7 @@ import { Door, endpointsOf } from "./door.ts";
 import { ssh2 } from "./ssh2.ts";
 import { serverAlgorithms } from "./ssh2_algorithms.ts";
 import { EndpointError } from "./errors.ts";
-import type { LocalHostKey } from "./host_key.ts";
+import type { LocalHostKey } from "./local_host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
 import { Places } from "./places.ts";

@@ -8,7 +8,7 @@ import constants from "ssh2/lib/protocol/constants.js";
 import { NegotiationError } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
 import { matchesPattern } from "./pattern.ts";
-import { plainName } from "./signer.ts";
+import { plainName } from "./public_key.ts";
 
 const supported = constants as {
   SUPPORTED_CIPHER: string[];

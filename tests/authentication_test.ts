@@ -1,7 +1,7 @@
 /** Keys, certificates, agents, questions and passwords, alone and in chains, as servers want them. */
 
 import assert from "node:assert/strict";
-import { fingerprint } from "../lib/known_hosts.ts";
+import { fingerprint } from "../lib/public_key.ts";
 import { buildMessage } from "../lib/ssh_data.ts";
 import { canHaveAccounts, startAccountSshd } from "./support/account_sshd.ts";
 import { clientEnvironment } from "./support/both.ts";

@@ -6,11 +6,11 @@ import { HostKeyError } from "../lib/errors.ts";
 import {
   addKnownHost,
   defaultKnownHostsFiles,
-  fingerprint,
   type HostAddress,
-  keyType,
+  hostKeyType,
   KnownHosts,
 } from "../lib/known_hosts.ts";
+import { fingerprint } from "../lib/public_key.ts";
 
 const isUnix = Deno.build.os !== "windows";
 
@@ -27,7 +27,7 @@ const rsaKey = (): Buffer =>
   encodeStrings("ssh-rsa", Buffer.from([1, 0, 1]), Buffer.concat([Buffer.of(0), randomBytes(256)]));
 
 /** A key as a known_hosts line has it after the host names. */
-const keyText = (key: Buffer): string => `${keyType(key)} ${key.toString("base64")}`;
+const keyText = (key: Buffer): string => `${hostKeyType(key)} ${key.toString("base64")}`;
 
 function hashedHost(name: string): string {
   const salt = randomBytes(20);
@@ -244,7 +244,7 @@ Deno.test("a file that cannot be written is an error that names it", () =>
 
 Deno.test("a key that does not begin with its type is refused", () => {
   for (const bytes of ["", "\0", "\0\0\0\x05abcd", "\0\0\0\0", "\0\0\0\x02a "]) {
-    assert.throws(() => keyType(Buffer.from(bytes, "latin1")), HostKeyError);
+    assert.throws(() => hostKeyType(Buffer.from(bytes, "latin1")), HostKeyError);
   }
 });
 

@@ -4,8 +4,7 @@ import { createPrivateKey, generateKeyPairSync } from "node:crypto";
 import { join } from "node:path";
 import ssh2 from "ssh2";
 import { EndpointError } from "../lib/errors.ts";
-import { defaultStateFolder, loadLocalHostKey } from "../lib/host_key.ts";
-import type { KeyType } from "../lib/private_key.ts";
+import { defaultStateFolder, type KeyType, loadLocalHostKey } from "../lib/local_host_key.ts";
 
 const isUnix = Deno.build.os !== "windows";
 const KEY_NAME = "ssh_host_ed25519_key";

@@ -12,7 +12,7 @@ import {
 } from "../../lib/errors.ts";
 import { handshake } from "../../lib/handshake.ts";
 import { LocalClient } from "../../lib/local_client.ts";
-import { generateKey } from "../../lib/private_key.ts";
+import { generateKey } from "../../lib/local_host_key.ts";
 import type { Relay } from "../../lib/relay.ts";
 import { ssh2 } from "../../lib/ssh2.ts";
 import { clientAlgorithms, serverAlgorithms } from "../../lib/ssh2_algorithms.ts";
