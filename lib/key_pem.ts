@@ -89,11 +89,14 @@ function readSec1(der: Uint8Array, curveOfPkcs8?: string): KeyObject {
   const fields = new DerReader(der).sequence();
   if (fields.number() !== 1) throw damagedKey();
   const scalar = fields.value(Tag.octetString);
-  let curve = curveOfPkcs8;
-  if (fields.nextTag === Tag.context(0)) curve = readCurve(fields.reader(Tag.context(0)));
+  const curve = fields.nextTag === Tag.context(0)
+    ? readCurve(fields.reader(Tag.context(0)))
+    : curveOfPkcs8;
+  const point = fields.nextTag === Tag.context(1)
+    ? readPoint(fields.reader(Tag.context(1)))
+    : undefined;
+  fields.end();
   if (curve === undefined) throw damagedKey();
-  if (fields.nextTag !== Tag.context(1)) return ecdsaKey(curve, { scalar });
-  const point = fields.reader(Tag.context(1)).value(Tag.bitString).subarray(1);
   return ecdsaKey(curve, { scalar, point });
 }
 
@@ -103,14 +106,27 @@ function readPkcs8(der: Uint8Array): KeyObject {
   const algorithm = fields.sequence();
   const isEllipticCurve = algorithm.objectIdentifier() === "1.2.840.10045.2.1";
   if (!isEllipticCurve) return importDer(der, "pkcs8");
-  return readSec1(fields.value(Tag.octetString), readCurve(algorithm));
+  const curve = readCurve(algorithm);
+  const privateKey = fields.value(Tag.octetString);
+  if (fields.nextTag === Tag.context(0)) fields.value(Tag.context(0)); // Attributes.
+  fields.end();
+  return readSec1(privateKey, curve);
 }
 
 function readCurve(reader: DerReader): string {
   if (reader.nextTag !== Tag.objectIdentifier) {
     throw new UnusableKey("it is on a curve without a name, which SSH has no keys for");
   }
-  return reader.objectIdentifier();
+  const curve = reader.objectIdentifier();
+  reader.end();
+  return curve;
+}
+
+/** The bits, without the byte that says how many of the last ones are unused. */
+function readPoint(reader: DerReader): Uint8Array {
+  const bits = reader.value(Tag.bitString);
+  reader.end();
+  return bits.subarray(1);
 }
 
 /** What is encrypted, and how. */
