@@ -6,7 +6,7 @@
 import type { Options } from "./cli.ts";
 import type { Host } from "./connector.ts";
 import { Credentials, type Prompter } from "./credentials.ts";
-import { AuthenticationError, UsageError } from "./errors.ts";
+import { AuthenticationError, messageOf, UsageError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import { resolveHostConfig } from "./host_config_resolver.ts";
 import { readKeyFile } from "./key_file.ts";
@@ -165,7 +165,7 @@ async function readPassword(
       : await Deno.readTextFile(file);
   } catch (cause) {
     throw new AuthenticationError(
-      `The password file ${file} cannot be read: ${(cause as Error).message}. ` +
+      `The password file ${file} cannot be read: ${messageOf(cause)}. ` +
         `Check the path and its permissions.`,
       { cause },
     );

@@ -12,8 +12,7 @@
 
 import { Buffer } from "node:buffer";
 import { createHmac, randomBytes } from "node:crypto";
-import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { HostKeyError, reasonOf } from "./errors.ts";
 import { matchesPatterns } from "./pattern.ts";
 import { fieldsOf, fingerprint, isPublicKey } from "./public_key.ts";
@@ -144,20 +143,6 @@ export class KnownHosts {
     );
     return [...new Set(usable.map((entry) => entry.type))];
   }
-}
-
-/** The files that ssh reads when nothing else is configured, the user's before the system's. */
-export function defaultKnownHostsFiles(): string[] {
-  const user = join(homedir(), ".ssh");
-  const system = Deno.build.os === "windows"
-    ? join(Deno.env.get("ProgramData") ?? "C:\\ProgramData", "ssh")
-    : "/etc/ssh";
-  return [
-    join(user, "known_hosts"),
-    join(user, "known_hosts2"),
-    join(system, "ssh_known_hosts"),
-    join(system, "ssh_known_hosts2"),
-  ];
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 
 import type { Prompter } from "./credentials.ts";
-import { NobodyToAskError } from "./errors.ts";
+import { messageOf, NobodyToAskError } from "./errors.ts";
 import { escapeControls } from "./log.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
 
@@ -79,7 +79,7 @@ async function runAskpass(
     result = await command.output();
   } catch (cause) {
     throw new NobodyToAskError(
-      `SSH_ASKPASS cannot be run: ${program}: ${(cause as Error).message}. Check the path.`,
+      `SSH_ASKPASS cannot be run: ${program}: ${messageOf(cause)}. Check the path.`,
       { cause },
     );
   }

@@ -3,13 +3,7 @@ import { Buffer } from "node:buffer";
 import { createHmac, randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { HostKeyError } from "../lib/errors.ts";
-import {
-  addKnownHost,
-  defaultKnownHostsFiles,
-  type HostAddress,
-  hostKeyType,
-  KnownHosts,
-} from "../lib/known_hosts.ts";
+import { addKnownHost, type HostAddress, hostKeyType, KnownHosts } from "../lib/known_hosts.ts";
 import { fingerprint } from "../lib/public_key.ts";
 
 const isUnix = Deno.build.os !== "windows";
@@ -246,13 +240,6 @@ Deno.test("a key that does not begin with its type is refused", () => {
   for (const bytes of ["", "\0", "\0\0\0\x05abcd", "\0\0\0\0", "\0\0\0\x02a "]) {
     assert.throws(() => hostKeyType(Buffer.from(bytes, "latin1")), HostKeyError);
   }
-});
-
-Deno.test("the default files are the user's, then the system's", () => {
-  const files = defaultKnownHostsFiles();
-  assert.equal(files.length, 4);
-  assert.match(files[0]!, /\.ssh[/\\]known_hosts$/);
-  assert.match(files[3]!, /ssh[/\\]ssh_known_hosts2$/);
 });
 
 /** What ssh(1) says about a host key; found in what it prints with strict checking. */
