@@ -16,6 +16,7 @@ import { dirname } from "node:path";
 import { HostKeyError, reasonOf } from "./errors.ts";
 import { matchesPatterns } from "./pattern.ts";
 import { fieldsOf, fingerprint, isPublicKey } from "./public_key.ts";
+import { lowerCase } from "./ssh_config_line.ts";
 
 /** A host as the user named it, and its TCP port. */
 export interface HostAddress {
@@ -207,11 +208,6 @@ export function hostKeyType(publicKey: Uint8Array): string {
 function lookupName({ host, port }: HostAddress): string {
   const name = lowerCase(host);
   return port === 22 ? name : `[${name}]:${port}`;
-}
-
-/** Lowers A to Z only: full case folding would make other letters equal to them. */
-function lowerCase(text: string): string {
-  return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }
 
 /** The entry of a line, `undefined` for a line without one, or why the line is ignored. */

@@ -29,7 +29,7 @@ export interface PrivateKey {
 }
 
 /** The endpoint's host key. */
-export interface LocalHostKey extends Omit<PrivateKey, "type"> {
+export interface LocalHostKey extends PrivateKey {
   /** Where it comes from: a flag, the state folder, the user's identity, or made for this run. */
   origin: "flag" | "state" | "identity" | "temporary";
   /** The key's file, unless it is temporary. */
@@ -61,8 +61,7 @@ export async function loadLocalHostKey(
   if (note === undefined) return await loadStateKey(stateFolder);
   const identity = await loadIdentity(options.sshFolder ?? join(homedir(), ".ssh"));
   if (identity !== undefined) return { ...identity, note };
-  const { privateKey, publicKey } = generateKey();
-  return { privateKey, publicKey, origin: "temporary", note };
+  return { ...generateKey(), origin: "temporary", note };
 }
 
 /** Makes an Ed25519 key. */
@@ -89,23 +88,22 @@ async function loadFlagKey(
   { type, file }: { type: KeyType; file: string },
 ): Promise<LocalHostKey> {
   try {
-    const key = await readKeyFile(file, "any");
+    const key = await readPrivateKey(file, "any");
     if (key.type !== type) {
       throw new UnusableKey(`it is of type ${key.type}`, `Pass it with --local-${key.type}-key.`);
     }
-    return fromFile(key, "flag", file);
+    return { ...key, origin: "flag", file };
   } catch (error) {
     throw endpointError(file, error, "Choose another file.");
   }
 }
 
 /**
- * Sees to it that the state folder has a key, and makes one if there is none.
+ * Sees to it that the state folder has a key, and makes one if there is none. The file appears
+ * under its name complete, and only if there is none: of two instances that start together, one
+ * wins, and both use its key.
  *
  * @returns why the folder cannot hold a key, if it cannot
- *
- * The file appears under its name complete, and only if there is none: of two instances that
- * start together, one wins, and both use its key.
  */
 async function prepareStateKey(folder: string): Promise<string | undefined> {
   const file = join(folder, stateKeyName);
@@ -147,9 +145,9 @@ async function loadStateKey(folder: string): Promise<LocalHostKey> {
     if (Deno.build.os !== "windows" && ((mode ?? 0) & 0o022) !== 0) {
       throw new UnusableKey("others can write in its folder", `Run: chmod 700 "${folder}"`);
     }
-    const key = await readKeyFile(file, "own");
+    const key = await readPrivateKey(file, "own");
     if (key.type !== "ed25519") throw new UnusableKey(`it is of type ${key.type}`);
-    return fromFile(key, "state", file);
+    return { ...key, origin: "state", file };
   } catch (error) {
     throw endpointError(file, error, "Remove it, and the next start makes a new one.");
   }
@@ -159,17 +157,13 @@ async function loadIdentity(folder: string): Promise<LocalHostKey | undefined> {
   for (const name of ["id_ed25519", "id_rsa"]) {
     const file = join(folder, name);
     try {
-      return fromFile(await readKeyFile(file, "any"), "identity", file);
+      return { ...await readPrivateKey(file, "any"), origin: "identity", file };
     } catch (error) {
       // An identity is no more than a substitute: one that cannot be used is passed over.
       if (!(error instanceof UnusableKey) && !isFileError(error)) throw error;
     }
   }
   return undefined;
-}
-
-function fromFile(key: PrivateKey, origin: LocalHostKey["origin"], file: string): LocalHostKey {
-  return { privateKey: key.privateKey, publicKey: key.publicKey, origin, file };
 }
 
 function endpointError(file: string, error: unknown, usualAdvice: string): unknown {
@@ -181,7 +175,7 @@ function endpointError(file: string, error: unknown, usualAdvice: string): unkno
 }
 
 /** Reads a key file that nobody else can read; with `owner` "own" it must belong to this user. */
-async function readKeyFile(file: string, owner: "own" | "any"): Promise<PrivateKey> {
+async function readPrivateKey(file: string, owner: "own" | "any"): Promise<PrivateKey> {
   const bytes = await readJudged(file, ({ isFile, uid, mode, size }) => {
     if (!isFile) throw new UnusableKey("it is not a regular file");
     if (Deno.build.os !== "windows" && mode !== null) {
@@ -208,6 +202,7 @@ function parseKey(text: string, file: string): PrivateKey {
   const { key, publicKey } = stored;
   const type = key.asymmetricKeyType;
   if (type === "ed25519" || type === "rsa") return toPrivateKey(type, key);
+  // In PEM it has no name of SSH's.
   const shownType = text.includes(openSshLabel) ? keyTypeOf(publicKey) : type;
   throw new UnusableKey(`it is of type ${shownType}, not rsa or ed25519`);
 }

@@ -243,7 +243,7 @@ Deno.test("a key that does not begin with its type is refused", () => {
 });
 
 /** What ssh(1) says about a host key; found in what it prints with strict checking. */
-const SSH_VERDICTS: [kind: string, pattern: RegExp][] = [
+const sshVerdicts: [kind: string, pattern: RegExp][] = [
   ["revoked", /REVOKED HOST KEY DETECTED/],
   ["changed", /REMOTE HOST IDENTIFICATION HAS CHANGED/],
   ["unknown", /No \S+ host key is known for/],
@@ -302,7 +302,7 @@ Deno.test({
         ];
         const args = ["-F", "/dev/null", ...options.flatMap((option) => ["-o", option])];
         const { output } = await run("ssh", [...args, "-p", String(port), host, "true"]);
-        const found = SSH_VERDICTS.find(([, pattern]) => pattern.test(output));
+        const found = sshVerdicts.find(([, pattern]) => pattern.test(output));
         return found?.[0] ?? output;
       }
 

@@ -7,7 +7,7 @@ import { EndpointError } from "../lib/errors.ts";
 import { defaultStateFolder, type KeyType, loadLocalHostKey } from "../lib/local_host_key.ts";
 
 const isUnix = Deno.build.os !== "windows";
-const KEY_NAME = "ssh_host_ed25519_key";
+const keyName = "ssh_host_ed25519_key";
 
 async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "sshshim-host-key-" });
@@ -64,7 +64,7 @@ async function refusal(promise: Promise<unknown>, ...patterns: (RegExp | string)
 Deno.test("the first use makes a private key that OpenSSH and ssh2 take, later ones reuse it", () =>
   withFolder(async (folder) => {
     const stateFolder = join(folder, "state", "sshshim");
-    const file = join(stateFolder, KEY_NAME);
+    const file = join(stateFolder, keyName);
     const first = await loadLocalHostKey(undefined, { stateFolder });
     assert.equal(first.origin, "state");
     assert.equal(first.file, file);
@@ -82,7 +82,7 @@ Deno.test("the first use makes a private key that OpenSSH and ssh2 take, later o
     assert.deepEqual(await loadLocalHostKey(undefined, { stateFolder }), first);
     assert.equal((await Deno.stat(stateFolder)).mtime?.getTime(), 1000_000);
     const names = Array.from(Deno.readDirSync(stateFolder), ({ name }) => name);
-    assert.deepEqual(names, [KEY_NAME]);
+    assert.deepEqual(names, [keyName]);
   }));
 
 Deno.test("instances that start together end up with one key", () =>
@@ -95,13 +95,13 @@ Deno.test("instances that start together end up with one key", () =>
       assert.deepEqual([...new Set(keys.map((key) => key.origin))], ["state"]);
       assert.equal(new Set(keys.map((key) => key.privateKey)).size, 1);
       const names = Array.from(Deno.readDirSync(stateFolder), ({ name }) => name);
-      assert.deepEqual(names, [KEY_NAME]);
+      assert.deepEqual(names, [keyName]);
     }
   }));
 
 Deno.test("a damaged key in the state folder is refused and stays", () =>
   withFolder(async (folder) => {
-    const file = join(folder, KEY_NAME);
+    const file = join(folder, keyName);
     for (const text of ["", "not a key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END"]) {
       await writeKey(file, text);
       await refusal(loadLocalHostKey(undefined, { stateFolder: folder }), file, /Remove it/);
@@ -111,7 +111,7 @@ Deno.test("a damaged key in the state folder is refused and stays", () =>
 
 Deno.test("a key of another type in the state folder is refused", () =>
   withFolder(async (folder) => {
-    await makeKey(join(folder, KEY_NAME), "-t", "rsa");
+    await makeKey(join(folder, keyName), "-t", "rsa");
     await refusal(loadLocalHostKey(undefined, { stateFolder: folder }), /it is of type rsa/);
   }));
 
@@ -122,7 +122,7 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       const stateFolder = join(folder, "state");
-      const file = join(stateFolder, KEY_NAME);
+      const file = join(stateFolder, keyName);
       const load = () => loadLocalHostKey(undefined, { stateFolder });
       await load();
       for (const mode of [0o640, 0o604, 0o620, 0o610]) {
