@@ -91,9 +91,8 @@ async function run(options: Options): Promise<void> {
   const endpoint = new Endpoint({ port: options.localPort, hostKey, relay, admit });
   const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
   const keepalive = {
-    intervalMs: options.keepaliveIntervalMs ??
-      (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
-    count: options.keepaliveCount ?? config.serverAliveCountMax,
+    intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
+    count: config.serverAliveCountMax,
   };
   const upstream = new Upstream({
     connector,

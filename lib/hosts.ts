@@ -4,6 +4,7 @@
  */
 
 import type { Options } from "./cli.ts";
+import { settingsOf } from "./cli_settings.ts";
 import type { Host } from "./connector.ts";
 import { Credentials, type Prompter } from "./credentials.ts";
 import { AuthenticationError, UsageError } from "./errors.ts";
@@ -25,33 +26,16 @@ const maximumJumps = 16;
  * @throws {UsageError} where a file or an option is not understood.
  */
 export async function readUpstreamConfig(options: Options): Promise<HostConfig> {
-  const { host, username, port, jumpHosts, configOverrides, configFile, credential } = options;
-  const jump = jumpHosts === undefined ? [] : [`ProxyJump=${jumpHosts}`];
+  const { host, username, port, configOverrides, configFile } = options;
   const config = await resolveHostConfig({ alias: host, user: username, port }, {
     configFile,
-    overrides: [...jump, ...configOverrides],
+    typed: await settingsOf(options),
+    overrides: configOverrides,
   });
   for (const { file, line, text } of config.notes) {
     log.debug("{file} line {line}: {text}", { file, line, text });
   }
-  const files = options.identityFiles;
-  return {
-    ...config,
-    ...(options.knownHostsFiles.length > 0 && {
-      userKnownHostsFiles: options.knownHostsFiles,
-      globalKnownHostsFiles: [],
-    }),
-    ...(options.acceptNew && { strictHostKeyChecking: "accept-new" as const }),
-    ...(files.length > 0 && {
-      identityFiles: config.identityFilesAreDefaults ? files : [...files, ...config.identityFiles],
-      identityFilesAreDefaults: false,
-    }),
-    ...(credential?.kind === "key" && {
-      identityFiles: [credential.file, ...files],
-      identityFilesAreDefaults: false,
-      identitiesOnly: true,
-    }),
-  };
+  return config;
 }
 
 /**
