@@ -4,7 +4,7 @@
  */
 
 import { clientAlgorithms } from "./ssh2_algorithms.ts";
-import type { AttemptOptions } from "./credentials.ts";
+import type { AttemptOptions } from "./credential_questions.ts";
 import { UpstreamLostError } from "./errors.ts";
 import { handshake, type HandshakeOptions, type HostTrust, type Session } from "./handshake.ts";
 import type { HostConfig } from "./host_config.ts";

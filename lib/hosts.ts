@@ -6,7 +6,8 @@
 import type { Options } from "./cli.ts";
 import { settingsOf } from "./cli_settings.ts";
 import type { Host } from "./connector.ts";
-import { Credentials, type Prompter } from "./credentials.ts";
+import type { Prompter } from "./credential_questions.ts";
+import { Credentials } from "./credentials.ts";
 import { AuthenticationError, UsageError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import { resolveHostConfig } from "./host_config_resolver.ts";
@@ -113,7 +114,7 @@ function makeHost(
         config,
         ask: async (question, verdictSignal) => {
           const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
-          return await credentials.forAttempt(asking).ask(question, { echo: true });
+          return await credentials.questions(asking).ask(question, { echo: true });
         },
       });
     },
