@@ -8,10 +8,10 @@
  */
 
 import { Buffer } from "node:buffer";
-import { sameUserOnly, sameUserSupported } from "./lib/access.ts";
+import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
 import { type Options, parseArguments } from "./lib/cli.ts";
-import { Connector } from "./lib/connector.ts";
+import { Connector, type Host } from "./lib/connector.ts";
 import {
   AuthenticationError,
   EndpointError,
@@ -59,24 +59,65 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
 
 /** Serves the endpoint until a stop signal, or until upstream is lost, which is thrown. */
 async function run(options: Options): Promise<void> {
-  const { localAuth } = options;
   const environmentPassword = takeEnvironmentPassword();
   const config = await readUpstreamConfig(options);
   if (options.printsConfig) return print(printHostConfig(config));
-  if (localAuth === "same-user" && !sameUserSupported()) {
-    throw new EndpointError(
-      "This system does not tell which user opens a connection, so the endpoint cannot admit " +
-        "only you. On a machine without other users, pass --local-auth none.",
-    );
-  }
-  const hosts = await findHosts(options, {
-    config,
-    prompter: new UserPrompter(),
-    environmentPassword,
-  });
+  const admit = admission(options);
+  const prompter = new UserPrompter();
+  const hosts = await findHosts(options, { config, prompter, environmentPassword });
   const hostKey = await loadLocalHostKey(options.localHostKey);
   if (hostKey.note) log.warn("{note}", { note: hostKey.note });
 
+  const shim = assemble(options, { config, hosts, hostKey, admit });
+  const stopSignal = onStopSignal();
+  onRetrySignal(shim);
+  let end: Deno.Signal | Error | void = await Promise.race([stopSignal, shim.upstream.start()]);
+  if (end === undefined) {
+    void shim.endpoint.serve();
+    announce(options, { config, hostKey, endpoint: shim.endpoint });
+    end = await Promise.race([stopSignal, shim.upstream.whenLost]);
+  }
+  await within(closingTimeoutMs, close(shim));
+  if (end instanceof Error) throw end;
+  log.info("stopped by {signal}", { signal: end });
+}
+
+/**
+ * Who may use the endpoint; `undefined` for everybody.
+ *
+ * @throws {EndpointError} where the system cannot tell.
+ */
+function admission({ localAuth }: Options): Admit | undefined {
+  if (localAuth === "none") return undefined;
+  if (sameUserSupported()) return sameUserOnly();
+  throw new EndpointError(
+    "This system does not tell which user opens a connection, so the endpoint cannot admit " +
+      "only you. On a machine without other users, pass --local-auth none.",
+  );
+}
+
+/** What runs. */
+interface Shim {
+  relay: Relay;
+  endpoint: Endpoint;
+  upstream: Upstream;
+  overflow: Overflow;
+}
+
+/**
+ * Puts the parts together. From here on the local port is taken.
+ *
+ * @throws {EndpointError} where the port or the host key cannot be used.
+ */
+function assemble(
+  options: Options,
+  { config, hosts, hostKey, admit }: {
+    config: HostConfig;
+    hosts: readonly Host[];
+    hostKey: LocalHostKey;
+    admit: Admit | undefined;
+  },
+): Shim {
   const relay = new Relay({
     limits: {
       openTimeoutMs: options.openTimeoutMs,
@@ -87,13 +128,11 @@ async function run(options: Options): Promise<void> {
     onCrowded: () => void overflow.grow(),
     report: (text, level = "info") => log[level]("{text}", { text }),
   });
-  const admit = localAuth === "none" ? undefined : sameUserOnly();
   const endpoint = new Endpoint({ port: options.localPort, hostKey, relay, admit });
   const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
   const keepalive = {
-    intervalMs: options.keepaliveIntervalMs ??
-      (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
-    count: options.keepaliveCount ?? config.serverAliveCountMax,
+    intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
+    count: config.serverAliveCountMax,
   };
   const upstream = new Upstream({
     connector,
@@ -109,30 +148,16 @@ async function run(options: Options): Promise<void> {
     keepalive,
     schedule,
   });
-  const stopSignal = onStopSignal();
-  const retry = () => {
-    upstream.retry();
-    overflow.retry();
-  };
-  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGUSR2", retry);
+  return { relay, endpoint, upstream, overflow };
+}
 
-  let end: Deno.Signal | Error | void = await Promise.race([stopSignal, upstream.start()]);
-  if (end === undefined) {
-    void endpoint.serve();
-    announce(options, { config, endpoint, hostKey });
-    end = await Promise.race([stopSignal, upstream.whenLost]);
-  }
-
-  const close = async () => {
-    endpoint.stopListening();
-    await within(channelsTimeoutMs, relay.closeAll(farewell));
-    upstream.close();
-    overflow.close();
-    await endpoint.close(farewell);
-  };
-  await within(closingTimeoutMs, close());
-  if (end instanceof Error) throw end;
-  log.info("stopped by {signal}", { signal: end });
+/** Ends the clients' channels, then the connections on both sides. */
+async function close({ relay, endpoint, upstream, overflow }: Shim): Promise<void> {
+  endpoint.stopListening();
+  await within(channelsTimeoutMs, relay.closeAll(farewell));
+  upstream.close();
+  overflow.close();
+  await endpoint.close(farewell);
 }
 
 /** Calls `action` after `delayMs`, unless the returned function is called before. */
@@ -186,6 +211,15 @@ function onStopSignal(): Promise<Deno.Signal> {
     });
   }
   return promise;
+}
+
+/** SIGUSR2: a person wants tried at once what has failed. Windows has no such signal. */
+function onRetrySignal({ upstream, overflow }: Shim): void {
+  if (Deno.build.os === "windows") return;
+  Deno.addSignalListener("SIGUSR2", () => {
+    upstream.retry();
+    overflow.retry();
+  });
 }
 
 /** Waits for `task`, but no longer than `timeoutMs`. */

@@ -3,20 +3,17 @@
  * and the handshake at its end.
  */
 
-import { type Duplex, Readable, Writable } from "node:stream";
 import { clientAlgorithms } from "./ssh2_algorithms.ts";
-import type { AttemptOptions } from "./credentials.ts";
+import type { AttemptOptions } from "./credential_questions.ts";
 import { UpstreamLostError } from "./errors.ts";
 import { handshake, type HandshakeOptions, type HostTrust, type Session } from "./handshake.ts";
 import type { HostConfig } from "./host_config.ts";
 import { logger } from "./log.ts";
 import { startProxyCommand } from "./proxy_command.ts";
 import type { ByteConnection } from "./byte_connection.ts";
-import { ByteSocket } from "./ssh2_socket.ts";
 import { expandProxyCommand } from "./ssh_config_proxy.ts";
-import { StreamConnection } from "./byte_connection.ts";
 import { connectTcp } from "./tcp.ts";
-import { ChannelRefusedError, type Ssh2Client } from "./ssh2_client.ts";
+import { ChannelRefusedError, Ssh2Client } from "./ssh2_client.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 import { type CredentialSource, defaultMethods, type Method } from "./userauth.ts";
 
@@ -99,15 +96,10 @@ export class Connector {
     });
     const client = await ready.promise;
     log.info("going through {name}", { name: nameOf(host.config) });
-    const channel = await openChannel(client, {
+    return await openChannel(client, {
       from: nameOf(host.config),
       to: next,
       signal: handlers.signal,
-    });
-    return new StreamConnection({
-      readable: Readable.toWeb(channel) as ReadableStream<Uint8Array>,
-      writable: Writable.toWeb(channel) as WritableStream<Uint8Array>,
-      onClose: () => client.end(),
     });
   }
 
@@ -118,8 +110,8 @@ export class Connector {
   ): Promise<void> {
     const { signal, mayAsk, onReady, onLost } = handlers;
     const { config, credentials, firstMethods } = host;
-    const socket = new ByteSocket(connection, { role: "client" });
-    const abort = () => socket.destroy();
+    const client = new Ssh2Client(connection);
+    const abort = () => client.destroy();
     signal.addEventListener("abort", abort);
     // Then a question that is still open is taken back: nobody would use the answer.
     const end = new AbortController();
@@ -129,7 +121,7 @@ export class Connector {
       signal.throwIfAborted();
       const trust = await host.loadTrust(asking);
       const methods = methodsOf(config);
-      await handshake(socket, {
+      await handshake(client, {
         name: nameOf(config),
         username: config.user,
         methods: { first: firstMethods ?? methods, afterwards: methods },
@@ -142,7 +134,7 @@ export class Connector {
         onLost,
       });
     } catch (error) {
-      socket.destroy();
+      client.destroy();
       // Whoever gave the attempt up knows better than what came of it.
       throw signal.reason instanceof UpstreamLostError ? signal.reason : error;
     } finally {
@@ -174,7 +166,7 @@ const defaultOpenTimeoutMs = 30_000;
 async function openChannel(
   client: Ssh2Client,
   { from, to, signal }: { from: string; to: HostConfig; signal: AbortSignal },
-): Promise<Duplex> {
+): Promise<ByteConnection> {
   const givenUp = Promise.withResolvers<never>();
   const timeoutMs = to.connectTimeoutSeconds
     ? to.connectTimeoutSeconds * 1000

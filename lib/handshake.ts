@@ -13,8 +13,7 @@ import {
 } from "./errors.ts";
 import { logger } from "./log.ts";
 import { rsaBits } from "./public_key.ts";
-import { Ssh2Client, type Ssh2End } from "./ssh2_client.ts";
-import type { ByteSocket } from "./ssh2_socket.ts";
+import type { Ssh2Client, Ssh2End } from "./ssh2_client.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
 
@@ -74,8 +73,8 @@ export interface Session {
  * @throws {AuthenticationError} where the server refuses the credential.
  * @throws {UpstreamLostError} where the connection fails otherwise.
  */
-export function handshake(socket: ByteSocket, options: HandshakeOptions): Promise<void> {
-  return new Handshake(socket, options).whenReady;
+export function handshake(client: Ssh2Client, options: HandshakeOptions): Promise<void> {
+  return new Handshake(client, options).whenReady;
 }
 
 /** What is known of the host key. */
@@ -99,10 +98,11 @@ class Handshake {
   #isEncrypted = false;
   #isReady = false;
 
-  constructor(socket: ByteSocket, options: HandshakeOptions) {
+  constructor(client: Ssh2Client, options: HandshakeOptions) {
     this.#options = options;
+    this.#client = client;
     const { name, username, methods, credentials, algorithms, notify } = options;
-    this.#client = new Ssh2Client(socket, {
+    client.start({
       username,
       algorithms,
       handlers: {
@@ -116,7 +116,7 @@ class Handshake {
         onClose: (end) => void this.#onClose(end),
       },
     });
-    const { transport } = this.#client;
+    const { transport } = client;
     this.#userAuth = new UserAuth({
       name,
       username,

@@ -4,8 +4,10 @@
  */
 
 import type { Options } from "./cli.ts";
+import { settingsOf } from "./cli_settings.ts";
 import type { Host } from "./connector.ts";
-import { Credentials, type Prompter } from "./credentials.ts";
+import type { Prompter } from "./credential_questions.ts";
+import { Credentials } from "./credentials.ts";
 import { AuthenticationError, messageOf, UsageError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import { resolveHostConfig } from "./host_config_resolver.ts";
@@ -25,33 +27,16 @@ const maximumJumps = 16;
  * @throws {UsageError} where a file or an option is not understood.
  */
 export async function readUpstreamConfig(options: Options): Promise<HostConfig> {
-  const { host, username, port, jumpHosts, configOverrides, configFile, credential } = options;
-  const jump = jumpHosts === undefined ? [] : [`ProxyJump=${jumpHosts}`];
+  const { host, username, port, configOverrides, configFile } = options;
   const config = await resolveHostConfig({ alias: host, user: username, port }, {
     configFile,
-    overrides: [...jump, ...configOverrides],
+    typed: await settingsOf(options),
+    overrides: configOverrides,
   });
   for (const { file, line, text } of config.notes) {
     log.debug("{file} line {line}: {text}", { file, line, text });
   }
-  const files = options.identityFiles;
-  return {
-    ...config,
-    ...(options.knownHostsFiles.length > 0 && {
-      userKnownHostsFiles: options.knownHostsFiles,
-      globalKnownHostsFiles: [],
-    }),
-    ...(options.acceptNew && { strictHostKeyChecking: "accept-new" as const }),
-    ...(files.length > 0 && {
-      identityFiles: config.identityFilesAreDefaults ? files : [...files, ...config.identityFiles],
-      identityFilesAreDefaults: false,
-    }),
-    ...(credential?.kind === "key" && {
-      identityFiles: [credential.file, ...files],
-      identityFilesAreDefaults: false,
-      identitiesOnly: true,
-    }),
-  };
+  return config;
 }
 
 /**
@@ -129,7 +114,7 @@ function makeHost(
         config,
         ask: async (question, verdictSignal) => {
           const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
-          return await credentials.forAttempt(asking).ask(question, { echo: true });
+          return await credentials.questions(asking).ask(question, { echo: true });
         },
       });
     },

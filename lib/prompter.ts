@@ -3,7 +3,7 @@
  * ssh(1), "ENVIRONMENT").
  */
 
-import type { Prompter } from "./credentials.ts";
+import type { Prompter } from "./credential_questions.ts";
 import { messageOf, NobodyToAskError } from "./errors.ts";
 import { escapeControls } from "./log.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";

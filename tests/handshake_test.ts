@@ -12,6 +12,7 @@ import { generateKey } from "../lib/local_host_key.ts";
 import { buildMessage } from "../lib/ssh_data.ts";
 import { ssh2 } from "../lib/ssh2.ts";
 import { clientAlgorithms, serverAlgorithms } from "../lib/ssh2_algorithms.ts";
+import { Ssh2Client } from "../lib/ssh2_client.ts";
 import { ByteSocket } from "../lib/ssh2_socket.ts";
 import { Ssh2Transport } from "../lib/ssh2_transport.ts";
 import type { ConnectionEnd, StartableTransport } from "../lib/transport.ts";
@@ -113,7 +114,8 @@ class Ground implements AsyncDisposable {
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   readonly #key = generateKey();
   readonly #options: ServerOptions;
-  #sockets: ByteSocket[] = [];
+  #client: Ssh2Client | undefined;
+  #socket: ByteSocket | undefined;
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -128,9 +130,8 @@ class Ground implements AsyncDisposable {
     const accepted = this.#listener.accept();
     const outgoing = await Deno.connect({ hostname: "127.0.0.1", port: this.#listener.addr.port });
     this.#serve(await accepted, kex);
-    const socket = new ByteSocket(outgoing, { role: "client" });
-    this.#sockets.push(socket);
-    await handshake(socket, {
+    this.#client = new Ssh2Client(outgoing);
+    await handshake(this.#client, {
       name: "jane@upstream.test",
       username: "jane",
       methods: { first: ["password"], afterwards: [] },
@@ -179,21 +180,18 @@ class Ground implements AsyncDisposable {
       connection.on("authentication", (context) => onAuthentication(context, peer));
       onConnection?.(peer);
     });
-    const socket = new ByteSocket(incoming, { role: "server" });
-    this.#sockets.push(socket);
-    server.injectSocket(socket as never);
+    this.#socket = new ByteSocket(incoming, { role: "server" });
+    server.injectSocket(this.#socket as never);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener.close();
-    const closed = this.#sockets.map((socket) => {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      socket.once("close", resolve);
-      if (!socket.writable) resolve();
-      socket.destroy();
-      return promise;
-    });
-    await Promise.all(closed);
+    this.#client?.destroy();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#socket?.once("close", resolve);
+    if (!this.#socket?.writable) resolve();
+    this.#socket?.destroy();
+    await promise;
   }
 }
 
