@@ -52,7 +52,7 @@ async function isThere(path: string): Promise<boolean> {
 /** A pattern and the names that it is for are byte strings. */
 function patternExpression(pattern: string): RegExp {
   const source = pattern.replace(
-    /\\(.)|\[(!?)((?:\[:\w*:\]|\\.|.)(?:\[:\w*:\]|\\.|[^\]])*)\]|([*?])|(.)/gs,
+    /\\(.)|\[(!?)((?:\[:\w*:\]|\\.|[^\\])(?:\[:\w*:\]|\\.|[^\]\\])*)\]|([*?])|(.)/gs,
     (_, escaped?: string, negation?: string, set?: string, wildcard?: string, other?: string) => {
       if (set !== undefined) return setExpression(set, negation !== "");
       if (wildcard !== undefined) return wildcard === "*" ? ".*" : ".";
