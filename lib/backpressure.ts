@@ -18,7 +18,7 @@ const clientBacklogBytes = 8 * 1024 * 1024;
 const upstreamBacklogBytes = 32 * 1024 * 1024;
 
 /** While this much waits for one client, which is more than its windows allow, upstream is not. */
-const fullClientBytes = 96 * 1024 * 1024;
+const fullClientBytes = 68 * 1024 * 1024;
 
 /** How long a client may take nothing while everybody waits for it, in milliseconds. */
 const patienceMs = 10_000;

@@ -12,7 +12,7 @@ import { ProtocolError } from "./errors.ts";
 export const maximumCreditBytes = 2 * 1024 * 1024;
 
 /** What may be under way to one receiver on all its channels together, in bytes. */
-const poolBytes = 64 * 1024 * 1024;
+const poolBytes = 32 * 1024 * 1024;
 
 /** A channel gets this part of what is left of the pool, but never less than that, in bytes. */
 const poolShare = 1 / 16;

@@ -23,7 +23,7 @@ import {
 
 /** What the relay wants of a connection's owner: its messages, and its end. */
 export interface Receiver {
-  /** Takes one message of type 80 or above; its bytes are rewritten. */
+  /** Takes one message that is not the transport protocol's own; its bytes are rewritten. */
   receive(payload: Uint8Array): void;
   /** Less is waiting for the peer than before. */
   drained(): void;

@@ -125,17 +125,13 @@ export class Ssh2Transport implements StartableTransport {
     protocol._onPayload = (payload) => {
       if (this.#isEnded) return;
       const type = payload[0] ?? 0;
-      if (this.#gate?.admit(type) === false) return this.#onUnlawful(type);
+      if (this.#gate?.admit(type) === false) return this.#onUnlawful(type, payload);
       if (this.#isLeftToSsh2) return onPayload(payload);
-      if (type < firstConnectionMessage) {
-        if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
-        if (protocol._kexinit !== undefined) this.#limitExchange();
-        return;
+      if (this.#handlers && !isTransportMessage(type) || type >= firstConnectionMessage) {
+        return this.#onConnectionMessage(payload);
       }
-      protocol._onPacket();
-      this.#countBytes(payload.length);
-      if (this.#handlers) this.#handlers.onPayload(payload);
-      else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
+      if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
+      if (protocol._kexinit !== undefined) this.#limitExchange();
     };
     (connection as ssh2.Client).on("handshake", () => this.#onKeysExchanged());
     socket.on("drain", () => this.#handlers?.onDrain());
@@ -225,15 +221,23 @@ export class Ssh2Transport implements StartableTransport {
     this.socket.resume();
   }
 
-  /** As with ssh, this ends the connection, but not once we have been let in. */
-  #onUnlawful(type: number): void {
+  /** What belongs to nobody is the receiver's affair as well: it has to limit its answers. */
+  #onConnectionMessage(payload: Uint8Array): void {
     this.#protocol._onPacket();
+    this.#countBytes(payload.length);
+    if (this.#handlers) this.#handlers.onPayload(payload);
+    else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
+  }
+
+  /** As with ssh, this ends the connection, but not once we have been let in. */
+  #onUnlawful(type: number, payload: Uint8Array): void {
     const complaint = this.#gate!.complaintAbout(type);
-    if (this.#gate!.isPassed) {
-      log.debug("unexpected: {complaint}", { complaint });
-      return this.sendUnimplemented();
+    if (!this.#gate!.isPassed) {
+      this.#protocol._onPacket();
+      return this.violate(complaint);
     }
-    this.violate(complaint);
+    log.debug("unexpected: {complaint}", { complaint });
+    this.#onConnectionMessage(payload);
   }
 
   /** Ends the connection of a server that broke the protocol before it let us in. */
@@ -306,14 +310,18 @@ export class Ssh2Transport implements StartableTransport {
   }
 }
 
+/** Whether a message is the transport protocol's (RFC 4250, section 4.1), services beside. */
+function isTransportMessage(type: number): boolean {
+  return type >= 1 && type <= 4 || type >= 20 && type <= 49;
+}
+
 /** Until the first exchange is over, nothing but it and the transport's own messages may leave. */
 function sendNothingInTheClear(protocol: Ssh2Protocol): void {
   const cipher = protocol._cipher;
   const encrypt = cipher.encrypt.bind(cipher);
   cipher.encrypt = (packet) => {
     const type = packet[lengthFieldsBytes] ?? 0;
-    const isTransport = type >= 1 && type <= 4 || type >= 20 && type <= 49;
-    if (!isTransport) throw new Error(`message ${type} must not leave unencrypted`);
+    if (!isTransportMessage(type)) throw new Error(`message ${type} must not leave unencrypted`);
     encrypt(packet);
   };
 }

@@ -31,7 +31,7 @@ export interface Transport extends Peer {
 
 /** What the owner of a connection does with what comes from it once it is authenticated. */
 export interface TransportHandlers {
-  /** One message of type 80 or above; its bytes may be rewritten. */
+  /** One message that is not the transport protocol's own; its bytes may be rewritten. */
   onPayload(payload: Uint8Array): void;
   /** Less is waiting for the peer than before. */
   onDrain(): void;
