@@ -73,6 +73,7 @@ async function run(options: Options): Promise<void> {
   onRetrySignal(shim);
   let end: Deno.Signal | Error | void = await Promise.race([stopSignal, shim.upstream.start()]);
   if (end === undefined) {
+    surviveMistakes();
     void shim.endpoint.serve();
     announce(options, { config, hostKey, endpoint: shim.endpoint });
     end = await Promise.race([stopSignal, shim.upstream.whenLost]);
@@ -158,6 +159,18 @@ async function close({ relay, endpoint, upstream, overflow }: Shim): Promise<voi
   upstream.close();
   overflow.close();
   await endpoint.close(farewell);
+}
+
+/** From here on others depend on us: a mistake that nothing catches is told, and ends nobody. */
+function surviveMistakes(): void {
+  const report = (event: Event, mistake: unknown) => {
+    event.preventDefault();
+    log.error("internal error: {stack}", {
+      stack: (mistake as Error | undefined)?.stack ?? mistake,
+    });
+  };
+  globalThis.addEventListener("unhandledrejection", (event) => report(event, event.reason));
+  globalThis.addEventListener("error", (event) => report(event, event.error));
 }
 
 /** Calls `action` after `delayMs`, unless the returned function is called before. */

@@ -22,13 +22,8 @@ export async function settingsOf(options: Options): Promise<TypedSetting[]> {
   if (jumpHosts !== undefined) add("-J", "ProxyJump", jumpHosts);
   settings.push(...await identitiesOf(options));
   if (knownHostsFiles.length > 0) {
-    const option = "--known-hosts";
-    settings.push({
-      option,
-      keyword: "UserKnownHostsFile",
-      words: knownHostsFiles,
-      isLiteral: true,
-    });
+    const [option, keyword] = ["--known-hosts", "UserKnownHostsFile"];
+    settings.push({ option, keyword, words: knownHostsFiles, isLiteral: true });
     add(option, "GlobalKnownHostsFile", "none");
   }
   if (acceptNew) add("--accept-new", "StrictHostKeyChecking", "accept-new");

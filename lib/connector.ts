@@ -42,7 +42,15 @@ export interface ConnectionHandlers {
 }
 
 /** Makes connections to one host. */
-export class Connector {
+export interface Connects {
+  /** `user@host:port`, for people. */
+  readonly name: string;
+  /** Resolves when the connection is ready, after `onReady`. */
+  connect(handlers: ConnectionHandlers): Promise<void>;
+}
+
+/** Makes connections to a host through others. */
+export class Connector implements Connects {
   readonly #hosts: readonly Host[];
   readonly #notify: (text: string) => void;
 

@@ -28,24 +28,13 @@ export interface LocalClientOptions {
   onGone(): void;
 }
 
-/**
- * - `stranger`: it connected; nothing is known of it;
- * - `authenticating`: its SSH version came, keys are exchanged, it tries to authenticate;
- * - `relayed`: it is authenticated, the relay has its messages;
- * - `gone`: its socket is closed.
- */
-type State =
-  | { kind: "stranger" }
-  | { kind: "authenticating" }
-  | { kind: "relayed"; receiver: Receiver }
-  | { kind: "gone" };
-
 /** A client of the endpoint; it closes its connection itself. */
 export class LocalClient implements Host {
   readonly #connection: Ssh2ServerConnection;
   readonly #options: LocalClientOptions;
   #timer: ReturnType<typeof setTimeout>;
-  #state: State = { kind: "stranger" };
+  /** The relay's, once it is authenticated. */
+  #receiver: Receiver | undefined;
 
   constructor(connection: Ssh2ServerConnection, options: LocalClientOptions) {
     this.#connection = connection;
@@ -57,7 +46,6 @@ export class LocalClient implements Host {
   start(): void {
     const { id } = this.#options;
     this.#connection.start({
-      onIdentified: () => this.#state = { kind: "authenticating" },
       onEncrypted: (exchange) => log.info("client {id}: {exchange}", { id, exchange }),
       onAuthenticated: (username, transport) => this.#onAuthenticated(username, transport),
       onError: (error) => log.debug("client {id}: {error}", { id, error }),
@@ -92,7 +80,7 @@ export class LocalClient implements Host {
     clearTimeout(this.#timer);
     onAuthenticated();
     const receiver = relay.addClient(transport);
-    this.#state = { kind: "relayed", receiver };
+    this.#receiver = receiver;
     transport.start({
       onPayload: receiver.receive,
       onDrain: receiver.drained,
@@ -118,13 +106,12 @@ export class LocalClient implements Host {
   #onClose(): void {
     clearTimeout(this.#timer);
     const { id, onGone } = this.#options;
-    if (this.#state.kind === "relayed") {
-      this.#state.receiver.leave();
+    if (this.#receiver) {
+      this.#receiver.leave();
       log.info("client {id} left", { id });
     } else {
       log.debug("client {id} left without authenticating", { id });
     }
-    this.#state = { kind: "gone" };
     onGone();
   }
 }

@@ -1,11 +1,11 @@
 /**
  * Further connections to upstream, for sessions beyond the number that it allows on one.
  *
- * They are made only where authentication needs nobody, carry sessions and what those open, and are closed
- * when they have not been used for a while.
+ * They are made only where authentication needs nobody, carry sessions and what those open, and are
+ * closed when they have not been used for a while.
  */
 
-import type { ConnectionHandlers } from "./connector.ts";
+import type { Connects } from "./connector.ts";
 import { DisconnectReason, HostKeyError, UpstreamLostError } from "./errors.ts";
 import { RequestQueue } from "./global_requests.ts";
 import { escapeControls, logger } from "./log.ts";
@@ -23,7 +23,7 @@ const checkMs = 5000;
 
 /** What further connections are made of. */
 export interface OverflowOptions {
-  connector: { name: string; connect(handlers: ConnectionHandlers): Promise<void> };
+  connector: Connects;
   relay: Relay;
   /** How many further connections there may be. */
   maximum: number;

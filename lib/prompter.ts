@@ -35,7 +35,7 @@ export class UserPrompter implements Prompter {
       return await runAskpass(program, text, signal);
     }
     const terminal = this.#terminal ?? openTerminal();
-    if (terminal === null) {
+    if (terminal === undefined) {
       if (program !== undefined) return await runAskpass(program, text, signal);
       throw new NobodyToAskError(
         `There is no terminal to ask "${text.trim()}". Use a key without a passphrase or an SSH ` +
@@ -43,7 +43,7 @@ export class UserPrompter implements Prompter {
       );
     }
     try {
-      return await terminal.ask(text, { echo, signal }) ?? undefined;
+      return await terminal.ask(text, { echo, signal });
     } finally {
       this.#terminal = signal.aborted ? terminal : undefined;
       if (!signal.aborted) terminal.close();

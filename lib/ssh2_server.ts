@@ -29,8 +29,6 @@ export interface Ssh2ServerOptions {
 
 /** Who is told of what happens on a client's connection. */
 export interface Ssh2ServerHandlers {
-  /** Its identification line has come. */
-  onIdentified(): void;
   /** Both directions are encrypted for the first time. */
   onEncrypted(exchange: string): void;
   /** It has authenticated, by whatever it tried first: `transport` is to be started in this turn. */
@@ -76,14 +74,24 @@ export class Ssh2Server {
   }
 }
 
+/**
+ * - `stranger`: it connected; nothing is known of it;
+ * - `authenticating`: its SSH version came, keys are exchanged, it tries to authenticate;
+ * - `relayed`: it is authenticated, whoever was told has its messages;
+ * - `gone`: its socket is closed.
+ */
+type State =
+  | { kind: "stranger" }
+  | { kind: "authenticating"; transport: Ssh2Transport }
+  | { kind: "relayed"; transport: Ssh2Transport }
+  | { kind: "gone" };
+
 /** One client's connection. */
 export class Ssh2ServerConnection {
   readonly #socket: ByteSocket;
   readonly #serve: () => void;
   #handlers: Ssh2ServerHandlers | undefined;
-  #transport: Ssh2Transport | undefined;
-  /** Whether it has authenticated, or is closed: nothing more that it asks is answered. */
-  #isSettled = false;
+  #state: State = { kind: "stranger" };
 
   /** @param serve gives the socket to ssh2. */
   constructor(socket: ByteSocket, serve: () => void) {
@@ -95,7 +103,7 @@ export class Ssh2ServerConnection {
   start(handlers: Ssh2ServerHandlers): void {
     this.#handlers = handlers;
     this.#socket.once("close", () => {
-      this.#isSettled = true;
+      this.#state = { kind: "gone" };
       handlers.onClose();
     });
     this.#serve();
@@ -103,8 +111,11 @@ export class Ssh2ServerConnection {
 
   /** Ends it, with a word to the client if it understands SSH. May be called twice. */
   end(description: string): void {
-    if (this.#transport) this.#transport.disconnect(DisconnectReason.byApplication, description);
-    else this.#socket.destroy();
+    if (this.#state.kind === "authenticating" || this.#state.kind === "relayed") {
+      this.#state.transport.disconnect(DisconnectReason.byApplication, description);
+    } else {
+      this.#socket.destroy();
+    }
   }
 
   /** Closes it at once. May be called twice. */
@@ -115,8 +126,7 @@ export class Ssh2ServerConnection {
   /** For the server: ssh2 has read the identification line. */
   onIdentified(connection: Connection, transport: Ssh2Transport): void {
     const handlers = this.#handlers!;
-    this.#transport = transport;
-    handlers.onIdentified();
+    this.#state = { kind: "authenticating", transport };
     connection.on("error", (error: Error) => {
       handlers.onError(error);
       this.#socket.end();
@@ -124,7 +134,7 @@ export class Ssh2ServerConnection {
     connection.once("handshake", (exchange) => handlers.onEncrypted(describeExchange(exchange)));
     connection.on("authentication", (context) => {
       try {
-        this.#onAttempt(context, transport);
+        this.#onAttempt(context);
       } catch (error) {
         handlers.onUnanswerable(error);
         this.#socket.destroy();
@@ -133,11 +143,12 @@ export class Ssh2ServerConnection {
   }
 
   /** @throws what ssh2 throws where the request cannot be answered. */
-  #onAttempt(context: AuthContext, transport: Ssh2Transport): void {
-    if (this.#isSettled) return;
+  #onAttempt(context: AuthContext): void {
+    if (this.#state.kind !== "authenticating") return;
+    const { transport } = this.#state;
     const asksAboutKey = context.method === "publickey" && context.signature === undefined;
     if (!asksAboutKey) {
-      this.#isSettled = true;
+      this.#state = { kind: "relayed", transport };
       this.#handlers!.onAuthenticated(context.username, transport);
     }
     context.accept();

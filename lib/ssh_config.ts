@@ -182,7 +182,7 @@ class ConfigReader {
       );
     }
     const content = await readConfigFile(file, { mustBeSafe });
-    if (content === null) return false;
+    if (content === undefined) return false;
     const state = { ...block };
     for (const [index, text] of content.split("\n").entries()) {
       const line = parseConfigLine(text, { file, line: index + 1 });

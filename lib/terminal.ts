@@ -9,7 +9,7 @@
 export interface Terminal {
   /**
    * Prints `question` as it is and resolves with the line that is typed, without its line feed;
-   * or with null at the end of input (Ctrl-D) or when the terminal is gone. What is typed is shown
+   * or with `undefined` at the end of input (Ctrl-D) or when the terminal is gone. What is typed is shown
    * unless `echo` is false.
    *
    * An aborted `signal` rejects with its reason. What is then typed answers the next question, and
@@ -18,7 +18,7 @@ export interface Terminal {
   ask(
     question: string,
     options?: { echo?: boolean; signal?: AbortSignal },
-  ): Promise<string | null>;
+  ): Promise<string | undefined>;
   /** Gives the terminal back; no question may be open. May be called twice. */
   close(): void;
 }
@@ -32,15 +32,15 @@ interface Device {
   close(): void;
 }
 
-/** Longer than the longest line that a terminal's line editing lets through on any system. */
-const LINE_BUFFER_BYTES = 16 * 1024;
+/** Longer than the longest line that a terminal's line editing lets through on any system; in bytes. */
+const lineBufferBytes = 16 * 1024;
 
-/** Opens the terminal that controls this process; null when there is none. */
-export function openTerminal(): Terminal | null {
+/** Opens the terminal that controls this process; `undefined` when there is none. */
+export function openTerminal(): Terminal | undefined {
   const device = Deno.build.os === "windows"
     ? openDevice("\\\\.\\CONIN$", "\\\\.\\CONOUT$") ?? openStandardStreams()
     : openDevice("/dev/tty", "/dev/tty");
-  return device === null ? null : new DeviceTerminal(device);
+  return device && new DeviceTerminal(device);
 }
 
 /**
@@ -62,7 +62,7 @@ export async function confirmHostKey(
   let question = `No known_hosts file has a key for "${host}", port ${port}.\n` +
     `It shows an ${keyType} key with the fingerprint\n  ${fingerprint}\n` +
     `Do you trust this key? Type yes, no, or the fingerprint that you expect: `;
-  for (;;) {
+  while (true) {
     const answer = (await terminal.ask(question, { signal }))?.trim();
     if (answer === undefined) return false;
     if (answer === fingerprint || answer.toLowerCase() === "yes") return true;
@@ -77,7 +77,7 @@ class DeviceTerminal implements Terminal {
   readonly #device: Device;
   #isOpen = true;
   /** What is typed next; it outlives a question that was taken back. */
-  #typed: Promise<Uint8Array | null> | null = null;
+  #typed: Promise<Uint8Array | undefined> | undefined;
 
   constructor(device: Device) {
     this.#device = device;
@@ -86,26 +86,26 @@ class DeviceTerminal implements Terminal {
   async ask(
     question: string,
     { echo = true, signal }: { echo?: boolean; signal?: AbortSignal } = {},
-  ): Promise<string | null> {
+  ): Promise<string | undefined> {
     // Not printed at all then.
     signal?.throwIfAborted();
     return echo ? await this.#askLine(question, signal) : await this.#askSecret(question, signal);
   }
 
-  async #askLine(question: string, signal?: AbortSignal): Promise<string | null> {
+  async #askLine(question: string, signal?: AbortSignal): Promise<string | undefined> {
     await this.#print(question);
-    let line: string | null = null;
+    let line: string | undefined;
     try {
       line = await this.#readLine(signal);
     } finally {
       // Whatever is printed next starts on a line of its own.
-      if (line === null) await this.#print("\n");
+      if (line === undefined) await this.#print("\n");
     }
     return line;
   }
 
   /** Echo is off before the question shows, so that nothing typed ahead of it is seen. */
-  async #askSecret(question: string, signal?: AbortSignal): Promise<string | null> {
+  async #askSecret(question: string, signal?: AbortSignal): Promise<string | undefined> {
     const { input } = this.#device;
     const restore = () => {
       try {
@@ -127,16 +127,16 @@ class DeviceTerminal implements Terminal {
     }
   }
 
-  async #readSecret(signal?: AbortSignal): Promise<string | null> {
+  async #readSecret(signal?: AbortSignal): Promise<string | undefined> {
     const typed: number[] = [];
     while (true) {
       const bytes = await this.#read(signal);
-      if (bytes === null) return null;
+      if (bytes === undefined) return undefined;
       for (const byte of bytes) {
         if (byte === Key.enter || byte === Key.lineFeed) {
           return new TextDecoder().decode(Uint8Array.from(typed));
         }
-        if (byte === Key.endOfInput && typed.length === 0) return null;
+        if (byte === Key.endOfInput && typed.length === 0) return undefined;
         if (byte === Key.clear) typed.length = 0;
         else if (byte === Key.backspace || byte === Key.delete) removeLastCharacter(typed);
         else typed.push(byte);
@@ -158,23 +158,23 @@ class DeviceTerminal implements Terminal {
     }
   }
 
-  async #readLine(signal?: AbortSignal): Promise<string | null> {
+  async #readLine(signal?: AbortSignal): Promise<string | undefined> {
     const decoder = new TextDecoder();
     let line = "";
     while (!line.includes("\n")) {
       const bytes = await this.#read(signal);
-      if (bytes === null) return line === "" ? null : line;
+      if (bytes === undefined) return line === "" ? undefined : line;
       line += decoder.decode(bytes, { stream: true });
     }
     return line.slice(0, line.indexOf("\n")).replace(/\r$/, "");
   }
 
-  /** What is typed next; null at the end of input, or when the terminal was closed. */
-  #read(signal?: AbortSignal): Promise<Uint8Array | null> {
-    const buffer = new Uint8Array(LINE_BUFFER_BYTES);
+  /** What is typed next; `undefined` at the end of input, or when the terminal was closed. */
+  #read(signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    const buffer = new Uint8Array(lineBufferBytes);
     this.#typed ??= this.#device.input.read(buffer)
-      .then((count) => count === null ? null : buffer.subarray(0, count), () => null)
-      .finally(() => this.#typed = null);
+      .then((count) => count === null ? undefined : buffer.subarray(0, count), () => undefined)
+      .finally(() => this.#typed = undefined);
     return unlessAborted(this.#typed, signal);
   }
 }
@@ -195,9 +195,9 @@ function removeLastCharacter(bytes: number[]): void {
   while (byte !== undefined && (byte & 0xc0) === 0x80) byte = bytes.pop();
 }
 
-function openDevice(inputPath: string, outputPath: string): Device | null {
+function openDevice(inputPath: string, outputPath: string): Device | undefined {
   const files: Deno.FsFile[] = [];
-  const close = (): void => files.forEach((file) => file.close());
+  const close = () => files.forEach((file) => file.close());
   try {
     // Two files, for a pending read holds up every write to the same one.
     for (const path of [inputPath, outputPath]) {
@@ -206,21 +206,21 @@ function openDevice(inputPath: string, outputPath: string): Device | null {
   } catch {
     // No controlling terminal, whatever the system calls that.
     close();
-    return null;
+    return undefined;
   }
   return { input: files[0]!, output: files[1]!, close };
 }
 
 /** Deno on Windows cannot open the console by name in every version. */
-function openStandardStreams(): Device | null {
-  if (!Deno.stdin.isTerminal() || !Deno.stderr.isTerminal()) return null;
+function openStandardStreams(): Device | undefined {
+  if (!Deno.stdin.isTerminal() || !Deno.stderr.isTerminal()) return undefined;
   return { input: Deno.stdin, output: Deno.stderr, close: () => {} };
 }
 
 async function unlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
   if (signal === undefined) return await promise;
   const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
+  const onAbort = () => reject(signal.reason);
   signal.addEventListener("abort", onAbort);
   // A signal that was aborted before tells nobody any more.
   if (signal.aborted) onAbort();

@@ -156,7 +156,7 @@ export class KnownHostsTrust implements HostTrust {
     const { ask } = this.#options;
     try {
       return await confirmHostKey(
-        { ask: async (question) => await ask(question, signal) ?? null },
+        { ask: (question) => ask(question, signal) },
         {
           ...this.#address,
           keyType: hostKeyType(publicKey),

@@ -10,7 +10,7 @@
  */
 
 import { Backoff } from "./backoff.ts";
-import type { ConnectionHandlers } from "./connector.ts";
+import type { Connects } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
 import type { TrustVerdict } from "./handshake.ts";
 import { escapeControls, logger } from "./log.ts";
@@ -25,12 +25,6 @@ const defaultProvenMs = 60_000;
 
 /** A client hurries a wait, and a person an attempt, that is longer than this; in milliseconds. */
 const hurryMs = 1000;
-
-/** Makes connections. */
-export interface Connects {
-  readonly name: string;
-  connect(handlers: ConnectionHandlers): Promise<void>;
-}
 
 /** How upstream is kept. */
 export interface UpstreamOptions {

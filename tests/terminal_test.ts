@@ -2,44 +2,46 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { confirmHostKey, type Terminal } from "../lib/terminal.ts";
 
-const FINGERPRINT = "SHA256:2XcVYtzVxFnWZ0nLzG2wOq8D5jcLJ8mZl0mFh1aBcDe";
-const KEY = { host: "prod.example.com", port: 2222, keyType: "ssh-ed25519" };
+const expectedFingerprint = "SHA256:2XcVYtzVxFnWZ0nLzG2wOq8D5jcLJ8mZl0mFh1aBcDe";
+const shownKey = { host: "prod.example.com", port: 2222, keyType: "ssh-ed25519" };
 
 /** Pseudo-terminals are made with python3's pty module, which Windows does not have. */
 const ignore = Deno.build.os === "windows";
 
-function answering(answers: (string | null)[]): Terminal & { questions: string[] } {
+function answering(answers: (string | undefined)[]): Terminal & { questions: string[] } {
   const questions: string[] = [];
   return {
     questions,
     ask(question) {
       questions.push(question);
-      const answer = answers.shift();
-      assert(answer !== undefined, "asked too often");
-      return Promise.resolve(answer);
+      assert(answers.length > 0, "asked too often");
+      return Promise.resolve(answers.shift());
     },
     close() {},
   };
 }
 
 Deno.test("a host key is trusted for yes and for its fingerprint, and for nothing else", async () => {
-  const cases: [answers: (string | null)[], trusted: boolean][] = [
+  const cases: [answers: (string | undefined)[], trusted: boolean][] = [
     [["yes"], true],
     [[" YES\t"], true],
-    [[FINGERPRINT], true],
-    [[`  ${FINGERPRINT} `], true],
+    [[expectedFingerprint], true],
+    [[`  ${expectedFingerprint} `], true],
     [["no"], false],
     [["No"], false],
-    [[null], false],
+    [[undefined], false],
     [["", "y", "ye", "yess", "yes no", "n", "true", "1", "yes"], true],
-    [["maybe", null], false],
-    [[FINGERPRINT.slice(0, -1), FINGERPRINT.toLowerCase(), "no"], false],
-    [[FINGERPRINT.slice("SHA256:".length), "no"], false],
+    [["maybe", undefined], false],
+    [[expectedFingerprint.slice(0, -1), expectedFingerprint.toLowerCase(), "no"], false],
+    [[expectedFingerprint.slice("SHA256:".length), "no"], false],
   ];
   for (const [answers, trusted] of cases) {
     const about = JSON.stringify(answers);
     const terminal = answering([...answers]);
-    const result = await confirmHostKey(terminal, { ...KEY, fingerprint: FINGERPRINT });
+    const result = await confirmHostKey(terminal, {
+      ...shownKey,
+      fingerprint: expectedFingerprint,
+    });
     assert.equal(result, trusted, about);
     assert.equal(terminal.questions.length, answers.length, about);
   }
@@ -47,9 +49,9 @@ Deno.test("a host key is trusted for yes and for its fingerprint, and for nothin
 
 Deno.test("the question names the host, the port, the key type and the fingerprint once", async () => {
   const terminal = answering(["what?", "SHA256:other", "no"]);
-  await confirmHostKey(terminal, { ...KEY, fingerprint: FINGERPRINT });
+  await confirmHostKey(terminal, { ...shownKey, fingerprint: expectedFingerprint });
   const [first, second, third] = terminal.questions;
-  for (const part of ["prod.example.com", "2222", "ssh-ed25519", FINGERPRINT]) {
+  for (const part of ["prod.example.com", "2222", "ssh-ed25519", expectedFingerprint]) {
     assert(first!.includes(part), first);
     assert(!second!.includes(part), second);
   }
@@ -160,7 +162,7 @@ async function drive(
 const CONFIRM = `
 const terminal = openTerminal()!;
 console.log(await confirmHostKey(terminal, ${
-  JSON.stringify({ ...KEY, fingerprint: FINGERPRINT })
+  JSON.stringify({ ...shownKey, fingerprint: expectedFingerprint })
 }));
 terminal.close();
 terminal.close();
@@ -177,7 +179,7 @@ Deno.test({
     assert.equal(outcome.code, 0);
     assert(outcome.restored);
     assert.match(outcome.transcript, /perhaps\r\n/);
-    assert(outcome.transcript.includes(FINGERPRINT));
+    assert(outcome.transcript.includes(expectedFingerprint));
   },
 });
 
@@ -265,7 +267,7 @@ Deno.test({
     const outcome = await drive(script, {
       steps: [["First: ", "\x04"], ["Second: ", "abc\x04\x04"], ["Third: ", "ä €\n"]],
     });
-    assert.equal(outcome.output, "null\nabc\nä €\n");
+    assert.equal(outcome.output, "undefined\nabc\nä €\n");
     assert.equal(outcome.code, 0);
   },
 });
@@ -279,7 +281,7 @@ Deno.test({
       console.log(await openTerminal()!.ask("Question: "));
       Deno.exit(7);`;
     const outcome = await drive(script, { steps: [["Question: ", null]] });
-    assert.equal(outcome.output, "null\n");
+    assert.equal(outcome.output, "undefined\n");
     assert.equal(outcome.code, 7);
   },
 });
@@ -289,7 +291,7 @@ Deno.test({
   ignore,
   fn: async () => {
     const outcome = await drive(`console.log(openTerminal());`, { terminal: false });
-    assert.equal(outcome.output, "null\n");
+    assert.equal(outcome.output, "undefined\n");
     assert.equal(outcome.code, 0);
   },
 });
