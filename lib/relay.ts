@@ -92,9 +92,14 @@ export class Relay {
   constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
     this.#report = report;
-    this.#backpressure = new Backpressure(schedule, (client) => {
-      this.#clients.get(client)?.leave();
-      client.disconnect(DisconnectReason.byApplication, "everybody waits for what you do not take");
+    this.#backpressure = new Backpressure({
+      schedule,
+      windowBytesOf: (client) => this.#channels.windowBytesOf(client),
+      onStuck: (client) => {
+        this.#clients.get(client)?.leave();
+        const { byApplication } = DisconnectReason;
+        client.disconnect(byApplication, "everybody waits for what you do not take");
+      },
     });
     this.#forwards = new Forwards<Peer>({ requests: this.#requests, schedule, report });
     this.#channels = new Channels({
