@@ -13,7 +13,8 @@ import { startProxyCommand } from "./proxy_command.ts";
 import type { ByteConnection } from "./byte_connection.ts";
 import { expandProxyCommand } from "./ssh_config_proxy.ts";
 import { connectTcp } from "./tcp.ts";
-import { ChannelRefusedError, Ssh2Client } from "./ssh2_client.ts";
+import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
+import { Ssh2Client } from "./ssh2_client.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 import { type CredentialSource, defaultMethods, type Method } from "./userauth.ts";
 
@@ -93,18 +94,21 @@ export class Connector implements Connects {
     connection: ByteConnection,
     { next, handlers }: { next: HostConfig; handlers: ConnectionHandlers },
   ): Promise<ByteConnection> {
-    const ready = Promise.withResolvers<Ssh2Client>();
+    const ready = Promise.withResolvers<JumpChannel>();
+    let channel: JumpChannel | undefined;
     await this.#logIn(host, connection, {
       ...handlers,
-      onReady: (_transport, { client }) => {
-        client.serveAsJumpHost();
-        ready.resolve(client);
+      onReady: (transport) => {
+        channel = new JumpChannel(transport, { host: next.hostName, port: next.port });
+        ready.resolve(channel);
       },
-      onLost: ({ reason }) => log.debug("jump host: {reason}", { reason }),
+      onLost: ({ reason }) => {
+        log.debug("jump host: {reason}", { reason });
+        channel?.onLost(reason);
+      },
     });
-    const client = await ready.promise;
     log.info("going through {name}", { name: nameOf(host.config) });
-    return await openChannel(client, {
+    return await opened(await ready.promise, {
       from: nameOf(host.config),
       to: next,
       signal: handlers.signal,
@@ -171,10 +175,11 @@ const refusals: Record<number, string> = {
 /** How long the jump host may take to reach the next one unless ConnectTimeout says so. */
 const defaultOpenTimeoutMs = 30_000;
 
-async function openChannel(
-  client: Ssh2Client,
+/** @throws {UpstreamLostError} where the channel does not open. */
+async function opened(
+  channel: JumpChannel,
   { from, to, signal }: { from: string; to: HostConfig; signal: AbortSignal },
-): Promise<ByteConnection> {
+): Promise<JumpChannel> {
   const givenUp = Promise.withResolvers<never>();
   const timeoutMs = to.connectTimeoutSeconds
     ? to.connectTimeoutSeconds * 1000
@@ -186,14 +191,12 @@ async function openChannel(
   const abort = () => givenUp.reject(new Error("sshshim is stopping"));
   signal.addEventListener("abort", abort);
   try {
-    const target = { host: to.hostName, port: to.port };
-    return await Promise.race([client.openDirectTcpip(target), givenUp.promise]);
+    await Promise.race([channel.whenOpen, givenUp.promise]);
+    return channel;
   } catch (error) {
-    client.end();
+    channel.close();
     const cause = error as Error;
-    const meaning = cause instanceof ChannelRefusedError
-      ? refusals[cause.reasonCode ?? 0]
-      : undefined;
+    const meaning = cause instanceof ChannelRefusedError ? refusals[cause.reasonCode] : undefined;
     const reason = meaning === undefined ? cause.message : `${meaning} (${cause.message})`;
     throw new UpstreamLostError(
       `The jump host ${from} cannot connect to ${to.hostName}:${to.port}: ${reason}. ` +

@@ -62,8 +62,6 @@ export interface HandshakeOptions {
 /** What else is known of a connection that is ready. */
 export interface Session {
   verdict: TrustVerdict;
-  /** For a jump host, whose channels are ssh2's affair. */
-  client: Ssh2Client;
 }
 
 /**
@@ -180,7 +178,7 @@ class Handshake {
     const verdict = this.#acceptedVerdict();
     this.#isReady = true;
     this.#deadline.end();
-    this.#options.onReady(this.#client.transport, { client: this.#client, verdict });
+    this.#options.onReady(this.#client.transport, { verdict });
     this.#ready.resolve();
   }
 

@@ -111,6 +111,7 @@ async function prepareStateKey(folder: string): Promise<string | undefined> {
   try {
     if (await exists(file)) return undefined;
     await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+    if (faultOf(await Deno.stat(folder), folder)) return undefined; // Whoever loads the key tells it.
     try {
       await writeNewFile(temporary, generateKey().privateKey);
       await Deno.link(temporary, file);
@@ -140,17 +141,25 @@ async function writeNewFile(file: string, text: string): Promise<void> {
 async function loadStateKey(folder: string): Promise<LocalHostKey> {
   const file = join(folder, stateKeyName);
   try {
-    const { mode } = await Deno.stat(folder);
-    // Whoever can write there can replace the file, at any time.
-    if (Deno.build.os !== "windows" && ((mode ?? 0) & 0o022) !== 0) {
-      throw new UnusableKey("others can write in its folder", `Run: chmod 700 "${folder}"`);
-    }
+    const fault = faultOf(await Deno.stat(folder), folder);
+    if (fault) throw fault;
     const key = await readPrivateKey(file, "own");
     if (key.type !== "ed25519") throw new UnusableKey(`it is of type ${key.type}`);
     return { ...key, origin: "state", file };
   } catch (error) {
     throw endpointError(file, error, "Remove it, and the next start makes a new one.");
   }
+}
+
+/** Why a folder cannot hold the key: whoever can write there can replace it, at any time. */
+function faultOf({ uid, mode }: Deno.FileInfo, folder: string): UnusableKey | undefined {
+  if (Deno.build.os === "windows") return undefined;
+  if (uid !== Deno.uid() && uid !== 0) {
+    const advice = `Make "${folder}" yours, or set XDG_STATE_HOME.`;
+    return new UnusableKey(`its folder belongs to another user, uid ${uid}`, advice);
+  }
+  if (((mode ?? 0) & 0o022) === 0) return undefined;
+  return new UnusableKey("others can write in its folder", `Run: chmod 700 "${folder}"`);
 }
 
 async function loadIdentity(folder: string): Promise<LocalHostKey | undefined> {

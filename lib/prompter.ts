@@ -11,7 +11,7 @@ import { openTerminal, type Terminal } from "./terminal.ts";
 /** Asks at the terminal, or with SSH_ASKPASS. Questions that come at once wait for each other. */
 export class UserPrompter implements Prompter {
   #last: Promise<unknown> = Promise.resolve();
-  /** Of a question that was taken back: it waits for what is typed, which is for the next one. */
+  /** Of a question that was taken back: it still waits for what is typed. */
   #terminal: Terminal | undefined;
 
   ask(

@@ -102,15 +102,30 @@ export function algorithmsFor(keyType: string): readonly string[] {
   return isCertificateName(keyType) ? names.map(certificateName) : names;
 }
 
-/** The size of an RSA key or certificate, in bits; `undefined` for other types. */
+/**
+ * The size of an RSA key or certificate, in bits; `undefined` for other types. One that is cut short
+ * has none: whoever made it, it is too short for every use.
+ *
+ * @throws {MalformedDataError} where the bytes are too short for a type.
+ */
 export function rsaBits(publicKey: Uint8Array): number | undefined {
   const reader = new Reader(publicKey);
   const type = reader.text();
   if (plainName(type) !== "ssh-rsa") return undefined;
-  if (isCertificateName(type)) reader.bytes(); // The nonce.
-  reader.bytes(); // The exponent.
-  const modulus = reader.bytes();
+  const modulus = readModulus(reader, type);
   const first = modulus.findIndex((byte) => byte !== 0);
   if (first === -1) return 0;
   return (modulus.length - first) * 8 - Math.clz32(modulus[first]!) + 24;
+}
+
+/** The modulus behind the type; no bytes where it is cut short. */
+function readModulus(reader: Reader, type: string): Uint8Array {
+  try {
+    if (isCertificateName(type)) reader.bytes(); // The nonce.
+    reader.bytes(); // The exponent.
+    return reader.bytes();
+  } catch (error) {
+    if (!(error instanceof MalformedDataError)) throw error;
+    return new Uint8Array();
+  }
 }

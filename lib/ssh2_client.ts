@@ -4,8 +4,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { Readable, Writable } from "node:stream";
-import { type ByteConnection, StreamConnection } from "./byte_connection.ts";
+import type { ByteConnection } from "./byte_connection.ts";
 import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
@@ -49,15 +48,6 @@ export type Ssh2End =
 
 /** ssh2's errors: a DISCONNECT has its reason code, one of the network a word. */
 type Ssh2Error = Error & { code?: string | number };
-
-/** A channel that could not be opened (RFC 4254, section 5.1). */
-export class ChannelRefusedError extends Error {
-  override name = "ChannelRefusedError";
-
-  constructor(readonly reasonCode: number | undefined, description: string, cause: Error) {
-    super(description, { cause });
-  }
-}
 
 /** One connection to one server. */
 export class Ssh2Client {
@@ -109,40 +99,6 @@ export class Ssh2Client {
   fail(error: Error): void {
     this.#end ??= { kind: "failed", error };
     this.#socket.end();
-  }
-
-  /** Leaves the connection to ssh2, for channels through a jump host. */
-  serveAsJumpHost(): void {
-    this.transport.leaveToSsh2();
-  }
-
-  /**
-   * Opens a direct-tcpip channel (RFC 4254, section 7.2), with whose end all of it ends.
-   *
-   * @throws {ChannelRefusedError} where the server does not open it.
-   */
-  openDirectTcpip({ host, port }: { host: string; port: number }): Promise<ByteConnection> {
-    const { promise, resolve, reject } = Promise.withResolvers<ByteConnection>();
-    this.#client.forwardOut("127.0.0.1", 0, host, port, (error, channel) => {
-      if (!error) {
-        return resolve(
-          new StreamConnection({
-            readable: Readable.toWeb(channel) as ReadableStream<Uint8Array>,
-            writable: Writable.toWeb(channel) as WritableStream<Uint8Array>,
-            onClose: () => this.end(),
-          }),
-        );
-      }
-      const { reason } = error as Error & { reason?: number };
-      const description = error.message.replace("(SSH) Channel open failure: ", "");
-      reject(new ChannelRefusedError(reason, description, error));
-    });
-    return promise;
-  }
-
-  /** Ends the connection. May be called twice. */
-  end(): void {
-    this.#client.end();
   }
 
   /** Closes the connection at once. May be called twice. */

@@ -27,7 +27,7 @@ interface KexOffer {
 /** ssh2's `KeyExchange`. */
 interface KeyExchange {
   sessionID: Uint8Array;
-  /** `group` and `groupex` for exchanges in a finite field. */
+  /** `group` and `groupex` for exchanges in a finite field, `25519` for X25519. */
   type: string;
   negotiated: { kex: string };
   _dh: { getPrime(): Buffer } | null;
@@ -147,14 +147,25 @@ function tolerateChatter(protocol: KexProtocol, decipher: KexDecipher): void {
   };
 }
 
+/** A public value of X25519, in bytes. */
+const x25519ValueBytes = 32;
+
 /**
+ * RFC 8731, section 3: values of X25519 have 32 bytes; ssh2 takes what follows for nothing.
  * RFC 4253, section 8: values outside of [1, p-1] must not be accepted. As OpenSSH does, 1 and p-1
  * are refused too: with them the secret is known to everybody.
  */
 function checkPublicValues(kex: KeyExchange): void {
-  if (kex.type !== "group" && kex.type !== "groupex") return;
+  const isInField = kex.type === "group" || kex.type === "groupex";
+  if (!isInField && kex.type !== "25519") return;
   const computeSecret = kex.computeSecret.bind(kex);
   kex.computeSecret = (otherPublicKey) => {
+    if (!isInField) {
+      const { length } = otherPublicKey;
+      return length === x25519ValueBytes
+        ? computeSecret(otherPublicKey)
+        : new Error(`a public value of ${length} bytes`);
+    }
     kex.generateKeys();
     const value = integerOf(otherPublicKey);
     const isValid = value > 1n && value < integerOf(kex._dh!.getPrime()) - 1n;

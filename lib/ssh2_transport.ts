@@ -143,7 +143,7 @@ export class Ssh2Transport implements StartableTransport {
     this.#authentication = handlers;
   }
 
-  /** Leaves the connection protocol to ssh2: for a jump host, which is not relayed. */
+  /** Leaves the connection protocol to ssh2, unchecked: for peers that tests make of it. */
   leaveToSsh2(): void {
     this.#isLeftToSsh2 = true;
   }

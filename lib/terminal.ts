@@ -1,9 +1,12 @@
 /**
  * Asking the person at the terminal, also when standard input and output lead elsewhere.
  *
- * Where the answer may be seen, the terminal's own line editing and echo are used and its modes are
- * not touched. A secret is read without echo; the modes are restored however the question ends.
+ * Where the answer may be seen, the terminal's own line editing and echo are used. A secret is read
+ * without echo; the modes are restored however the question ends. As with ssh, what was typed before
+ * a question does not answer it: it was meant for something else, perhaps for another host.
  */
+
+import { closeSync, constants, openSync, readSync } from "node:fs";
 
 /** A person to ask. Questions come one at a time. */
 export interface Terminal {
@@ -12,8 +15,8 @@ export interface Terminal {
    * or with `undefined` at the end of input (Ctrl-D) or when the terminal is gone. What is typed is shown
    * unless `echo` is false.
    *
-   * An aborted `signal` rejects with its reason. What is then typed answers the next question, and
-   * until then the process is kept alive, unless it exits by `Deno.exit`.
+   * An aborted `signal` rejects with its reason. Until something is typed then the process is kept
+   * alive, unless it exits by `Deno.exit`.
    */
   ask(
     question: string,
@@ -29,8 +32,13 @@ interface Device {
     setRaw(isRaw: boolean, options?: { cbreak: boolean }): void;
   };
   output: { write(bytes: Uint8Array): Promise<number> };
+  /** Forgets what has been typed and not been read. */
+  discardTyped(): void;
   close(): void;
 }
+
+/** How long a read that is left of an earlier question gets to take what was typed, in ms. */
+const leftReadMs = 50;
 
 /** Longer than the longest line that a terminal's line editing lets through on any system; in bytes. */
 const lineBufferBytes = 16 * 1024;
@@ -89,7 +97,42 @@ class DeviceTerminal implements Terminal {
   ): Promise<string | undefined> {
     // Not printed at all then.
     signal?.throwIfAborted();
-    return echo ? await this.#askLine(question, signal) : await this.#askSecret(question, signal);
+    const { input } = this.#device;
+    const restore = () => {
+      try {
+        input.setRaw(false);
+      } catch {
+        // The terminal is gone, and its modes with it.
+      }
+    };
+    try {
+      // Without the line editing, but with the keys that send signals.
+      input.setRaw(true, { cbreak: true });
+    } catch {
+      return undefined;
+    }
+    globalThis.addEventListener("unload", restore);
+    try {
+      await this.#forgetTyped();
+      signal?.throwIfAborted();
+      if (!echo) return await this.#askSecret(question, signal);
+      restore();
+      return await this.#askLine(question, signal);
+    } finally {
+      globalThis.removeEventListener("unload", restore);
+      restore();
+    }
+  }
+
+  /** Half a line, too: without the line editing it can be read. */
+  async #forgetTyped(): Promise<void> {
+    if (this.#typed) {
+      const { promise: given, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, leftReadMs);
+      await Promise.race([this.#typed, given]);
+      clearTimeout(timer);
+    }
+    this.#device.discardTyped();
   }
 
   async #askLine(question: string, signal?: AbortSignal): Promise<string | undefined> {
@@ -104,25 +147,12 @@ class DeviceTerminal implements Terminal {
     return line;
   }
 
-  /** Echo is off before the question shows, so that nothing typed ahead of it is seen. */
+  /** Echo is off already, so that nothing typed ahead of the question is seen. */
   async #askSecret(question: string, signal?: AbortSignal): Promise<string | undefined> {
-    const { input } = this.#device;
-    const restore = () => {
-      try {
-        input.setRaw(false);
-      } catch {
-        // The terminal is gone, and its modes with it.
-      }
-    };
-    // Without the line editing, but with the keys that send signals.
-    input.setRaw(true, { cbreak: true });
-    globalThis.addEventListener("unload", restore);
     try {
       await this.#print(question);
       return await this.#readSecret(signal);
     } finally {
-      globalThis.removeEventListener("unload", restore);
-      restore();
       await this.#print("\n");
     }
   }
@@ -208,13 +238,33 @@ function openDevice(inputPath: string, outputPath: string): Device | undefined {
     close();
     return undefined;
   }
-  return { input: files[0]!, output: files[1]!, close };
+  return {
+    input: files[0]!,
+    output: files[1]!,
+    discardTyped: () => discardTyped(inputPath),
+    close,
+  };
+}
+
+/** Reads a terminal empty; that of Windows has no such reads. */
+function discardTyped(path: string): void {
+  if (Deno.build.os === "windows") return;
+  const buffer = new Uint8Array(lineBufferBytes);
+  let file: number | undefined;
+  try {
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    while (readSync(file, buffer) > 0);
+  } catch {
+    // Nothing is left to be read, or the terminal is gone, as the next read will tell.
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
 }
 
 /** Deno on Windows cannot open the console by name in every version. */
 function openStandardStreams(): Device | undefined {
   if (!Deno.stdin.isTerminal() || !Deno.stderr.isTerminal()) return undefined;
-  return { input: Deno.stdin, output: Deno.stderr, close: () => {} };
+  return { input: Deno.stdin, output: Deno.stderr, discardTyped: () => {}, close: () => {} };
 }
 
 async function unlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {

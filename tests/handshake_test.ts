@@ -309,6 +309,17 @@ for (const kex of ["diffie-hellman-group14-sha256", "diffie-hellman-group16-sha5
   });
 }
 
+Deno.test("an X25519 public value has 32 bytes (RFC 8731, section 3)", async () => {
+  for (const length of [0, 31, 33, 20_000]) {
+    await using ground = new Ground({
+      kex: ["curve25519-sha256"],
+      onConnection: ({ protocol }) =>
+        whenExchanging(protocol, (it) => it.getPublicKey = () => Buffer.alloc(length, 1)),
+    });
+    await assert.rejects(ground.connect(), new RegExp(`a public value of ${length} bytes`));
+  }
+});
+
 Deno.test("nothing but the transport's own messages can leave before both sides have keys", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const accepted = listener.accept();

@@ -137,6 +137,16 @@ Deno.test({
       }
       await Deno.chmod(stateFolder, 0o755);
       await load();
+      // Only root can give the folder away.
+      if (Deno.uid() === 0) {
+        await Deno.chown(stateFolder, 65534, 65534);
+        await refusal(load(), /its folder belongs to another user, uid 65534/);
+        await Deno.remove(file);
+        await refusal(load(), /its folder belongs to another user, uid 65534/);
+        await assert.rejects(Deno.stat(file), Deno.errors.NotFound);
+        await Deno.chown(stateFolder, 0, 0);
+        await load();
+      }
       // Root gives the key away; anybody else meets a file of root's.
       if (Deno.uid() === 0) await Deno.chown(file, 65534, 65534);
       else {

@@ -61,14 +61,16 @@ Deno.test("the question names the host, the port, the key type and the fingerpri
 /**
  * Runs a program with a pseudo-terminal as its controlling terminal, and standard input and
  * output elsewhere. Of the steps, each waits for a text on the terminal and then types another,
- * or closes the terminal's window when that is null; such a step is the last.
+ * or closes the terminal's window when that is null; such a step is the last. A step that types
+ * nothing changes the window's dimensions. What is typed early is there before the program is.
  */
 const DRIVER = `
-import fcntl, json, os, pty, select, signal, sys, termios
+import fcntl, json, os, pty, select, signal, struct, sys, termios
 task = json.loads(sys.argv[1])
 master, slave = pty.openpty()
 before = termios.tcgetattr(slave)
 reader, writer = os.pipe()
+os.write(master, task["early"].encode())
 pid = os.fork()
 if pid == 0:
     os.setsid()
@@ -95,6 +97,8 @@ for expected, typed in task["steps"]:
     if typed is None:
         os.close(slave)
         os.close(master)
+    elif typed == "":
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
     else:
         os.write(master, typed.encode())
 output = b""
@@ -127,8 +131,9 @@ interface Outcome {
 /** Runs a script that can use `openTerminal` and `confirmHostKey`, with a terminal or without. */
 async function drive(
   script: string,
-  { steps = [], terminal = true }: {
+  { steps = [], terminal = true, early = "" }: {
     steps?: [expected: string, typed: string | null][];
+    early?: string;
     terminal?: boolean;
   } = {},
 ): Promise<Outcome> {
@@ -149,7 +154,7 @@ async function drive(
       file,
     ];
     const { stdout, stderr, success } = await new Deno.Command("python3", {
-      args: ["-c", DRIVER, JSON.stringify({ argv, steps, terminal })],
+      args: ["-c", DRIVER, JSON.stringify({ argv, steps, terminal, early })],
       stdin: "null",
     }).output();
     assert(success, new TextDecoder().decode(stderr));
@@ -253,6 +258,44 @@ Deno.test({
     assert.equal(outcome.code, 0);
   },
 });
+
+for (const echo of [true, false]) {
+  const isSeen = echo ? "with echo" : "without echo";
+
+  Deno.test({
+    name: `what was typed before a question ${isSeen} does not answer it`,
+    ignore,
+    fn: async () => {
+      const script = `
+        const terminal = openTerminal()!;
+        console.log(await terminal.ask("Question: ", { echo: ${echo} }));
+        terminal.close();`;
+      const steps: [string, string][] = [["Question: ", "late\n"]];
+      const outcome = await drive(script, { early: "early\nhalf", steps });
+      assert.equal(outcome.output, "late\n");
+      assert(outcome.restored);
+    },
+  });
+
+  Deno.test({
+    name: `what was typed for a question that was taken back does not answer one ${isSeen}`,
+    ignore,
+    fn: async () => {
+      const script = `
+        const terminal = openTerminal()!;
+        const abort = new AbortController();
+        Deno.addSignalListener("SIGWINCH", () => abort.abort(new Error("taken back")));
+        await terminal.ask("First: ", { signal: abort.signal }).catch(() => {});
+        console.log(await terminal.ask("Second: ", { echo: ${echo} }));
+        terminal.close();
+        Deno.exit();`;
+      const steps: [string, string][] = [["First: ", "half"], ["half", ""], ["Second: ", "late\n"]];
+      const outcome = await drive(script, { steps });
+      assert.equal(outcome.output, "late\n");
+      assert(outcome.restored);
+    },
+  });
+}
 
 Deno.test({
   name: "the end of input is no answer, and a line without its end is one",
