@@ -324,8 +324,13 @@ function noCommonWay(name: string, cause: Error): NegotiationError {
 
 /** The end of a connection that was ready. */
 function lost(end: Ssh2End, { name }: HandshakeOptions): ConnectionEnd {
-  const isServers = end.kind === "closed" || end.kind === "disconnected";
-  return { reason: classify(end, name), endedBy: isServers ? "server" : "network" };
+  if (end.kind !== "disconnected") {
+    return { reason: classify(end, name), endedBy: end.kind === "closed" ? "server" : "network" };
+  }
+  // Whatever its code is: it has let us in before, and may do so again.
+  const { description, error: cause } = end;
+  const reason = new UpstreamLostError(`${name}: ${description}`, { cause });
+  return { reason, endedBy: "server" };
 }
 
 /** Of what authentication throws, a message of the server that makes no sense. */

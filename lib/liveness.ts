@@ -63,7 +63,7 @@ export class Liveness {
   /** When the silence has lasted too long, by `performance.now()`. */
   get #dueAt(): number {
     const { intervalMs, lastByteAt, isBusy } = this.#options;
-    if (this.#probe) return Math.max(this.#probe.sentAt, lastByteAt()) + this.#probe.deadlineMs;
+    if (this.#probe) return this.#probe.sentAt + this.#probe.deadlineMs;
     return lastByteAt() + (isBusy() ? intervalMs : intervalMs * idleFactor);
   }
 
@@ -77,6 +77,8 @@ export class Liveness {
   #tick(): void {
     const { intervalMs, count, lastByteAt, onDead } = this.#options;
     const now = performance.now();
+    // Whatever came since: not every server answers a keepalive as it should.
+    if (this.#probe && lastByteAt() > this.#probe.sentAt) this.#probe = undefined;
     if (now >= this.#dueAt) {
       if (this.#probe) {
         this.stop();

@@ -54,9 +54,10 @@ export class ReadyConnection {
   }
 
   /** Gives the relay what comes; called in the turn in which the connection is ready. */
-  start({ receive, drained }: UpstreamReceiver): void {
+  start({ receive, unimplemented, drained }: UpstreamReceiver): void {
     this.transport.start({
       onPayload: receive,
+      onUnimplemented: unimplemented,
       onDrain: drained,
       onDisconnect: (description) => this.#onDisconnect(description),
     });

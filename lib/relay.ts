@@ -32,7 +32,10 @@ export interface Receiver {
 }
 
 /** What the relay wants of the owner of a connection upstream, whose end it is told of. */
-export type UpstreamReceiver = Pick<Receiver, "receive" | "drained">;
+export interface UpstreamReceiver extends Pick<Receiver, "receive" | "drained"> {
+  /** Upstream does not know a message that was sent to it (RFC 4253, section 11.4). */
+  unimplemented(sequenceNumber: number): void;
+}
 
 const defaultLimits: ChannelLimits = {
   channels: 1000,
@@ -194,6 +197,7 @@ export class Relay {
         const isAnswered = upstream.backlogBytes > backlogBytes;
         this.#backpressure.onUpstreamMessage(upstream, { client, isAnswered });
       },
+      unimplemented: (sequenceNumber) => requests.onUnimplemented(sequenceNumber),
       drained: () => {
         this.#channels.onUpstreamDrain(upstream);
         this.#backpressure.onUpstreamDrain(upstream);

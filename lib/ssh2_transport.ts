@@ -19,14 +19,14 @@ import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
 import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
-import { buildMessage } from "./ssh_data.ts";
+import { buildMessage, readUint32 } from "./ssh_data.ts";
 
 /** The part of ssh2's `Protocol` that is used here. */
 interface Ssh2Protocol extends KexProtocol {
   _onPayload(payload: Uint8Array): unknown;
   _onPacket(): void;
   _kexinit: unknown;
-  _cipher: { encrypt(packet: Uint8Array): void };
+  _cipher: { encrypt(packet: Uint8Array): void; outSeqno: number };
   _remoteIdentRaw: Uint8Array | undefined;
   _decipher: (Decipher & KexDecipher & { inSeqno: number }) | undefined;
   _packetRW: {
@@ -103,6 +103,7 @@ export class Ssh2Transport implements StartableTransport {
   #exchangeTimer: ReturnType<typeof setTimeout> | undefined;
   #rekeyTimer: ReturnType<typeof setTimeout> | undefined;
   #answersPings = false;
+  #lastSequenceNumber: number | undefined;
   #isLeftToSsh2 = false;
   #isEnded = false;
 
@@ -131,6 +132,8 @@ export class Ssh2Transport implements StartableTransport {
         return this.#onConnectionMessage(payload);
       }
       if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
+      const isComplaint = type === unimplementedMessage && payload.length >= 5;
+      if (isComplaint) this.#handlers?.onUnimplemented?.(readUint32(payload, 1));
       if (protocol._kexinit !== undefined) this.#limitExchange();
     };
     (connection as ssh2.Client).on("handshake", () => this.#onKeysExchanged());
@@ -170,6 +173,10 @@ export class Ssh2Transport implements StartableTransport {
     return isOpenssh ? opensshPayloadBytes : usualPayloadBytes;
   }
 
+  get lastSequenceNumber(): number | undefined {
+    return this.#lastSequenceNumber;
+  }
+
   get answersPings(): boolean {
     return this.#answersPings;
   }
@@ -191,7 +198,9 @@ export class Ssh2Transport implements StartableTransport {
     const { write } = this.#protocol._packetRW;
     const packet = write.alloc(payload.length);
     packet.set(payload, write.allocStart);
+    const sequenceNumber = this.#protocol._cipher.outSeqno;
     const isSent = sendPacket(this.#protocol, write.finalize(packet));
+    this.#lastSequenceNumber = isSent ? sequenceNumber : undefined;
     if (!isSent) this.#heldBytes += payload.length;
     this.#countBytes(payload.length);
   }

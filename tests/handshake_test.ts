@@ -27,6 +27,7 @@ const success = buildMessage(52);
 /** The private part of ssh2 1.17.0 that is used here. */
 interface Protocol {
   _hostKeys: Record<string, unknown>;
+  _onPacket(): void;
   _onPayload(payload: Uint8Array): unknown;
   _packetRW: {
     write: {
@@ -108,6 +109,7 @@ class Ground implements AsyncDisposable {
   readonly ended = Promise.withResolvers<ConnectionEnd>();
   /** What came of the connection protocol. */
   readonly received = new Received();
+  readonly unimplemented = Promise.withResolvers<number>();
   peer: Peer | undefined;
   transport: StartableTransport | undefined;
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -149,6 +151,7 @@ class Ground implements AsyncDisposable {
         this.transport = transport;
         transport.start({
           onPayload: ([type]) => this.received.add(type!),
+          onUnimplemented: (sequenceNumber) => this.unimplemented.resolve(sequenceNumber),
           onDrain: () => {},
           onDisconnect: () => {},
         });
@@ -257,6 +260,34 @@ Deno.test("after a login, what belongs to it is the receiver's affair", async ()
   const received = await ground.received.until(globalRequest);
   assert.deepEqual(received, [...unlawful.map(([type]) => type), globalRequest]);
 });
+
+Deno.test("a message that the server does not know is named by the number that it has", async () => {
+  await using ground = new Ground({
+    onConnection: ({ protocol, transport }) => {
+      const onPayload = protocol._onPayload;
+      protocol._onPayload = (payload) => {
+        if (payload[0] !== globalRequest) return onPayload(payload);
+        protocol._onPacket();
+        transport.sendUnimplemented();
+      };
+    },
+  });
+  await ground.connect();
+  ground.transport!.send(buildMessage(ignore, "one more"));
+  ground.transport!.send(buildMessage(globalRequest, "keepalive@openssh.com", true));
+  assert.equal(await ground.unimplemented.promise, ground.transport!.lastSequenceNumber);
+});
+
+for (const reasonCode of [2, 3, 7, 8, 9, 11, 14, 15]) {
+  Deno.test(`a connection that was ready and ends with reason ${reasonCode} is lost`, async () => {
+    await using ground = new Ground({});
+    await ground.connect();
+    ground.peer!.transport.disconnect(reasonCode, "enough");
+    const { reason, endedBy } = await ground.ended.promise;
+    assert(reason instanceof UpstreamLostError, `${reason}`);
+    assert.equal(endedBy, "server");
+  });
+}
 
 Deno.test("a key exchange that shows another host key ends the connection as that", async () => {
   await using ground = new Ground({});

@@ -136,6 +136,7 @@ Deno.test("a jump host that breaks the protocol loses its connection, and that i
 
 /** A jump host's connection that keeps what is sent. */
 class KeptTransport implements StartableTransport {
+  readonly lastSequenceNumber = undefined;
   readonly sent: Uint8Array[] = [];
   readonly maximumPayloadBytes = 34_000;
   readonly answersPings = false;

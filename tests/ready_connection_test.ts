@@ -97,7 +97,7 @@ class World implements Disposable {
       disconnectError: (description) => new Error(`ended: ${description}`),
       onEnd: ({ reason, endedBy }) => this.ends.push(`${endedBy}: ${reason.message}`),
     });
-    this.connection.start({ receive() {}, drained() {} });
+    this.connection.start({ receive() {}, unimplemented() {}, drained() {} });
   }
 
   [Symbol.dispose](): void {

@@ -99,6 +99,35 @@ Deno.test("our keepalives share the queue of replies with the clients' requests"
   world.expectQuiet(alice);
 });
 
+for (const off of [0, 1, -1]) {
+  Deno.test(`what upstream does not know is a reply, counted with an error of ${off}`, () => {
+    const world = new World();
+    const alice = world.client("alice");
+    const answered: string[] = [];
+    alice.say(globalRequest, "tcpip-forward", true, "", 8080);
+    world.upstream.say(requestSuccess);
+    alice.expect(requestSuccess);
+    world.relay.sendKeepalive(() => answered.push("keepalive"));
+    const { unimplemented } = world.upstream.receiver!;
+    const sequenceNumber = world.upstream.lastSequenceNumber! + off;
+    alice.say(globalRequest, "tcpip-forward", true, "", 8081);
+    unimplemented!(sequenceNumber);
+    if (off === 1) {
+      // It can as well have been the second request, which is what the number says.
+      alice.expect(requestFailure);
+      world.upstream.say(requestFailure);
+    } else {
+      alice.expectNothing();
+      world.upstream.say(requestSuccess);
+      alice.expect(requestSuccess);
+    }
+    assert.deepEqual(answered, ["keepalive"]);
+    unimplemented!(sequenceNumber);
+    world.upstream.take();
+    world.expectQuiet(alice);
+  });
+}
+
 Deno.test("a keepalive whose upstream is lost is not answered by the next one", () => {
   const world = new World();
   const alice = world.client("alice");
