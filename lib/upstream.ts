@@ -188,6 +188,11 @@ export class Upstream {
     this.#transition(ready);
     connection.start(relay.attachUpstream(transport, { allowsForwards: verdict === "trusted" }));
     log.info("connected to {name}", { name: this.name });
+    if (keepalive.intervalMs === 0) {
+      log.info("no keepalives: only traffic and TCP show whether {name} is still there", {
+        name: this.name,
+      });
+    }
     return connection;
   }
 
