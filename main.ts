@@ -8,10 +8,10 @@
  */
 
 import { Buffer } from "node:buffer";
-import { sameUserOnly, sameUserSupported } from "./lib/access.ts";
+import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
 import { type Options, parseArguments } from "./lib/cli.ts";
-import { Connector } from "./lib/connector.ts";
+import { Connector, type Host } from "./lib/connector.ts";
 import {
   AuthenticationError,
   EndpointError,
@@ -22,11 +22,11 @@ import {
   UsageError,
 } from "./lib/errors.ts";
 import { type HostConfig, printHostConfig } from "./lib/host_config.ts";
-import type { LocalHostKey } from "./lib/host_key.ts";
-import { loadLocalHostKeys } from "./lib/host_key_set.ts";
 import { findHosts, readUpstreamConfig, takeEnvironmentPassword } from "./lib/hosts.ts";
-import { fingerprint, keyType } from "./lib/known_hosts.ts";
+import { fingerprint, keyTypeOf } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
+import type { LocalHostKey } from "./lib/local_host_key.ts";
+import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { Overflow } from "./lib/overflow.ts";
 import { UserPrompter } from "./lib/prompter.ts";
@@ -60,25 +60,68 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
 
 /** Serves the endpoint until a stop signal, or until upstream is lost, which is thrown. */
 async function run(options: Options): Promise<void> {
-  const { localAuth } = options;
   const environmentPassword = takeEnvironmentPassword();
   const config = await readUpstreamConfig(options);
   if (options.printsConfig) return print(printHostConfig(config));
-  if (localAuth === "same-user" && !sameUserSupported()) {
-    throw new EndpointError(
-      "This system does not tell which user opens a connection, so the endpoint cannot admit " +
-        "only you. On a machine without other users, pass --local-auth none.",
-    );
-  }
-  const hosts = await findHosts(options, {
-    config,
-    prompter: new UserPrompter(),
-    environmentPassword,
-  });
+  const admit = admission(options);
+  const prompter = new UserPrompter();
+  const hosts = await findHosts(options, { config, prompter, environmentPassword });
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
 
+  const shim = assemble(options, { config, hosts, admit });
+  const stopSignal = onStopSignal();
+  onRetrySignal(shim);
+  let end: Deno.Signal | Error | void = await Promise.race([stopSignal, shim.upstream.start()]);
+  if (end === undefined) {
+    surviveMistakes();
+    const shown = await hostKeys.all;
+    shim.endpoint.showHostKeys(shown);
+    void shim.endpoint.serve();
+    announce(options, { config, hostKeys: shown, endpoint: shim.endpoint });
+    end = await Promise.race([stopSignal, shim.upstream.whenLost]);
+  }
+  await within(closingTimeoutMs, close(shim));
+  if (end instanceof Error) throw end;
+  log.info("stopped by {signal}", { signal: end });
+}
+
+/**
+ * Who may use the endpoint; `undefined` for everybody.
+ *
+ * @throws {EndpointError} where the system cannot tell.
+ */
+function admission({ localAuth }: Options): Admit | undefined {
+  if (localAuth === "none") return undefined;
+  if (sameUserSupported()) return sameUserOnly();
+  throw new EndpointError(
+    "This system does not tell which user opens a connection, so the endpoint cannot admit " +
+      "only you. On a machine without other users, pass --local-auth none.",
+  );
+}
+
+/** What runs. */
+interface Shim {
+  relay: Relay;
+  endpoint: Endpoint;
+  upstream: Upstream;
+  overflow: Overflow;
+}
+
+/**
+ * Puts the parts together. From here on the local port is taken.
+ *
+ * @throws {EndpointError} where the port cannot be used.
+ */
+function assemble(
+  options: Options,
+  { config, hosts, admit }: {
+    config: HostConfig;
+    hosts: readonly Host[];
+    admit: Admit | undefined;
+  },
+): Shim {
   const relay = new Relay({
     limits: {
       openTimeoutMs: options.openTimeoutMs,
@@ -89,13 +132,11 @@ async function run(options: Options): Promise<void> {
     onCrowded: () => void overflow.grow(),
     report: (text, level = "info") => log[level]("{text}", { text }),
   });
-  const admit = localAuth === "none" ? undefined : sameUserOnly();
   const endpoint = new Endpoint({ port: options.localPort, relay, admit });
   const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
   const keepalive = {
-    intervalMs: options.keepaliveIntervalMs ??
-      (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
-    count: options.keepaliveCount ?? config.serverAliveCountMax,
+    intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
+    count: config.serverAliveCountMax,
   };
   const upstream = new Upstream({
     connector,
@@ -111,32 +152,28 @@ async function run(options: Options): Promise<void> {
     keepalive,
     schedule,
   });
-  const stopSignal = onStopSignal();
-  const retry = () => {
-    upstream.retry();
-    overflow.retry();
-  };
-  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGUSR2", retry);
+  return { relay, endpoint, upstream, overflow };
+}
 
-  let end: Deno.Signal | Error | void = await Promise.race([stopSignal, upstream.start()]);
-  if (end === undefined) {
-    const shown = await hostKeys.all;
-    endpoint.showHostKeys(shown);
-    void endpoint.serve();
-    announce(options, { config, endpoint, hostKeys: shown });
-    end = await Promise.race([stopSignal, upstream.whenLost]);
-  }
+/** Ends the clients' channels, then the connections on both sides. */
+async function close({ relay, endpoint, upstream, overflow }: Shim): Promise<void> {
+  endpoint.stopListening();
+  await within(channelsTimeoutMs, relay.closeAll(farewell));
+  upstream.close();
+  overflow.close();
+  await endpoint.close(farewell);
+}
 
-  const close = async () => {
-    endpoint.stopListening();
-    await within(channelsTimeoutMs, relay.closeAll(farewell));
-    upstream.close();
-    overflow.close();
-    await endpoint.close(farewell);
+/** From here on others depend on us: a mistake that nothing catches is told, and ends nobody. */
+function surviveMistakes(): void {
+  const report = (event: Event, mistake: unknown) => {
+    event.preventDefault();
+    log.error("internal error: {stack}", {
+      stack: (mistake as Error | undefined)?.stack ?? mistake,
+    });
   };
-  await within(closingTimeoutMs, close());
-  if (end instanceof Error) throw end;
-  log.info("stopped by {signal}", { signal: end });
+  globalThis.addEventListener("unhandledrejection", (event) => report(event, event.reason));
+  globalThis.addEventListener("error", (event) => report(event, event.error));
 }
 
 /** Calls `action` after `delayMs`, unless the returned function is called before. */
@@ -164,7 +201,7 @@ function announce(
     localAddress: endpoint.address.hostname,
     localPort: endpoint.address.port,
     hostKeys: hostKeys.map(({ publicKey }) => ({
-      line: `${keyType(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
+      line: `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
       fingerprint: fingerprint(publicKey),
     })),
     localAuth,
@@ -191,6 +228,15 @@ function onStopSignal(): Promise<Deno.Signal> {
     });
   }
   return promise;
+}
+
+/** SIGUSR2: a person wants tried at once what has failed. Windows has no such signal. */
+function onRetrySignal({ upstream, overflow }: Shim): void {
+  if (Deno.build.os === "windows") return;
+  Deno.addSignalListener("SIGUSR2", () => {
+    upstream.retry();
+    overflow.retry();
+  });
 }
 
 /** Waits for `task`, but no longer than `timeoutMs`. */

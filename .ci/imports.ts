@@ -1,6 +1,7 @@
 /**
  * Checks the imports of the program, those of types included: they form a tree without circles,
- * and the relay's heart knows no socket, no timer, no console and no ssh2.
+ * the relay's heart knows no socket, no timer, no console and no ssh2, and ssh2 is known to the
+ * files that are named after it alone.
  *
  *     deno run -A .ci/imports.ts
  */
@@ -16,6 +17,14 @@ const pureModules = ["lib/channels.ts", "lib/forwards.ts", "lib/relay.ts"];
 /** Modules from elsewhere that do nothing by themselves. */
 const harmlessModules = ["node:buffer", "node:crypto"];
 const impureGlobals = /\b(?:Deno|console|process)\.|\b(?:setTimeout|setInterval|fetch)\(/;
+
+/** The files that may know ssh2 and its types. */
+const ssh2Family = /^lib\/ssh2(_\w+)?\.ts$/;
+const ssh2Package = /^npm:\/?(@types\/)?ssh2[@/]/;
+/** What all others may import of these files. */
+const ssh2Entrances = ["lib/ssh2_algorithms.ts", "lib/ssh2_client.ts", "lib/ssh2_server.ts"];
+/** As ssh2 names its private fields. */
+const privateField = /\._[a-z]\w*|\{ _[a-z]\w*:/i;
 
 const root = new URL("../", import.meta.url).href;
 
@@ -85,12 +94,30 @@ async function impurities(imports: Map<string, string[]>): Promise<string[]> {
   return problems;
 }
 
+async function ssh2Outside(imports: Map<string, string[]>): Promise<string[]> {
+  const problems: string[] = [];
+  for (const [module, targets] of imports) {
+    if (ssh2Family.test(module)) continue;
+    for (const target of targets) {
+      const isFine = ssh2Family.test(target)
+        ? ssh2Entrances.includes(target)
+        : !ssh2Package.test(target);
+      if (!isFine) problems.push(`${module} must not import ${target}`);
+    }
+    if (!module.endsWith(".ts")) continue;
+    const [used] = privateField.exec(await Deno.readTextFile(new URL(module, root))) ?? [];
+    if (used) problems.push(`${module} must not use ${used}: it is private to its library`);
+  }
+  return problems;
+}
+
 const imports = await readImports();
 const circle = findCircle(imports, ["main.ts"], new Set());
 const problems = [
   ...(circle ? [`These modules import each other: ${circle.join(" → ")}`] : []),
   ...await impurities(imports),
+  ...await ssh2Outside(imports),
 ];
 for (const problem of problems) console.error(problem);
 if (problems.length > 0) Deno.exit(1);
-console.log(`imports: ${imports.size} modules, no circle`);
+console.log(`imports: ${imports.size} modules, no circle, ssh2 where it belongs`);

@@ -7,6 +7,7 @@
  */
 
 import { isIPv4 } from "node:net";
+import { messageOf } from "./errors.ts";
 
 /** The ends of an accepted TCP connection as we see them. Addresses are IPv4 or IPv6. */
 export interface Endpoints {
@@ -39,30 +40,30 @@ export interface AdmissionOptions {
   uid?: number;
 }
 
-const PROC_NET = "/proc/net";
-const UID_MAP = "/proc/self/uid_map";
-const READ_CHUNK_BYTES = 64 * 1024;
+const defaultProcNet = "/proc/net";
+const defaultUidMap = "/proc/self/uid_map";
+const readChunkBytes = 64 * 1024;
 
 /** A row is about 150 bytes; whatever is far longer is no row of the kernel's. */
-const LINE_LIMIT_CHARACTERS = 1024;
+const lineLimitCharacters = 1024;
 
 /**
  * How often the tables are read before a missing row counts. The kernel hands a table out in
  * pieces, and a row can slip from one to the other while connections come and go.
  */
-const READ_ATTEMPTS = 3;
+const readAttempts = 3;
 
 /** The user id that stands for every user that a user namespace does not know. */
-const OVERFLOW_UID = 65534;
+const overflowUid = 65534;
 
 /** TCP_ESTABLISHED in the kernel's tables. */
-const ESTABLISHED = "01";
+const establishedState = "01";
 
 /** Tells whether this system has the tables that `sameUserOnly` needs: Linux with /proc. */
 export function sameUserSupported(): boolean {
   if (Deno.build.os !== "linux") return false;
   try {
-    Deno.openSync(`${PROC_NET}/tcp`).close();
+    Deno.openSync(`${defaultProcNet}/tcp`).close();
     return true;
   } catch {
     // Not mounted, or hidden from us: the answer is the same.
@@ -111,14 +112,13 @@ async function admitSameUser(
     for (const key of encodeEnds(connection)) byKey.set(key, records[index]!);
   }
   try {
-    if (uid === OVERFLOW_UID && !await mapsEveryUid(options.uidMap ?? UID_MAP)) {
+    if (uid === overflowUid && !await mapsEveryUid(options.uidMap ?? defaultUidMap)) {
       const why = `user ${uid} also stands for the users that this namespace does not know`;
       return connections.map(() => refuse(why));
     }
-    await findRecords(byKey, options.procNet ?? PROC_NET);
+    await findRecords(byKey, options.procNet ?? defaultProcNet);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return connections.map(() => refuse(reason));
+    return connections.map(() => refuse(messageOf(error)));
   }
   return connections.map((connection, index) => judge(records[index]!, { connection, uid }));
 }
@@ -161,19 +161,19 @@ interface Records {
 function encodeEnds({ remoteHost, remotePort, localHost, localPort }: Endpoints): string[] {
   const remote = encodeAddresses(remoteHost, remotePort);
   const local = encodeAddresses(localHost, localPort);
-  if (remote === null || local?.length !== remote.length) return [];
+  if (remote === undefined || local?.length !== remote.length) return [];
   return remote.map((from, form) => `${from} ${local[form]}`);
 }
 
 /**
- * The ways in which the tables can write a loopback address and port; null for other addresses.
- * An IPv4 connection stands in `tcp6` as an address mapped into IPv6 when its socket is of that
- * family.
+ * The ways in which the tables can write a loopback address and port; `undefined` for other
+ * addresses. An IPv4 connection stands in `tcp6` as an address mapped into IPv6 when its socket is
+ * of that family.
  */
-function encodeAddresses(host: string, port: number): string[] | null {
+function encodeAddresses(host: string, port: number): string[] | undefined {
   const ipv4 = host.toLowerCase().startsWith("::ffff:") ? host.slice("::ffff:".length) : host;
   if (host === "::1") return [encodeAddress([...new Array(15).fill(0), 1], port)];
-  if (!isIPv4(ipv4) || !ipv4.startsWith("127.")) return null;
+  if (!isIPv4(ipv4) || !ipv4.startsWith("127.")) return undefined;
   const octets = ipv4.split(".").map(Number);
   const prefix = [...new Array(10).fill(0), 0xff, 0xff];
   return [encodeAddress(octets, port), encodeAddress([...prefix, ...octets], port)];
@@ -194,7 +194,7 @@ function encodeAddress(octets: number[], port: number): string {
  */
 async function findRecords(byKey: Map<string, Records>, procNet: string): Promise<void> {
   const all = new Set(byKey.values());
-  for (let attempt = 1; attempt <= READ_ATTEMPTS && all.size > 0; attempt++) {
+  for (let attempt = 1; attempt <= readAttempts && all.size > 0; attempt++) {
     for (const table of ["tcp", "tcp6"]) {
       for await (const lines of readLines(`${procNet}/${table}`)) {
         for (const line of lines) {
@@ -219,7 +219,7 @@ function endsOf(line: string): string {
 function takeDown(line: string, records: Records): void {
   // The slot, both ends, state, queues, timer, retransmissions, uid, timeout, inode and more.
   const [, , , state, , , , uid, , inode] = line.trimStart().split(/ +/);
-  if (state !== ESTABLISHED) {
+  if (state !== establishedState) {
     records.doubt = `the connecting socket is in state ${state}`;
   } else if (!/^\d{1,10}$/.test(uid ?? "") || !/^\d{1,20}$/.test(inode ?? "")) {
     records.doubt = "the kernel's record of the connecting socket cannot be parsed";
@@ -245,14 +245,14 @@ async function* readLines(path: string): AsyncGenerator<string[]> {
   }
   using table = file;
   const decoder = new TextDecoder();
-  const buffer = new Uint8Array(READ_CHUNK_BYTES);
+  const buffer = new Uint8Array(readChunkBytes);
   let rest = "";
   for (;;) {
     const count = await table.read(buffer);
     if (count === null) break;
     const lines = (rest + decoder.decode(buffer.subarray(0, count), { stream: true })).split("\n");
     rest = lines.pop()!;
-    if (rest.length > LINE_LIMIT_CHARACTERS) {
+    if (rest.length > lineLimitCharacters) {
       throw new Error(`${path} is not a table of the kernel's`);
     }
     yield lines;

@@ -6,14 +6,8 @@
 
 import { connect } from "node:net";
 import { AuthenticationError, MalformedDataError, reasonOf } from "./errors.ts";
-import {
-  algorithmsFor,
-  isSecurityKeyName,
-  keyTypeOf,
-  plainName,
-  requireAlgorithm,
-  type Signer,
-} from "./signer.ts";
+import { algorithmsFor, isSecurityKeyName, keyTypeOf, plainName } from "./public_key.ts";
+import { requireAlgorithm, type Signer } from "./signer.ts";
 import { buildMessage, encodeFields, Reader } from "./ssh_data.ts";
 
 /** The agent cannot be reached, or it does not do what it was asked for. */
@@ -24,22 +18,20 @@ export class AgentError extends AuthenticationError {
 /** Where agents listen on Windows unless they are told otherwise. */
 export const windowsAgentPipe = "\\\\.\\pipe\\openssh-ssh-agent";
 
-/** How an agent is reached, and how long it is waited for. */
+/** How an agent is reached. */
 export interface AgentOptions {
   /** A unix socket or a named pipe; without it, what agents use on this system. */
   transport?: "unix" | "pipe";
-  /** How long the list of keys may take. */
-  listDeadlineMs?: number;
-  /** How long a signature may take, except with a security key, which waits for a person. */
-  signDeadlineMs?: number;
 }
 
-const defaultListDeadlineMs = 20_000;
+/** How long the list of keys may take, in milliseconds. */
+const listDeadlineMs = 20_000;
 /**
- * Some agents ask before they sign. A server waits for two minutes by default (LoginGraceTime), so
- * that a later answer would be for nothing.
+ * How long a signature may take, in milliseconds, except with a security key, which waits for a
+ * person. Some agents ask before they sign. A server waits for two minutes by default
+ * (LoginGraceTime), so that a later answer would be for nothing.
  */
-const defaultSignDeadlineMs = 120_000;
+const signDeadlineMs = 120_000;
 
 /** OpenSSH's own limit for a message. */
 const maximumMessageBytes = 256 * 1024;
@@ -65,7 +57,7 @@ export async function connectAgent(path: string, options: AgentOptions = {}): Pr
   const transport = options.transport ?? (Deno.build.os === "windows" ? "pipe" : "unix");
   try {
     const stream = transport === "pipe" ? await connectPipe(path) : await connectUnix(path);
-    return new Agent(path, stream, options);
+    return new Agent(path, stream);
   } catch (cause) {
     throw new AgentError(
       `The SSH agent at ${path} cannot be reached: ${reasonOf(cause)}. ` +
@@ -80,8 +72,6 @@ export class Agent {
   /** Where it listens. */
   readonly path: string;
   readonly #stream: AgentStream;
-  readonly #listDeadlineMs: number;
-  readonly #signDeadlineMs: number;
   /** What has arrived and was not asked for yet. */
   #received: Uint8Array = new Uint8Array();
   /** Settles when the requests made so far are done. */
@@ -89,11 +79,9 @@ export class Agent {
   /** Why nothing more can be asked. */
   #end: AgentError | undefined;
 
-  constructor(path: string, stream: AgentStream, options: AgentOptions = {}) {
+  constructor(path: string, stream: AgentStream) {
     this.path = path;
     this.#stream = stream;
-    this.#listDeadlineMs = options.listDeadlineMs ?? defaultListDeadlineMs;
-    this.#signDeadlineMs = options.signDeadlineMs ?? defaultSignDeadlineMs;
   }
 
   /**
@@ -102,9 +90,9 @@ export class Agent {
    * @throws {AgentError} when it does not answer, or not with a list.
    */
   async identities(): Promise<Signer[]> {
-    const deadlineMs = this.#listDeadlineMs;
     const request = buildMessage(MessageType.requestIdentities);
-    const answer = await this.#request(request, { action: "list its keys", deadlineMs });
+    const options = { action: "list its keys", deadlineMs: listDeadlineMs };
+    const answer = await this.#request(request, options);
     if (answer[0] !== MessageType.identitiesAnswer) throw this.#refusal("list its keys");
     return this.#parse(() => {
       const reader = new Reader(answer, 1);
@@ -140,7 +128,7 @@ export class Agent {
     const flags = signatureFlags[signatureName] ?? 0;
     const request = buildMessage(MessageType.signRequest, signer.publicKey, data, flags);
     const action = `sign with the key "${signer.name}"`;
-    const deadlineMs = signer.needsTouch ? undefined : this.#signDeadlineMs;
+    const deadlineMs = signer.needsTouch ? undefined : signDeadlineMs;
     const answer = await this.#request(request, { action, deadlineMs });
     if (answer[0] !== MessageType.signResponse) throw this.#refusal(action);
     const signature = this.#parse(() => {

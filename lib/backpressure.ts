@@ -17,8 +17,8 @@ const untakenAnswersBytes = 1024 * 1024;
 const clientBacklogBytes = 8 * 1024 * 1024;
 const upstreamBacklogBytes = 32 * 1024 * 1024;
 
-/** While this much waits for one client, which is more than its windows allow, upstream is not. */
-const fullClientBytes = 96 * 1024 * 1024;
+/** While this much more waits for one client than its windows allow, upstream is not read. */
+const fullClientBytes = 8 * 1024 * 1024;
 
 /** How long a client may take nothing while everybody waits for it, in milliseconds. */
 const patienceMs = 10_000;
@@ -47,6 +47,15 @@ export class PendingRequests {
   }
 }
 
+/** What is given to `Backpressure`. */
+export interface BackpressureOptions {
+  schedule: Schedule;
+  /** The most data that upstream may have under way to a client, in bytes. */
+  windowBytesOf(client: Transport): number;
+  /** A client takes nothing while everybody waits for it. */
+  onStuck(client: Transport): void;
+}
+
 /** Pauses and resumes the peers of one relay. */
 export class Backpressure {
   /** Each with the number of our answers since it has taken what waited for it. */
@@ -55,13 +64,10 @@ export class Backpressure {
   readonly #paused = new Set<Transport>();
   /** Clients that upstream waits for, and what ends the watch over each. */
   readonly #full = new Map<Transport, () => void>();
-  readonly #schedule: Schedule;
-  readonly #onStuck: (client: Transport) => void;
+  readonly #options: BackpressureOptions;
 
-  /** @param onStuck a client takes nothing while everybody waits for it. */
-  constructor(schedule: Schedule, onStuck: (client: Transport) => void) {
-    this.#schedule = schedule;
-    this.#onStuck = onStuck;
+  constructor(options: BackpressureOptions) {
+    this.#options = options;
   }
 
   addUpstream(upstream: Transport): void {
@@ -111,7 +117,7 @@ export class Backpressure {
   ): void {
     const answers = this.#upstreams.get(upstream);
     if (isAnswered && answers !== undefined) this.#upstreams.set(upstream, answers + 1);
-    if (client && client.backlogBytes > fullClientBytes && !this.#full.has(client)) {
+    if (client && !this.#full.has(client) && client.backlogBytes > this.#fullBytes(client)) {
       this.#watch(client);
     }
     if (this.#upstreams.has(upstream) && this.#mustWait(upstream)) this.#pause(upstream);
@@ -120,7 +126,7 @@ export class Backpressure {
   /** Less waits for somebody than before. */
   relax(): void {
     for (const client of this.#full.keys()) {
-      if (client.backlogBytes <= fullClientBytes / 2) this.#release(client);
+      if (client.backlogBytes <= this.#fullBytes(client) / 2) this.#release(client);
     }
     for (const peer of this.#paused) {
       if (this.#mustWait(peer)) continue;
@@ -139,6 +145,10 @@ export class Backpressure {
       [...this.#upstreams.keys()].some(({ backlogBytes }) => backlogBytes > upstreamBacklogBytes);
   }
 
+  #fullBytes(client: Transport): number {
+    return this.#options.windowBytesOf(client) + fullClientBytes;
+  }
+
   #pause(peer: Transport): void {
     this.#paused.add(peer);
     peer.pause();
@@ -146,9 +156,9 @@ export class Backpressure {
 
   #watch(client: Transport): void {
     const { backlogBytes } = client;
-    const cancel = this.#schedule(patienceMs, () => {
+    const cancel = this.#options.schedule(patienceMs, () => {
       this.#full.delete(client);
-      if (client.backlogBytes >= backlogBytes) this.#onStuck(client);
+      if (client.backlogBytes >= backlogBytes) this.#options.onStuck(client);
       else this.#watch(client);
     });
     this.#full.set(client, cancel);

@@ -1,6 +1,6 @@
 /**
- * A connection as plain bytes, which SSH runs over: a TCP socket is one; the pipes of a ProxyCommand
- * and a channel through a jump host are made into one here.
+ * A connection as plain bytes, which SSH runs over: a TCP socket is one, and a channel through a jump
+ * host; the pipes of a ProxyCommand are made into one here.
  */
 
 /** Bytes in and out; `Deno.Conn` has it. */

@@ -264,7 +264,7 @@ export class Channel {
       const fields = ["exit-status", false, lostExitStatus] as const;
       this.send("downstream", buildMessage(channelRequest, channel, ...fields));
     }
-    const text = utf8String(`\r\nsshshim: ${reason}\r\n`);
+    const text = utf8String(`\r\nsshshim: ${shortened(reason)}\r\n`);
     const room = Math.min(downstream.flow.windowBytes, downstream.maximumPacketSize);
     if (text.length > room) return;
     downstream.flow.adjust(-text.length); // The client gives them back like any others.
@@ -332,5 +332,13 @@ export function openFailure(
   text: string,
 ): Uint8Array {
   const { channelOpenFailure } = MessageType;
-  return buildMessage(channelOpenFailure, recipientChannel, reasonCode, utf8String(text), "");
+  const description = utf8String(shortened(text));
+  return buildMessage(channelOpenFailure, recipientChannel, reasonCode, description, "");
+}
+
+/** How much of a reason is told, in characters: a peer's words may be among it, of any length. */
+const longestReason = 1000;
+
+function shortened(reason: string): string {
+  return reason.length <= longestReason ? reason : `${reason.slice(0, longestReason)}…`;
 }

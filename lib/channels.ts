@@ -152,6 +152,12 @@ export class Channels {
     this.#offerWaiting();
   }
 
+  /** The most data that upstream may have under way to a client, in bytes. */
+  windowBytesOf(client: Peer): number {
+    const record = this.#table.client(client);
+    return record?.pool.maximumBytes(record.channels.size) ?? 0;
+  }
+
   /** How many channels a connection upstream carries. */
   countOn(upstream: Peer): number {
     return this.#linkOf(upstream)?.channels.size ?? 0;

@@ -3,20 +3,18 @@
  * and the handshake at its end.
  */
 
-import { type Duplex, Readable, Writable } from "node:stream";
 import { clientAlgorithms } from "./ssh2_algorithms.ts";
-import type { AttemptOptions } from "./credentials.ts";
+import type { AttemptOptions } from "./credential_questions.ts";
 import { UpstreamLostError } from "./errors.ts";
 import { handshake, type HandshakeOptions, type HostTrust, type Session } from "./handshake.ts";
 import type { HostConfig } from "./host_config.ts";
 import { logger } from "./log.ts";
 import { startProxyCommand } from "./proxy_command.ts";
 import type { ByteConnection } from "./byte_connection.ts";
-import { ByteSocket } from "./ssh2_socket.ts";
 import { expandProxyCommand } from "./ssh_config_proxy.ts";
-import { StreamConnection } from "./byte_connection.ts";
 import { connectTcp } from "./tcp.ts";
-import { ChannelRefusedError, type Ssh2Client } from "./ssh2_client.ts";
+import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
+import { Ssh2Client } from "./ssh2_client.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 import { type CredentialSource, defaultMethods, type Method } from "./userauth.ts";
 
@@ -45,7 +43,15 @@ export interface ConnectionHandlers {
 }
 
 /** Makes connections to one host. */
-export class Connector {
+export interface Connects {
+  /** `user@host:port`, for people. */
+  readonly name: string;
+  /** Resolves when the connection is ready, after `onReady`. */
+  connect(handlers: ConnectionHandlers): Promise<void>;
+}
+
+/** Makes connections to a host through others. */
+export class Connector implements Connects {
   readonly #hosts: readonly Host[];
   readonly #notify: (text: string) => void;
 
@@ -88,26 +94,24 @@ export class Connector {
     connection: ByteConnection,
     { next, handlers }: { next: HostConfig; handlers: ConnectionHandlers },
   ): Promise<ByteConnection> {
-    const ready = Promise.withResolvers<Ssh2Client>();
+    const ready = Promise.withResolvers<JumpChannel>();
+    let channel: JumpChannel | undefined;
     await this.#logIn(host, connection, {
       ...handlers,
-      onReady: (_transport, { client }) => {
-        client.serveAsJumpHost();
-        ready.resolve(client);
+      onReady: (transport) => {
+        channel = new JumpChannel(transport, { host: next.hostName, port: next.port });
+        ready.resolve(channel);
       },
-      onLost: ({ reason }) => log.debug("jump host: {reason}", { reason }),
+      onLost: ({ reason }) => {
+        log.debug("jump host: {reason}", { reason });
+        channel?.onLost(reason);
+      },
     });
-    const client = await ready.promise;
     log.info("going through {name}", { name: nameOf(host.config) });
-    const channel = await openChannel(client, {
+    return await opened(await ready.promise, {
       from: nameOf(host.config),
       to: next,
       signal: handlers.signal,
-    });
-    return new StreamConnection({
-      readable: Readable.toWeb(channel) as ReadableStream<Uint8Array>,
-      writable: Writable.toWeb(channel) as WritableStream<Uint8Array>,
-      onClose: () => client.end(),
     });
   }
 
@@ -118,8 +122,8 @@ export class Connector {
   ): Promise<void> {
     const { signal, mayAsk, onReady, onLost } = handlers;
     const { config, credentials, firstMethods } = host;
-    const socket = new ByteSocket(connection, { role: "client" });
-    const abort = () => socket.destroy();
+    const client = new Ssh2Client(connection);
+    const abort = () => client.destroy();
     signal.addEventListener("abort", abort);
     // Then a question that is still open is taken back: nobody would use the answer.
     const end = new AbortController();
@@ -129,7 +133,7 @@ export class Connector {
       signal.throwIfAborted();
       const trust = await host.loadTrust(asking);
       const methods = methodsOf(config);
-      await handshake(socket, {
+      await handshake(client, {
         name: nameOf(config),
         username: config.user,
         methods: { first: firstMethods ?? methods, afterwards: methods },
@@ -142,7 +146,7 @@ export class Connector {
         onLost,
       });
     } catch (error) {
-      socket.destroy();
+      client.destroy();
       // Whoever gave the attempt up knows better than what came of it.
       throw signal.reason instanceof UpstreamLostError ? signal.reason : error;
     } finally {
@@ -171,10 +175,11 @@ const refusals: Record<number, string> = {
 /** How long the jump host may take to reach the next one unless ConnectTimeout says so. */
 const defaultOpenTimeoutMs = 30_000;
 
-async function openChannel(
-  client: Ssh2Client,
+/** @throws {UpstreamLostError} where the channel does not open. */
+async function opened(
+  channel: JumpChannel,
   { from, to, signal }: { from: string; to: HostConfig; signal: AbortSignal },
-): Promise<Duplex> {
+): Promise<JumpChannel> {
   const givenUp = Promise.withResolvers<never>();
   const timeoutMs = to.connectTimeoutSeconds
     ? to.connectTimeoutSeconds * 1000
@@ -186,14 +191,12 @@ async function openChannel(
   const abort = () => givenUp.reject(new Error("sshshim is stopping"));
   signal.addEventListener("abort", abort);
   try {
-    const target = { host: to.hostName, port: to.port };
-    return await Promise.race([client.openDirectTcpip(target), givenUp.promise]);
+    await Promise.race([channel.whenOpen, givenUp.promise]);
+    return channel;
   } catch (error) {
-    client.end();
+    channel.close();
     const cause = error as Error;
-    const meaning = cause instanceof ChannelRefusedError
-      ? refusals[cause.reasonCode ?? 0]
-      : undefined;
+    const meaning = cause instanceof ChannelRefusedError ? refusals[cause.reasonCode] : undefined;
     const reason = meaning === undefined ? cause.message : `${meaning} (${cause.message})`;
     throw new UpstreamLostError(
       `The jump host ${from} cannot connect to ${to.hostName}:${to.port}: ${reason}. ` +

@@ -67,8 +67,12 @@ export class MalformedDataError extends Error {
   override name = "MalformedDataError";
 }
 
+/** What an error says, whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** The operating system's words without the name of the call that failed. */
 export function reasonOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replace(/ \(os error \d+\).*$/s, "");
+  return messageOf(error).replace(/ \(os error \d+\).*$/s, "");
 }

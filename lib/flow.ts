@@ -11,11 +11,14 @@ import { ProtocolError } from "./errors.ts";
 /** The most that a sender is granted in advance, in bytes; what OpenSSH grants too. */
 export const maximumCreditBytes = 2 * 1024 * 1024;
 
-/** What may be under way to one receiver on all its channels together, in bytes. */
-const poolBytes = 64 * 1024 * 1024;
+/**
+ * What may be under way to one receiver on all its channels together, smallest credits beside; in
+ * bytes.
+ */
+const poolBytes = 32 * 1024 * 1024;
 
 /** A channel gets this part of what is left of the pool, but never less than that, in bytes. */
-const poolShare = 1 / 16;
+const poolShare = 1 / 8;
 const smallestCreditBytes = 32 * 1024;
 
 const maximumWindowBytes = 2 ** 32 - 1;
@@ -38,6 +41,11 @@ export class CreditPool {
     const left = poolBytes - this.#creditBytes - this.#backlogBytes();
     const share = Math.floor(left * poolShare);
     return Math.min(maximumCreditBytes, Math.max(smallestCreditBytes, share));
+  }
+
+  /** The most that may be under way on so many channels together, in bytes. */
+  maximumBytes(channels: number): number {
+    return poolBytes + channels * smallestCreditBytes;
   }
 
   /** A channel's credit grows by `bytes`, or shrinks. */

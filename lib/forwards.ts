@@ -204,7 +204,9 @@ export class Forwards<Owner> {
   ): void {
     const asksForPort = place.kind === "tcpip" && place.bindPort === 0;
     const isTaken = [...this.#listeners].some((it) =>
-      it.owner !== undefined && it.owner !== owner && isSamePlace(it.place, place)
+      it.owner !== undefined && it.owner !== owner &&
+      // What sshd would keep from others while it listens is kept here until it does again.
+      (isSamePlace(it.place, place) || it.state.kind === "lost" && isSamePort(it.place, place))
     );
     if ((isTaken && !asksForPort) || this.#refusesRequests) return onReply(requestFailure);
 
@@ -345,6 +347,11 @@ function isSamePlace(one: Place, two: Place): boolean {
   }
   return one.kind === "streamlocal" && two.kind === "streamlocal" &&
     one.socketPath === two.socketPath;
+}
+
+/** Whether sshd may bind two addresses to the same socket, if its GatewayPorts is off. */
+function isSamePort(one: Place, two: Place): boolean {
+  return one.kind === "tcpip" && two.kind === "tcpip" && one.bindPort === two.bindPort;
 }
 
 /** sshd binds all of these to loopback, or to every address, depending on GatewayPorts. */

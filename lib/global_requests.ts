@@ -4,7 +4,7 @@
  */
 
 import { ProtocolError } from "./errors.ts";
-import type { Peer } from "./transport.ts";
+import type { Peer, Transport } from "./transport.ts";
 import { buildMessage } from "./ssh_data.ts";
 import { type GlobalReply, MessageType } from "./wire.ts";
 
@@ -58,13 +58,20 @@ export class ReplyQueue {
   }
 }
 
+/** A request to upstream that has no reply yet. */
+interface PendingRequest {
+  onReply(reply: GlobalReply): void;
+  /** `undefined` where it had to wait before it left. */
+  sequenceNumber: number | undefined;
+}
+
 /** The one queue of requests to upstream: those about forwards and our own keepalives. */
 export class RequestQueue {
-  #peer: Peer | undefined;
-  #waiting: ((reply: GlobalReply) => void)[] = [];
+  #peer: Transport | undefined;
+  #waiting: PendingRequest[] = [];
 
   /** Requests go to `peer` from now on. */
-  attach(peer: Peer): void {
+  attach(peer: Transport): void {
     this.#peer = peer;
   }
 
@@ -77,14 +84,27 @@ export class RequestQueue {
   /** Sends a request that wants a reply; whoever asks sees to it that upstream is there. */
   send(name: string, data: Uint8Array, onReply: (reply: GlobalReply) => void): void {
     if (this.#peer === undefined) return;
-    this.#waiting.push(onReply);
     this.#peer.send(buildMessage(MessageType.globalRequest, name, true, { raw: data }));
+    this.#waiting.push({ onReply, sequenceNumber: this.#peer.lastSequenceNumber });
   }
 
   /** @throws {ProtocolError} where nothing was asked. */
   onReply(reply: GlobalReply): void {
-    const onReply = this.#waiting.shift();
-    if (onReply === undefined) throw new ProtocolError("a reply to no global request");
-    onReply(reply);
+    const request = this.#waiting.shift();
+    if (request === undefined) throw new ProtocolError("a reply to no global request");
+    request.onReply(reply);
+  }
+
+  /**
+   * Upstream does not know a message. If that was one of the requests, nothing else answers it; some
+   * servers count one more or one less than they should.
+   */
+  onUnimplemented(sequenceNumber: number): void {
+    const isMeant = (request: PendingRequest, tolerance: number) =>
+      request.sequenceNumber === undefined ||
+      Math.abs(request.sequenceNumber - sequenceNumber) <= tolerance;
+    const exact = this.#waiting.findIndex((request) => isMeant(request, 0));
+    const at = exact === -1 ? this.#waiting.findIndex((request) => isMeant(request, 1)) : exact;
+    if (at !== -1) this.#waiting.splice(at, 1)[0]!.onReply(requestFailure);
   }
 }

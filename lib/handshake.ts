@@ -12,10 +12,9 @@ import {
   UpstreamLostError,
 } from "./errors.ts";
 import { logger } from "./log.ts";
+import { rsaBits } from "./public_key.ts";
 import { maximumRsaBits } from "./rsa_signature.ts";
-import { rsaBits } from "./signer.ts";
-import { Ssh2Client, type Ssh2End } from "./ssh2_client.ts";
-import type { ByteSocket } from "./ssh2_socket.ts";
+import type { Ssh2Client, Ssh2End } from "./ssh2_client.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
 
@@ -64,8 +63,6 @@ export interface HandshakeOptions {
 /** What else is known of a connection that is ready. */
 export interface Session {
   verdict: TrustVerdict;
-  /** For a jump host, whose channels are ssh2's affair. */
-  client: Ssh2Client;
 }
 
 /**
@@ -75,8 +72,8 @@ export interface Session {
  * @throws {AuthenticationError} where the server refuses the credential.
  * @throws {UpstreamLostError} where the connection fails otherwise.
  */
-export function handshake(socket: ByteSocket, options: HandshakeOptions): Promise<void> {
-  return new Handshake(socket, options).whenReady;
+export function handshake(client: Ssh2Client, options: HandshakeOptions): Promise<void> {
+  return new Handshake(client, options).whenReady;
 }
 
 /** What is known of the host key. */
@@ -100,10 +97,11 @@ class Handshake {
   #isEncrypted = false;
   #isReady = false;
 
-  constructor(socket: ByteSocket, options: HandshakeOptions) {
+  constructor(client: Ssh2Client, options: HandshakeOptions) {
     this.#options = options;
+    this.#client = client;
     const { name, username, methods, credentials, algorithms, notify } = options;
-    this.#client = new Ssh2Client(socket, {
+    client.start({
       username,
       algorithms,
       handlers: {
@@ -117,7 +115,7 @@ class Handshake {
         onClose: (end) => void this.#onClose(end),
       },
     });
-    const { transport } = this.#client;
+    const { transport } = client;
     this.#userAuth = new UserAuth({
       name,
       username,
@@ -182,7 +180,7 @@ class Handshake {
     const verdict = this.#acceptedVerdict();
     this.#isReady = true;
     this.#deadline.end();
-    this.#options.onReady(this.#client.transport, { client: this.#client, verdict });
+    this.#options.onReady(this.#client.transport, { verdict });
     this.#ready.resolve();
   }
 
@@ -334,8 +332,13 @@ function noCommonWay(name: string, cause: Error): NegotiationError {
 
 /** The end of a connection that was ready. */
 function lost(end: Ssh2End, { name }: HandshakeOptions): ConnectionEnd {
-  const isServers = end.kind === "closed" || end.kind === "disconnected";
-  return { reason: classify(end, name), endedBy: isServers ? "server" : "network" };
+  if (end.kind !== "disconnected") {
+    return { reason: classify(end, name), endedBy: end.kind === "closed" ? "server" : "network" };
+  }
+  // Whatever its code is: it has let us in before, and may do so again.
+  const { description, error: cause } = end;
+  const reason = new UpstreamLostError(`${name}: ${description}`, { cause });
+  return { reason, endedBy: "server" };
 }
 
 /** Of what authentication throws, a message of the server that makes no sense. */

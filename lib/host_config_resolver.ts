@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { UsageError } from "./errors.ts";
 import type { HostConfig, IdentityAgent } from "./host_config.ts";
 import { type LocalFacts, localFacts } from "./local_facts.ts";
-import { readSshConfig } from "./ssh_config.ts";
+import { readSshConfig, type TypedSetting } from "./ssh_config.ts";
 import { configError, lowerCase, type Source } from "./ssh_config_line.ts";
 import {
   expandJumpHosts,
@@ -28,6 +28,8 @@ export interface ConfiguredDestination {
 export interface HostConfigOptions {
   /** The only file to read, or `none`. */
   configFile?: string;
+  /** What other options of the command line say; it wins over `overrides`. */
+  typed?: readonly TypedSetting[];
   /** `KEYWORD=VALUE`; the first wins, and all win over the files. */
   overrides?: readonly string[];
   /** The system's file; the folder that it is in also has the system's known_hosts files. */
@@ -63,6 +65,7 @@ export async function resolveHostConfig(
   const systemConfig = options.systemConfig ?? defaultSystemConfig(local.environment);
   const { settings, hostName, notes } = await readSshConfig({
     ...destination,
+    typed: options.typed ?? [],
     overrides: options.overrides ?? [],
     configFile: options.configFile,
     systemConfig,
@@ -212,7 +215,7 @@ class Resolver {
     const config = {
       identityFiles: given.length === 0
         ? defaults.map((path) => join(this.#local.home, path.slice(2)))
-        : await this.#paths(given.filter(({ value }) => lowerCase(value) !== "none")),
+        : await this.#paths(given.filter(isFile)),
       identityFilesAreDefaults: given.length === 0,
       identitiesOnly: this.#isYes("IdentitiesOnly", false),
       identityAgent: identityAgent(agent, agentValue?.source),
@@ -288,14 +291,15 @@ class Resolver {
   #fileList(name: string): Value[] | undefined {
     const setting = this.#settings.get(name);
     if (setting === undefined) return undefined;
-    return valuesOf(setting).filter(({ value }) => lowerCase(value) !== "none");
+    return valuesOf(setting).filter(isFile);
   }
 
   #paths(values: readonly Value[]): Promise<string[]> {
     return Promise.all(values.map((value) => this.#path(value)));
   }
 
-  async #path({ value, source }: Value): Promise<string> {
+  async #path({ value, source, isLiteral }: Value): Promise<string> {
+    if (isLiteral) return value;
     const local = this.#local;
     const path = await expandTilde(value, { local, source });
     return expandTokens(path, { tokens: this.#tokens, source, environment: local.environment });
@@ -318,10 +322,18 @@ class Resolver {
 interface Value {
   value: string;
   source: Source;
+  /** Whether it is the name of a file in which nothing is expanded. */
+  isLiteral?: boolean;
 }
 
 function valuesOf(setting: Setting | undefined): Value[] {
-  return setting?.values.map((value) => ({ value, source: setting.source })) ?? [];
+  if (setting === undefined) return [];
+  const { values, source, isLiteral } = setting;
+  return values.map((value) => ({ value, source, isLiteral }));
+}
+
+function isFile({ value, isLiteral }: Value): boolean {
+  return isLiteral || lowerCase(value) !== "none";
 }
 
 /** The key files that ssh looks for, as far as sshshim can use them. */

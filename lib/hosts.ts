@@ -4,14 +4,16 @@
  */
 
 import type { Options } from "./cli.ts";
+import { settingsOf } from "./cli_settings.ts";
 import type { Host } from "./connector.ts";
-import { Credentials, type Prompter } from "./credentials.ts";
-import { AuthenticationError, UsageError } from "./errors.ts";
+import type { Prompter } from "./credential_questions.ts";
+import { Credentials } from "./credentials.ts";
+import { AuthenticationError, messageOf, UsageError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import { resolveHostConfig } from "./host_config_resolver.ts";
 import { readKeyFile } from "./key_file.ts";
 import { logger } from "./log.ts";
-import { keyTypeOf } from "./signer.ts";
+import { keyTypeOf } from "./public_key.ts";
 import { missingAlgorithms } from "./ssh2_algorithms.ts";
 import { KnownHostsTrust, PinnedTrust } from "./trust.ts";
 
@@ -26,33 +28,16 @@ const maximumJumps = 16;
  * @throws {UsageError} where a file or an option is not understood.
  */
 export async function readUpstreamConfig(options: Options): Promise<HostConfig> {
-  const { host, username, port, jumpHosts, configOverrides, configFile, credential } = options;
-  const jump = jumpHosts === undefined ? [] : [`ProxyJump=${jumpHosts}`];
+  const { host, username, port, configOverrides, configFile } = options;
   const config = await resolveHostConfig({ alias: host, user: username, port }, {
     configFile,
-    overrides: [...jump, ...configOverrides],
+    typed: await settingsOf(options),
+    overrides: configOverrides,
   });
   for (const { file, line, text } of config.notes) {
     log.debug("{file} line {line}: {text}", { file, line, text });
   }
-  const files = options.identityFiles;
-  return {
-    ...config,
-    ...(options.knownHostsFiles.length > 0 && {
-      userKnownHostsFiles: options.knownHostsFiles,
-      globalKnownHostsFiles: [],
-    }),
-    ...(options.acceptNew && { strictHostKeyChecking: "accept-new" as const }),
-    ...(files.length > 0 && {
-      identityFiles: config.identityFilesAreDefaults ? files : [...files, ...config.identityFiles],
-      identityFilesAreDefaults: false,
-    }),
-    ...(credential?.kind === "key" && {
-      identityFiles: [credential.file, ...files],
-      identityFilesAreDefaults: false,
-      identitiesOnly: true,
-    }),
-  };
+  return config;
 }
 
 /**
@@ -137,7 +122,7 @@ function makeHost(
         config,
         ask: async (question, verdictSignal) => {
           const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
-          return await credentials.forAttempt(asking).ask(question, { echo: true });
+          return await credentials.questions(asking).ask(question, { echo: true });
         },
       });
     },
@@ -173,7 +158,7 @@ async function readPassword(
       : await Deno.readTextFile(file);
   } catch (cause) {
     throw new AuthenticationError(
-      `The password file ${file} cannot be read: ${(cause as Error).message}. ` +
+      `The password file ${file} cannot be read: ${messageOf(cause)}. ` +
         `Check the path and its permissions.`,
       { cause },
     );

@@ -5,12 +5,13 @@
 
 import { Buffer } from "node:buffer";
 import type { KeyObject } from "node:crypto";
-import { type Certificate, parseCertificate } from "./certificate.ts";
 import { AuthenticationError, MalformedDataError, reasonOf } from "./errors.ts";
 import { readJudged } from "./judged_file.ts";
+import { type Certificate, parseCertificate } from "./key_certificate.ts";
 import { signWith, type StoredKey, UnusableKey } from "./key_object.ts";
-import { parseStoredKey, publicKeyInside } from "./private_key.ts";
-import { algorithmsFor, isSameKey, keyTypeOf, requireAlgorithm, type Signer } from "./signer.ts";
+import { parseStoredKey, publicKeyInside } from "./key_text.ts";
+import { algorithmsFor, isSameKey, keyTypeOf } from "./public_key.ts";
+import { requireAlgorithm, type Signer } from "./signer.ts";
 
 /** A private key's file that was read; an encrypted one is still locked. */
 export interface KeyFile {
@@ -134,7 +135,7 @@ async function unlock(
   const opened = await stored.decrypt(passphrase).catch((error) => {
     throw unusable(file, error);
   });
-  if (opened === null) {
+  if (opened === undefined) {
     throw new WrongPassphraseError(
       `The passphrase for the key ${file} is wrong. Check it with: ssh-keygen -y -f "${file}"`,
     );

@@ -13,9 +13,9 @@ import {
   sign,
   verify,
 } from "node:crypto";
-import { DerReader, encodeDer, encodeDerUnsigned, Tag, unsignedBytes } from "./der.ts";
-import { plainName } from "./signer.ts";
-import { encodeFields } from "./ssh_data.ts";
+import { DerReader, encodeDer, encodeDerUnsigned, Tag, unsignedBytes } from "./key_der.ts";
+import { plainName } from "./public_key.ts";
+import { bitsOf, encodeFields, integerOf } from "./ssh_data.ts";
 
 /** Says what is wrong with a key ("it …") and, unless that is plain, what to do about it. */
 export class UnusableKey extends Error {
@@ -40,11 +40,11 @@ export type StoredKey =
     /** The public key, where the format has it outside of what is encrypted. */
     publicKey?: Uint8Array;
     /**
-     * Resolves with `null` when the passphrase is wrong.
+     * Resolves with `undefined` when the passphrase is wrong.
      *
      * @throws {UnusableKey} when it may be right, and the key cannot be used all the same.
      */
-    decrypt(passphrase: string): Promise<OpenKey | null>;
+    decrypt(passphrase: string): Promise<OpenKey | undefined>;
   };
 
 /** A key that is not what its format says. */
@@ -105,9 +105,9 @@ const minimumRsaBits = 1024;
 /** Builds an RSA key (PKCS#1). */
 export function rsaKey({ n, e, d, inverseOfQ, p, q }: RsaNumbers): KeyObject {
   const [dp, dq] = [p, q].map((prime) => {
-    const modulus = toBigInt(prime) - 1n;
+    const modulus = integerOf(prime) - 1n;
     if (modulus < 1n) throw damagedKey();
-    return toBytes(toBigInt(d) % modulus);
+    return toBytes(integerOf(d) % modulus);
   });
   const numbers = [Uint8Array.of(0), n, e, d, p, q, dp!, dq!, inverseOfQ];
   const der = encodeDer(Tag.sequence, ...numbers.map(encodeDerUnsigned));
@@ -150,7 +150,7 @@ export function ecdsaKey(
       "Add it to an SSH agent with ssh-add: the agent can.",
     );
   }
-  const digits = toBytes(toBigInt(scalar));
+  const digits = toBytes(integerOf(scalar));
   if (digits.length > curve.scalarBytes) throw damagedKey();
   const fullWidth = new Uint8Array(curve.scalarBytes);
   fullWidth.set(digits, fullWidth.length - digits.length);
@@ -190,7 +190,7 @@ export function publicKeyOf(key: KeyObject): Uint8Array {
   const { kty, crv, x, y, n, e } = createPublicKey(key).export({ format: "jwk" });
   const bytes = (text?: string): Uint8Array => new Uint8Array(Buffer.from(text!, "base64url"));
   if (kty === "RSA") {
-    const bits = toBigInt(bytes(n)).toString(2).length;
+    const bits = bitsOf(integerOf(bytes(n)));
     if (bits < minimumRsaBits) {
       throw new UnusableKey(`it has ${bits} bits, and SSH wants ${minimumRsaBits} at least`);
     }
@@ -261,10 +261,6 @@ function hashOf(algorithm: string): string | null {
 function toSshSignature(der: Uint8Array): Uint8Array {
   const pair = new DerReader(der).sequence();
   return encodeFields(pair.value(Tag.integer), pair.value(Tag.integer));
-}
-
-function toBigInt(bytes: Uint8Array): bigint {
-  return BigInt(`0x0${Buffer.from(bytes).toString("hex")}`);
 }
 
 /** The big-endian bytes of a number, without leading zeros. */

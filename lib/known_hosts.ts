@@ -11,11 +11,12 @@
  */
 
 import { Buffer } from "node:buffer";
-import { createHash, createHmac, randomBytes } from "node:crypto";
-import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { createHmac, randomBytes } from "node:crypto";
+import { dirname } from "node:path";
 import { HostKeyError, reasonOf } from "./errors.ts";
 import { matchesPatterns } from "./pattern.ts";
+import { fieldsOf, fingerprint, isPublicKey } from "./public_key.ts";
+import { lowerCase } from "./ssh_config_line.ts";
 
 /** A host as the user named it, and its TCP port. */
 export interface HostAddress {
@@ -86,7 +87,7 @@ export class KnownHosts {
       }
       text.split("\n").forEach((content, index) => {
         const parsed = parseLine(content);
-        if (parsed === null) return;
+        if (parsed === undefined) return;
         const line = index + 1;
         if (typeof parsed === "string") ignored.push({ file, line, reason: parsed });
         else entries.push({ file, line, ...parsed });
@@ -123,7 +124,7 @@ export class KnownHosts {
     const known = same[0];
     if (known !== undefined) return { kind: "known", file: known.file, line: known.line };
     const others = entries.filter((entry) => entry.marker === "");
-    const type = keyType(publicKey);
+    const type = hostKeyType(publicKey);
     const other = others.find((entry) => entry.type === type) ?? others[0];
     if (other === undefined) return { kind: "unknown" };
     return {
@@ -143,20 +144,6 @@ export class KnownHosts {
     );
     return [...new Set(usable.map((entry) => entry.type))];
   }
-}
-
-/** The files that ssh reads when nothing else is configured, the user's before the system's. */
-export function defaultKnownHostsFiles(): string[] {
-  const user = join(homedir(), ".ssh");
-  const system = Deno.build.os === "windows"
-    ? join(Deno.env.get("ProgramData") ?? "C:\\ProgramData", "ssh")
-    : "/etc/ssh";
-  return [
-    join(user, "known_hosts"),
-    join(user, "known_hosts2"),
-    join(system, "ssh_known_hosts"),
-    join(system, "ssh_known_hosts2"),
-  ];
 }
 
 /**
@@ -180,7 +167,7 @@ export async function addKnownHost(
   }
   const key = Buffer.from(publicKey).toString("base64");
   const name = lookupName(entry);
-  const line = `${isHashed ? hashedHost(name) : name} ${keyType(publicKey)} ${key}\n`;
+  const line = `${isHashed ? hashedHost(name) : name} ${hostKeyType(publicKey)} ${key}\n`;
   try {
     await Deno.mkdir(dirname(file), { recursive: true, mode: 0o700 });
     using handle = await Deno.open(file, { read: true, append: true, create: true, mode: 0o600 });
@@ -201,18 +188,13 @@ export async function addKnownHost(
   }
 }
 
-/** The fingerprint of a public key as OpenSSH prints it: `SHA256:` and base64 without padding. */
-export function fingerprint(publicKey: Uint8Array): string {
-  return "SHA256:" + createHash("sha256").update(publicKey).digest("base64").replace(/=+$/, "");
-}
-
 /**
- * The type of a public key: the first string of its wire format (RFC 4253, section 6.6).
+ * The type of the key that a host offers: the first field (RFC 4253, section 6.6).
  *
- * @throws {HostKeyError} when there is no such string.
+ * @throws {HostKeyError} when the bytes are no fields, or the first is not a name.
  */
-export function keyType(publicKey: Uint8Array): string {
-  const type = readStrings(publicKey)?.[0]?.toString("latin1");
+export function hostKeyType(publicKey: Uint8Array): string {
+  const type = fieldsOf(publicKey)?.[0]?.toString("latin1");
   if (type === undefined || !/^[!-~]+$/.test(type)) {
     throw new HostKeyError(
       "The host key is malformed: it does not begin with a key type. " +
@@ -228,68 +210,31 @@ function lookupName({ host, port }: HostAddress): string {
   return port === 22 ? name : `[${name}]:${port}`;
 }
 
-/** Lowers A to Z only: full case folding would make other letters equal to them. */
-function lowerCase(text: string): string {
-  return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
-}
-
-/** Returns the entry of a line, null for a line without one, or why the line is ignored. */
-function parseLine(content: string): Omit<Entry, "file" | "line"> | null | string {
+/** The entry of a line, `undefined` for a line without one, or why the line is ignored. */
+function parseLine(content: string): Omit<Entry, "file" | "line"> | string | undefined {
   const text = content.replace(/^[ \t]+|[ \t\r]+$/g, "");
-  if (text === "" || text.startsWith("#")) return null;
+  if (text === "" || text.startsWith("#")) return undefined;
   const fields = text.split(/[ \t]+/);
   const marker = fields[0]?.startsWith("@") ? fields.shift() : "";
   // The key of a certificate authority signs host keys; it is not one itself.
-  if (marker === "@cert-authority") return null;
+  if (marker === "@cert-authority") return undefined;
   if (marker !== "" && marker !== "@revoked") return `unknown marker ${marker}`;
   const [hosts, type, base64] = fields;
   if (hosts === undefined || type === undefined || base64 === undefined) return "too few fields";
   if (hosts.startsWith("@")) return "more than one marker";
-  if (hosts.startsWith("|") && parseHashedHost(hosts) === null) return "broken hashed host name";
+  if (hosts.startsWith("|") && parseHashedHost(hosts) === undefined) {
+    return "broken hashed host name";
+  }
   const key = decodeBase64(base64);
-  if (key === null) return "the key is not base64";
+  if (key === undefined) return "the key is not base64";
   if (!isPublicKey(key, type)) return `not a key of type ${type}`;
   return { marker, hosts, type, key };
 }
 
-/** How many strings follow the type in the wire formats of RFC 4253, 5656, 8709 and PROTOCOL.u2f. */
-const KEY_FIELDS: Readonly<Record<string, number>> = {
-  "ssh-rsa": 2,
-  "ssh-ed25519": 1,
-  "ecdsa-sha2-nistp256": 2,
-  "ecdsa-sha2-nistp384": 2,
-  "ecdsa-sha2-nistp521": 2,
-  "sk-ssh-ed25519@openssh.com": 2,
-  "sk-ecdsa-sha2-nistp256@openssh.com": 3,
-};
-
-function isPublicKey(key: Buffer, type: string): boolean {
-  const strings = readStrings(key);
-  if (strings === null || strings[0]?.toString("latin1") !== type) return false;
-  const expected = Object.hasOwn(KEY_FIELDS, type) ? KEY_FIELDS[type] : undefined;
-  if (expected !== undefined && strings.length !== 1 + expected) return false;
-  return type !== "ssh-ed25519" || strings[1]?.length === 32;
-}
-
-/** Splits length-prefixed strings (RFC 4251, section 5); null when the lengths do not add up. */
-function readStrings(bytes: Uint8Array): Buffer[] | null {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const strings: Buffer[] = [];
-  let offset = 0;
-  while (offset < buffer.length) {
-    if (buffer.length - offset < 4) return null;
-    const end = offset + 4 + buffer.readUInt32BE(offset);
-    if (end > buffer.length) return null;
-    strings.push(buffer.subarray(offset + 4, end));
-    offset = end;
-  }
-  return strings;
-}
-
-/** Decodes base64 in its canonical form only; null for anything else. */
-function decodeBase64(text: string): Buffer | null {
+/** Decodes base64 in its canonical form only; `undefined` for anything else. */
+function decodeBase64(text: string): Buffer | undefined {
   const bytes = Buffer.from(text, "base64");
-  return bytes.toString("base64") === text ? bytes : null;
+  return bytes.toString("base64") === text ? bytes : undefined;
 }
 
 /** Whether `name`, in lower case, is one of the hosts of a line. */
@@ -300,7 +245,7 @@ function matchesHost(name: string, hosts: string): boolean {
 
 function matchesHashedHost(name: string, hosts: string): boolean {
   const hashed = parseHashedHost(hosts);
-  return hashed !== null &&
+  return hashed !== undefined &&
     createHmac("sha1", hashed.salt).update(name).digest().equals(hashed.hash);
 }
 
@@ -312,12 +257,12 @@ function hashedHost(name: string): string {
 }
 
 /** Parses `|1|salt|hash`, both in base64 and as long as a SHA-1 digest. */
-function parseHashedHost(text: string): { salt: Buffer; hash: Buffer } | null {
+function parseHashedHost(text: string): { salt: Buffer; hash: Buffer } | undefined {
   const [, saltText, hashText] = /^\|1\|([^|]+)\|([^|]+)$/.exec(text) ?? [];
-  if (saltText === undefined || hashText === undefined) return null;
+  if (saltText === undefined || hashText === undefined) return undefined;
   const salt = decodeBase64(saltText);
   const hash = decodeBase64(hashText);
-  return salt?.length === 20 && hash?.length === 20 ? { salt, hash } : null;
+  return salt?.length === 20 && hash?.length === 20 ? { salt, hash } : undefined;
 }
 
 /** Waits for other processes that add to the file; closing it lets the next one. */

@@ -13,8 +13,6 @@ export interface LivenessOptions {
   intervalMs: number;
   /** How many such silences in a row mean death. */
   count: number;
-  /** How soon `probe` wants its sign of life, in milliseconds; 3 s by default. */
-  wakeUpDeadlineMs?: number;
   /** When the last byte came, by `performance.now()`. */
   lastByteAt(): number;
   isBusy(): boolean;
@@ -28,7 +26,8 @@ export interface LivenessOptions {
 const longestTickMs = 1000;
 /** With nothing open, silences are broken less often. */
 const idleFactor = 3;
-const defaultWakeUpDeadlineMs = 3000;
+/** How soon `probe` wants its sign of life, in milliseconds. */
+const wakeUpDeadlineMs = 3000;
 
 /** Watches one connection until `stop`. */
 export class Liveness {
@@ -51,7 +50,7 @@ export class Liveness {
   /** Asks for a sign of life that has to come at once, for instance after a sleep. */
   probe(): void {
     if (this.#options.intervalMs === 0) return;
-    this.#sendProbe(this.#options.wakeUpDeadlineMs ?? defaultWakeUpDeadlineMs);
+    this.#sendProbe(wakeUpDeadlineMs);
     this.#schedule();
   }
 
@@ -64,7 +63,7 @@ export class Liveness {
   /** When the silence has lasted too long, by `performance.now()`. */
   get #dueAt(): number {
     const { intervalMs, lastByteAt, isBusy } = this.#options;
-    if (this.#probe) return Math.max(this.#probe.sentAt, lastByteAt()) + this.#probe.deadlineMs;
+    if (this.#probe) return this.#probe.sentAt + this.#probe.deadlineMs;
     return lastByteAt() + (isBusy() ? intervalMs : intervalMs * idleFactor);
   }
 
@@ -78,6 +77,8 @@ export class Liveness {
   #tick(): void {
     const { intervalMs, count, lastByteAt, onDead } = this.#options;
     const now = performance.now();
+    // Whatever came since: not every server answers a keepalive as it should.
+    if (this.#probe && lastByteAt() > this.#probe.sentAt) this.#probe = undefined;
     if (now >= this.#dueAt) {
       if (this.#probe) {
         this.stop();

@@ -5,15 +5,12 @@
  * 20 seconds, and what it sends reaches neither upstream nor other clients.
  */
 
-// @ts-types="@types/ssh2"
-import type ssh2 from "ssh2";
 import type { Endpoints } from "./access.ts";
-import { DisconnectReason } from "./errors.ts";
 import { logger } from "./log.ts";
 import type { Host } from "./places.ts";
 import type { Receiver, Relay } from "./relay.ts";
-import type { ByteSocket } from "./ssh2_socket.ts";
-import { describeExchange, type Ssh2Transport } from "./ssh2_transport.ts";
+import type { Ssh2ServerConnection } from "./ssh2_server.ts";
+import type { StartableTransport } from "./transport.ts";
 
 const log = logger("endpoint");
 
@@ -27,32 +24,34 @@ export interface LocalClientOptions {
   relay: Relay;
   /** Called once it is authenticated. */
   onAuthenticated(): void;
+  /** Called once, when its connection is closed. */
+  onGone(): void;
 }
 
-/**
- * - `stranger`: it connected; nothing is known of it;
- * - `authenticating`: its SSH version came, keys are exchanged, it tries to authenticate;
- * - `relayed`: it is authenticated, the relay has its messages;
- * - `gone`: its socket is closed.
- */
-type State =
-  | { kind: "stranger" }
-  | { kind: "authenticating"; transport: Ssh2Transport }
-  | { kind: "relayed"; transport: Ssh2Transport; receiver: Receiver; username: string }
-  | { kind: "gone" };
-
-/** A client of the endpoint; it closes its socket itself, and the socket's `close` is its end. */
+/** A client of the endpoint; it closes its connection itself. */
 export class LocalClient implements Host {
-  readonly #socket: ByteSocket;
+  readonly #connection: Ssh2ServerConnection;
   readonly #options: LocalClientOptions;
   #timer: ReturnType<typeof setTimeout>;
-  #state: State = { kind: "stranger" };
+  /** The relay's, once it is authenticated. */
+  #receiver: Receiver | undefined;
 
-  constructor(socket: ByteSocket, options: LocalClientOptions) {
-    this.#socket = socket;
+  constructor(connection: Ssh2ServerConnection, options: LocalClientOptions) {
+    this.#connection = connection;
     this.#options = options;
     this.#timer = setTimeout(() => this.#onTimeout(), authenticationTimeoutMs);
-    socket.once("close", () => this.#onClose());
+  }
+
+  /** Begins to listen to it. Called once. */
+  start(): void {
+    const { id } = this.#options;
+    this.#connection.start({
+      onEncrypted: (exchange) => log.info("client {id}: {exchange}", { id, exchange }),
+      onAuthenticated: (username, transport) => this.#onAuthenticated(username, transport),
+      onError: (error) => log.debug("client {id}: {error}", { id, error }),
+      onUnanswerable: (error) => log.info("client {id} cannot be answered: {error}", { id, error }),
+      onClose: () => this.#onClose(),
+    });
   }
 
   /** It waits for a place to log in, which is not its fault: its clock stands still. */
@@ -68,56 +67,20 @@ export class LocalClient implements Host {
   /** Others need its room more. */
   onUnwanted(): void {
     log.debug("client {id} said nothing, and made room", { id: this.#options.id });
-    this.#socket.destroy();
-  }
-
-  /** Its identification line has come. */
-  onIdentified(connection: ssh2.Connection, transport: Ssh2Transport): void {
-    this.#state = { kind: "authenticating", transport };
-    connection.on("error", (error: Error) => {
-      log.debug("client {id}: {error}", { id: this.#options.id, error });
-      this.#socket.end();
-    });
-    connection.once("handshake", (negotiated) => {
-      log.info("client {id}: {exchange}", {
-        id: this.#options.id,
-        exchange: describeExchange(negotiated),
-      });
-    });
-    connection.on("authentication", (context) => {
-      try {
-        this.#onAttempt(context);
-      } catch (error) {
-        // ssh2 throws where a request makes no sense, is out of order, or its client has left.
-        log.info("client {id} cannot be answered: {error}", { id: this.#options.id, error });
-        this.#socket.destroy();
-      }
-    });
+    this.#connection.destroy();
   }
 
   /** Ends the connection, with a word to the client if it understands SSH. May be called twice. */
   end(description: string): void {
-    if (this.#state.kind === "authenticating" || this.#state.kind === "relayed") {
-      this.#state.transport.disconnect(DisconnectReason.byApplication, description);
-    } else {
-      this.#socket.destroy();
-    }
+    this.#connection.end(description);
   }
 
-  #onAttempt(context: ssh2.AuthContext): void {
-    const state = this.#state;
-    if (state.kind !== "authenticating") return;
-    const asksAboutKey = context.method === "publickey" && context.signature === undefined;
-    if (!asksAboutKey) this.#onAuthenticated(context.username, state.transport);
-    context.accept();
-  }
-
-  #onAuthenticated(username: string, transport: Ssh2Transport): void {
+  #onAuthenticated(username: string, transport: StartableTransport): void {
     const { id, endpoints, relay, onAuthenticated } = this.#options;
     clearTimeout(this.#timer);
     onAuthenticated();
     const receiver = relay.addClient(transport);
-    this.#state = { kind: "relayed", transport, receiver, username };
+    this.#receiver = receiver;
     transport.start({
       onPayload: receiver.receive,
       onDrain: receiver.drained,
@@ -137,18 +100,18 @@ export class LocalClient implements Host {
       id: this.#options.id,
       port: this.#options.endpoints.remotePort,
     });
-    this.#socket.destroy();
+    this.#connection.destroy();
   }
 
   #onClose(): void {
     clearTimeout(this.#timer);
-    const { id } = this.#options;
-    if (this.#state.kind === "relayed") {
-      this.#state.receiver.leave();
+    const { id, onGone } = this.#options;
+    if (this.#receiver) {
+      this.#receiver.leave();
       log.info("client {id} left", { id });
     } else {
       log.debug("client {id} left without authenticating", { id });
     }
-    this.#state = { kind: "gone" };
+    onGone();
   }
 }

@@ -1,52 +1,54 @@
 /**
  * Further connections to upstream, for sessions beyond the number that it allows on one.
  *
- * They are made only where authentication needs nobody, carry sessions and what those open, and are closed
- * when they have not been used for a while.
+ * They are made only where authentication needs nobody, carry sessions and what those open, and are
+ * closed when they have not been used for a while.
  */
 
-import type { ConnectionHandlers } from "./connector.ts";
+import type { Connects } from "./connector.ts";
 import { DisconnectReason, HostKeyError, UpstreamLostError } from "./errors.ts";
 import { RequestQueue } from "./global_requests.ts";
-import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { escapeControls, logger } from "./log.ts";
-import type { Relay } from "./relay.ts";
-import type { Peer, Schedule, StartableTransport } from "./transport.ts";
+import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
+import type { Relay, UpstreamReceiver } from "./relay.ts";
+import type { ConnectionEnd, Peer, Schedule, StartableTransport } from "./transport.ts";
+import { MessageType } from "./wire.ts";
 
 const log = logger("overflow");
 
 const defaultPauseMs = 10_000;
 const defaultUnusedMs = 60_000;
-const defaultCheckMs = 5000;
+/** How often it is looked at whether a connection is used, in milliseconds. */
+const checkMs = 5000;
 
 /** What further connections are made of. */
 export interface OverflowOptions {
-  connector: { name: string; connect(handlers: ConnectionHandlers): Promise<void> };
+  connector: Connects;
   relay: Relay;
   /** How many further connections there may be. */
   maximum: number;
-  keepalive: Pick<LivenessOptions, "intervalMs" | "count">;
-  /** Ends the pause after an attempt that the network failed. */
+  keepalive: ReadyConnectionOptions["keepalive"];
+  /** Ends the pause after an attempt that came to nothing. */
   schedule: Schedule;
   /** How long a connection may be unused, in milliseconds; 60 s by default. */
   unusedMs?: number;
-  /** How often that is looked at, in milliseconds; 5 s by default. */
-  checkMs?: number;
   /** How long that pause is, in milliseconds; 10 s by default. */
   pauseMs?: number;
 }
 
 interface Connection {
-  transport: StartableTransport;
-  liveness: Liveness;
+  ready: ReadyConnection;
+  /** Whether upstream has opened a session on it. */
+  isProven: boolean;
   unusedSince: number | undefined;
 }
 
 /** Whether a further connection may be made. */
 type State =
   | { kind: "idle" }
-  | { kind: "connecting"; attempt: AbortController }
-  /** The network failed an attempt: the next one is made when the pause ends. */
+  /** `wasDropped`: meanwhile a connection has ended that nobody could use yet. */
+  | { kind: "connecting"; attempt: AbortController; wasDropped: boolean }
+  /** An attempt came to nothing: the next one is made when the pause ends. */
   | { kind: "pausing"; cancel(): void }
   /** Another attempt would fail alike, as long as nobody has logged in anew after `login`. */
   | { kind: "refused"; login: Peer | undefined }
@@ -71,10 +73,13 @@ export class Overflow {
     const mayConnect = state.kind === "idle" || (state.kind === "refused" && state.login !== login);
     if (!mayConnect || this.#connections.size >= maximum) return;
     const attempt = new AbortController();
-    this.#state = { kind: "connecting", attempt };
+    const connecting = { kind: "connecting" as const, attempt, wasDropped: false };
+    this.#state = connecting;
     try {
       await this.#connect(attempt.signal);
-      if (!attempt.signal.aborted) this.#growIfCrowded();
+      if (attempt.signal.aborted) return;
+      if (connecting.wasDropped) this.#pause();
+      else this.#growIfCrowded();
     } catch (error) {
       if (!attempt.signal.aborted) this.#onFailure(error, login);
     }
@@ -94,7 +99,9 @@ export class Overflow {
     if (state.kind === "connecting") state.attempt.abort();
     if (state.kind === "pausing") state.cancel();
     clearInterval(this.#timer);
-    for (const connection of this.#connections) this.#end(connection, "sshshim has been stopped");
+    for (const connection of this.#connections) {
+      this.#dismiss(connection, "sshshim has been stopped");
+    }
   }
 
   #growIfCrowded(): void {
@@ -120,20 +127,17 @@ export class Overflow {
           transport.disconnect(DisconnectReason.byApplication, "the host key is not trusted");
         }
       },
-      onLost: ({ reason }) => connection && this.#onLost(connection, reason),
+      onLost: (end) => connection?.ready.end(end),
     });
     if (!isTrusted) throw new HostKeyError(`The host key of ${connector.name} is not trusted.`);
   }
 
   /** @param login the first connection at the time of the attempt. */
   #onFailure(error: unknown, login: Peer | undefined): void {
-    const { connector: { name }, schedule, pauseMs = defaultPauseMs } = this.#options;
+    const { connector: { name } } = this.#options;
     if (error instanceof UpstreamLostError) {
       log.info("no further connection to {name}: {error}", { name, error });
-      this.#state = {
-        kind: "pausing",
-        cancel: schedule(pauseMs, () => this.#growIfCrowded()),
-      };
+      this.#pause();
     } else {
       // Servers ban whoever fails to log in again and again.
       log.warn("no further connection to {name} before the next login, or SIGUSR2: {error}", {
@@ -144,42 +148,40 @@ export class Overflow {
     }
   }
 
+  #pause(): void {
+    const { schedule, pauseMs = defaultPauseMs } = this.#options;
+    this.#state = { kind: "pausing", cancel: schedule(pauseMs, () => this.#growIfCrowded()) };
+  }
+
   #onReady(transport: StartableTransport): Connection {
-    const { relay, connector, keepalive } = this.#options;
+    const { relay, connector: { name }, keepalive } = this.#options;
     const requests = new RequestQueue();
-    const liveness = new Liveness({
-      ...keepalive,
-      // What is not read cannot be a sign of life.
-      lastByteAt: () => relay.isPaused(transport) ? performance.now() : transport.lastByteAt,
+    const asError = (description: string) => new Error(description);
+    const ready = new ReadyConnection(transport, {
+      name,
+      keepalive,
       isBusy: () => relay.countOn(transport) > 0,
+      isPaused: () => relay.isPaused(transport),
       sendKeepalive: (onReply) => requests.send("keepalive@openssh.com", new Uint8Array(), onReply),
-      onDead: (reason) => {
-        transport.abort();
-        this.#onLost(connection, new Error(reason));
-      },
+      silenceError: asError,
+      disconnectError: asError,
+      onEnd: (end) => this.#onEnd(connection, end),
     });
-    const connection: Connection = { transport, liveness, unusedSince: undefined };
+    const connection: Connection = { ready, isProven: false, unusedSince: undefined };
     this.#connections.add(connection);
-    const { checkMs = defaultCheckMs } = this.#options;
-    this.#timer ??= setInterval(() => this.#endUnused(), checkMs);
-    const receiver = relay.attachOverflow(transport, requests);
-    transport.start({
-      onPayload: receiver.receive,
-      onDrain: receiver.drained,
-      onDisconnect: (description) => this.#onLost(connection, new Error(description)),
-    });
-    log.info("further connection {number} to {name}", {
-      number: this.#connections.size,
-      name: connector.name,
-    });
+    this.#timer ??= setInterval(() => this.#dismissUnused(), checkMs);
+    ready.start(watchingOpens(relay.attachOverflow(transport, requests), connection));
+    log.info("further connection {number} to {name}", { number: this.#connections.size, name });
     return connection;
   }
 
-  #onLost(connection: Connection, reason: Error): void {
-    if (!this.#connections.delete(connection)) return;
-    connection.liveness.stop();
-    this.#options.relay.detachOverflow(
-      connection.transport,
+  #onEnd(connection: Connection, { reason }: ConnectionEnd): void {
+    const { relay } = this.#options;
+    const wasDropped = this.#connections.delete(connection) && !connection.isProven;
+    // Before its sessions wait again, and want another connection.
+    if (wasDropped) this.#onDropped(reason);
+    relay.detachOverflow(
+      connection.ready.transport,
       escapeControls(`connection lost: ${reason.message}`),
     );
     if (this.#connections.size > 0) return;
@@ -187,21 +189,40 @@ export class Overflow {
     this.#timer = undefined;
   }
 
-  #endUnused(): void {
-    const { unusedMs = defaultUnusedMs } = this.#options;
+  /** Upstream let us in and opened nothing: the next attempt may fare alike. */
+  #onDropped(reason: Error): void {
+    const { connector: { name } } = this.#options;
+    log.info("further connection to {name} ended before it was used: {reason}", { name, reason });
+    if (this.#state.kind === "connecting") this.#state.wasDropped = true;
+    else if (this.#state.kind === "idle") this.#pause();
+  }
+
+  #dismissUnused(): void {
+    const { unusedMs = defaultUnusedMs, relay } = this.#options;
     const now = performance.now();
     for (const connection of this.#connections) {
-      const isUsed = this.#options.relay.countOn(connection.transport) > 0;
+      const isUsed = relay.countOn(connection.ready.transport) > 0;
       if (isUsed) connection.unusedSince = undefined;
       else connection.unusedSince ??= now;
       if (connection.unusedSince !== undefined && now - connection.unusedSince >= unusedMs) {
-        this.#end(connection, "not used any more");
+        this.#dismiss(connection, "not used any more");
       }
     }
   }
 
-  #end(connection: Connection, description: string): void {
-    connection.transport.disconnect(DisconnectReason.byApplication, description);
-    this.#onLost(connection, new Error(description));
+  #dismiss(connection: Connection, description: string): void {
+    this.#connections.delete(connection);
+    connection.ready.disconnect(description);
   }
+}
+
+/** A receiver that notes on `connection` whether upstream opens what it is asked for. */
+function watchingOpens(receiver: UpstreamReceiver, connection: Connection): UpstreamReceiver {
+  return {
+    ...receiver,
+    receive: (payload) => {
+      connection.isProven ||= payload[0] === MessageType.channelOpenConfirmation;
+      receiver.receive(payload);
+    },
+  };
 }

@@ -3,15 +3,15 @@
  * ssh(1), "ENVIRONMENT").
  */
 
-import type { Prompter } from "./credentials.ts";
-import { NobodyToAskError } from "./errors.ts";
+import type { Prompter } from "./credential_questions.ts";
+import { messageOf, NobodyToAskError } from "./errors.ts";
 import { escapeControls } from "./log.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
 
 /** Asks at the terminal, or with SSH_ASKPASS. Questions that come at once wait for each other. */
 export class UserPrompter implements Prompter {
   #last: Promise<unknown> = Promise.resolve();
-  /** Of a question that was taken back: it waits for what is typed, which is for the next one. */
+  /** Of a question that was taken back: it still waits for what is typed. */
   #terminal: Terminal | undefined;
 
   ask(
@@ -35,7 +35,7 @@ export class UserPrompter implements Prompter {
       return await runAskpass(program, text, signal);
     }
     const terminal = this.#terminal ?? openTerminal();
-    if (terminal === null) {
+    if (terminal === undefined) {
       if (program !== undefined) return await runAskpass(program, text, signal);
       throw new NobodyToAskError(
         `There is no terminal to ask "${text.trim()}". Use a key without a passphrase or an SSH ` +
@@ -43,7 +43,7 @@ export class UserPrompter implements Prompter {
       );
     }
     try {
-      return await terminal.ask(text, { echo, signal }) ?? undefined;
+      return await terminal.ask(text, { echo, signal });
     } finally {
       this.#terminal = signal.aborted ? terminal : undefined;
       if (!signal.aborted) terminal.close();
@@ -79,7 +79,7 @@ async function runAskpass(
     result = await command.output();
   } catch (cause) {
     throw new NobodyToAskError(
-      `SSH_ASKPASS cannot be run: ${program}: ${(cause as Error).message}. Check the path.`,
+      `SSH_ASKPASS cannot be run: ${program}: ${messageOf(cause)}. Check the path.`,
       { cause },
     );
   }

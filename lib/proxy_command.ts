@@ -1,6 +1,6 @@
 /** A connection to upstream through the standard input and output of a command. */
 
-import { UpstreamLostError } from "./errors.ts";
+import { messageOf, UpstreamLostError } from "./errors.ts";
 import { logger } from "./log.ts";
 import type { ByteConnection } from "./byte_connection.ts";
 import { StreamConnection } from "./byte_connection.ts";
@@ -25,7 +25,7 @@ export function startProxyCommand(command: string): ByteConnection {
       .spawn();
   } catch (cause) {
     throw new UpstreamLostError(
-      `ProxyCommand cannot be started with ${shell}: ${(cause as Error).message}. Check SHELL.`,
+      `ProxyCommand cannot be started with ${shell}: ${messageOf(cause)}. Check SHELL.`,
       { cause },
     );
   }

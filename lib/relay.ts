@@ -23,7 +23,7 @@ import {
 
 /** What the relay wants of a connection's owner: its messages, and its end. */
 export interface Receiver {
-  /** Takes one message of type 80 or above; its bytes are rewritten. */
+  /** Takes one message that is not the transport protocol's own; its bytes are rewritten. */
   receive(payload: Uint8Array): void;
   /** Less is waiting for the peer than before. */
   drained(): void;
@@ -32,7 +32,10 @@ export interface Receiver {
 }
 
 /** What the relay wants of the owner of a connection upstream, whose end it is told of. */
-export type UpstreamReceiver = Pick<Receiver, "receive" | "drained">;
+export interface UpstreamReceiver extends Pick<Receiver, "receive" | "drained"> {
+  /** Upstream does not know a message that was sent to it (RFC 4253, section 11.4). */
+  unimplemented(sequenceNumber: number): void;
+}
 
 const defaultLimits: ChannelLimits = {
   channels: 1000,
@@ -92,9 +95,14 @@ export class Relay {
   constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
     this.#report = report;
-    this.#backpressure = new Backpressure(schedule, (client) => {
-      this.#clients.get(client)?.leave();
-      client.disconnect(DisconnectReason.byApplication, "everybody waits for what you do not take");
+    this.#backpressure = new Backpressure({
+      schedule,
+      windowBytesOf: (client) => this.#channels.windowBytesOf(client),
+      onStuck: (client) => {
+        this.#clients.get(client)?.leave();
+        const { byApplication } = DisconnectReason;
+        client.disconnect(byApplication, "everybody waits for what you do not take");
+      },
     });
     this.#forwards = new Forwards<Peer>({ requests: this.#requests, schedule, report });
     this.#channels = new Channels({
@@ -189,6 +197,7 @@ export class Relay {
         const isAnswered = upstream.backlogBytes > backlogBytes;
         this.#backpressure.onUpstreamMessage(upstream, { client, isAnswered });
       },
+      unimplemented: (sequenceNumber) => requests.onUnimplemented(sequenceNumber),
       drained: () => {
         this.#channels.onUpstreamDrain(upstream);
         this.#backpressure.onUpstreamDrain(upstream);

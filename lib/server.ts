@@ -5,30 +5,21 @@
 
 import type { Admit } from "./access.ts";
 import { Door, endpointsOf } from "./door.ts";
-import { ssh2 } from "./ssh2.ts";
-import { serverAlgorithms } from "./ssh2_algorithms.ts";
 import { EndpointError } from "./errors.ts";
-import type { LocalHostKey } from "./host_key.ts";
+import type { LocalHostKey } from "./local_host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
 import { Places } from "./places.ts";
 import type { Relay } from "./relay.ts";
-import { ByteSocket } from "./ssh2_socket.ts";
-import { announceExtensions } from "./ssh2_extensions.ts";
-import { identification, Ssh2Transport } from "./ssh2_transport.ts";
+import { Ssh2Server } from "./ssh2_server.ts";
 
 const log = logger("endpoint");
-
-const algorithms = serverAlgorithms();
 
 /** The endpoint listens nowhere else: whoever is let in uses the remote account. */
 const hostname = "127.0.0.1";
 
 /** How long the listener rests when the system has no more file descriptors, in milliseconds. */
 const acceptRetryMs = 100;
-
-// ssh2's server sends keepalives of its own, whose replies it would miss; 0 turns them off.
-(ssh2.Server as unknown as { KEEPALIVE_CLIENT_INTERVAL: number }).KEEPALIVE_CLIENT_INTERVAL = 0;
 
 /** What the endpoint is made of. */
 export interface EndpointOptions {
@@ -43,10 +34,10 @@ export interface EndpointOptions {
 export class Endpoint {
   readonly #listener: Deno.TcpListener;
   readonly #options: EndpointOptions;
-  #server: ssh2.Server | undefined;
+  #server: Ssh2Server | undefined;
   readonly #door: Door;
   readonly #places = new Places();
-  readonly #clients = new Map<ByteSocket, LocalClient>();
+  readonly #clients = new Set<LocalClient>();
   #lastClientId = 0;
   #isListening = true;
   #onClientGone: (() => void) | undefined;
@@ -73,16 +64,7 @@ export class Endpoint {
    * @throws {EndpointError} where one cannot be used.
    */
   showHostKeys(hostKeys: readonly LocalHostKey[]): void {
-    const server = createServer(hostKeys);
-    server.on("connection", (connection) => {
-      const transport = new Ssh2Transport(connection, algorithms);
-      announceExtensions(connection, {
-        transport,
-        answersPings: () => this.#options.relay.answersPings,
-      });
-      this.#clients.get(transport.socket)?.onIdentified(connection, transport);
-    });
-    this.#server = server;
+    this.#server = createServer(hostKeys, this.#options.relay);
   }
 
   /** Accepts connections until `stopListening`. */
@@ -109,40 +91,38 @@ export class Endpoint {
   async close(description: string): Promise<void> {
     this.stopListening();
     await this.#door.close();
-    for (const client of this.#clients.values()) client.end(description);
+    for (const client of this.#clients) client.end(description);
     while (this.#clients.size > 0) {
       await new Promise<void>((resolve) => this.#onClientGone = resolve);
     }
   }
 
   #onEnter(connection: Deno.TcpConn): boolean {
-    const remote = connection.remoteAddr;
     const guest = this.#places.enter(connection);
     if (!guest) return false;
-    const socket = new ByteSocket(guest, { role: "server", remote });
-    const client = new LocalClient(socket, {
+    const served = this.#server!.receive(guest, connection.remoteAddr);
+    const client = new LocalClient(served, {
       id: ++this.#lastClientId,
       endpoints: endpointsOf(connection),
       relay: this.#options.relay,
       onAuthenticated: () => guest.leave(),
+      onGone: () => {
+        this.#clients.delete(client);
+        this.#onClientGone?.();
+      },
     });
     guest.host = client;
-    this.#clients.set(socket, client);
-    socket.once("close", () => {
-      this.#clients.delete(socket);
-      this.#onClientGone?.();
-    });
-    this.#server!.injectSocket(socket as never);
+    this.#clients.add(client);
+    client.start();
     return true;
   }
 }
 
-function createServer(hostKeys: readonly LocalHostKey[]): ssh2.Server {
+function createServer(hostKeys: readonly LocalHostKey[], relay: Relay): Ssh2Server {
   try {
-    return new ssh2.Server({
+    return new Ssh2Server({
       hostKeys: hostKeys.map(({ privateKey }) => privateKey),
-      ident: identification,
-      algorithms: algorithms.forSsh2,
+      answersPings: () => relay.answersPings,
     });
   } catch (cause) {
     const files = hostKeys.flatMap(({ file }) => file ?? []).join(", ");

@@ -9,7 +9,7 @@ import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
 import { type Algorithms, applyList, missingOf } from "./algorithm_list.ts";
 import { NegotiationError } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
-import { certificateName, plainName } from "./signer.ts";
+import { certificateName, plainName } from "./public_key.ts";
 import { canStandIn } from "./ssh2_kex.ts";
 
 const supported = constants as {

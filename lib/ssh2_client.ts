@@ -4,10 +4,10 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Duplex } from "node:stream";
+import type { ByteConnection } from "./byte_connection.ts";
 import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
-import type { ByteSocket } from "./ssh2_socket.ts";
+import { ByteSocket } from "./ssh2_socket.ts";
 import { describeExchange, identification, Ssh2Transport } from "./ssh2_transport.ts";
 
 /** Who decides, and is told. */
@@ -49,54 +49,50 @@ export type Ssh2End =
 /** ssh2's errors: a DISCONNECT has its reason code, one of the network a word. */
 type Ssh2Error = Error & { code?: string | number };
 
-/** A channel that could not be opened (RFC 4254, section 5.1). */
-export class ChannelRefusedError extends Error {
-  override name = "ChannelRefusedError";
-
-  constructor(readonly reasonCode: number | undefined, description: string, cause: Error) {
-    super(description, { cause });
-  }
-}
-
 /** One connection to one server. */
 export class Ssh2Client {
-  readonly transport: Ssh2Transport;
   readonly #client = new ssh2.Client();
   readonly #socket: ByteSocket;
-  readonly #handlers: Ssh2ClientHandlers;
+  #transport: Ssh2Transport | undefined;
   #acceptedKey: Uint8Array | undefined;
   /** The first thing that went wrong. */
   #end: Ssh2End | undefined;
 
-  constructor(
-    socket: ByteSocket,
-    { username, algorithms, handlers }: {
-      username: string;
-      algorithms: OfferedAlgorithms;
-      handlers: Ssh2ClientHandlers;
-    },
-  ) {
-    this.#socket = socket;
-    this.#handlers = handlers;
-    this.#listen();
+  /** @param connection is closed with it. */
+  constructor(connection: ByteConnection) {
+    this.#socket = new ByteSocket(connection, { role: "client" });
+  }
+
+  /** Begins the key exchange. Called once. */
+  start({ username, algorithms, handlers }: {
+    username: string;
+    algorithms: OfferedAlgorithms;
+    handlers: Ssh2ClientHandlers;
+  }): void {
+    this.#listen(handlers);
     this.#client.connect({
-      sock: socket as never,
+      sock: this.#socket as never,
       username,
       ident: identification,
       // Returns nothing, which tells ssh2 to wait: authentication is ours.
       authHandler: () => handlers.onService(),
       hostVerifier: (key: Buffer, accept: (isAccepted: boolean) => void) =>
-        this.#onHostKey(key, accept),
+        this.#onHostKey(key, accept, handlers),
       algorithms: algorithms.forSsh2,
       readyTimeout: 0,
       keepaliveInterval: 0,
     });
-    this.transport = new Ssh2Transport(this.#client, algorithms);
-    this.transport.authenticate({
+    this.#transport = new Ssh2Transport(this.#client, algorithms);
+    this.#transport.authenticate({
       onExtensions: (payload) => handlers.onExtensions(payload),
       onAnswer: (payload) => handlers.onAnswer(payload),
       onViolation: (description) => this.#end ??= { kind: "violation", description },
     });
+  }
+
+  /** Its messages, from `start` on. */
+  get transport(): Ssh2Transport {
+    return this.#transport!;
   }
 
   /** Gives the connection up: it will not get anywhere. */
@@ -105,35 +101,13 @@ export class Ssh2Client {
     this.#socket.end();
   }
 
-  /** Leaves the connection to ssh2, for channels through a jump host. */
-  serveAsJumpHost(): void {
-    this.transport.leaveToSsh2();
+  /** Closes the connection at once. May be called twice. */
+  destroy(): void {
+    this.#socket.destroy();
   }
 
-  /**
-   * Opens a direct-tcpip channel (RFC 4254, section 7.2).
-   *
-   * @throws {ChannelRefusedError} where the server does not open it.
-   */
-  openDirectTcpip({ host, port }: { host: string; port: number }): Promise<Duplex> {
-    const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
-    this.#client.forwardOut("127.0.0.1", 0, host, port, (error, channel) => {
-      if (!error) return resolve(channel);
-      const { reason } = error as Error & { reason?: number };
-      const description = error.message.replace("(SSH) Channel open failure: ", "");
-      reject(new ChannelRefusedError(reason, description, error));
-    });
-    return promise;
-  }
-
-  /** Ends the connection. May be called twice. */
-  end(): void {
-    this.#client.end();
-  }
-
-  #listen(): void {
+  #listen(handlers: Ssh2ClientHandlers): void {
     const client = this.#client;
-    const handlers = this.#handlers;
     client.on("error", (error: Ssh2Error) => {
       this.#end ??= typeof error.code === "number"
         ? { kind: "disconnected", reasonCode: error.code, description: error.message, error }
@@ -146,14 +120,18 @@ export class Ssh2Client {
     client.on("close", () => handlers.onClose(this.#end ?? { kind: "closed" }));
   }
 
-  #onHostKey(key: Uint8Array, accept: (isAccepted: boolean) => void): void {
+  #onHostKey(
+    key: Uint8Array,
+    accept: (isAccepted: boolean) => void,
+    handlers: Ssh2ClientHandlers,
+  ): void {
     if (this.#acceptedKey !== undefined) {
       // A rekey: ssh2 loses packets if it has to wait now, so the answer must be known.
       const isSame = Buffer.compare(this.#acceptedKey, key) === 0;
       if (!isSame) this.#end ??= { kind: "key-changed" };
       return accept(isSame);
     }
-    void this.#handlers.verifyHostKey(key).then((isAccepted) => {
+    void handlers.verifyHostKey(key).then((isAccepted) => {
       if (!this.#socket.writable) return; // The server has left, and ssh2 fails if it is told.
       if (isAccepted) this.#acceptedKey = key;
       accept(isAccepted);

@@ -32,7 +32,7 @@ interface KexOffer {
 /** ssh2's `KeyExchange`. */
 interface KeyExchange {
   sessionID: Uint8Array;
-  /** `group` and `groupex` for exchanges in a finite field. */
+  /** `group` and `groupex` for exchanges in a finite field, `25519` for X25519. */
   type: string;
   negotiated: { kex: string };
   hashName: string;
@@ -168,7 +168,22 @@ function prepare(kex: KeyExchange): void {
   if (kex.type === "group" || kex.type === "groupex") {
     guardFiniteField(kex as unknown as FiniteFieldExchange);
   }
+  if (kex.type === "25519") guardX25519(kex);
   if (kex.negotiated.kex === nistp521KexName) becomeNistp521(kex);
+}
+
+/** A public value of X25519, in bytes. */
+const x25519ValueBytes = 32;
+
+/** RFC 8731, section 3: values have 32 bytes; ssh2 takes what follows for nothing. */
+function guardX25519(kex: KeyExchange): void {
+  const computeSecret = kex.computeSecret.bind(kex);
+  kex.computeSecret = (otherPublicKey) => {
+    const { length } = otherPublicKey;
+    return length === x25519ValueBytes
+      ? computeSecret(otherPublicKey)
+      : new Error(`a public value of ${length} bytes`);
+  };
 }
 
 /** Lets a function change what the peer sends. The first decipher is there before any hook is. */

@@ -7,9 +7,9 @@
  */
 
 import keyParser from "ssh2/lib/protocol/keyParser.js";
+import { rsaBits } from "./public_key.ts";
 import { RsaPublicKey } from "./rsa_signature.ts";
 import { encodeFields } from "./ssh_data.ts";
-import { rsaBits } from "./signer.ts";
 
 /** What ssh2 uses of a host key that it has read. */
 interface VerifyingKey {

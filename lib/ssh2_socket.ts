@@ -14,10 +14,22 @@ import { concatenate } from "./ssh_data.ts";
 /** A buffer is read into until less than this is left of it, in bytes. */
 const smallestReadBytes = 16 * 1024;
 const largestBufferBytes = 256 * 1024;
+/** Pieces up to the first size are collected in slabs of the second: each would cost more than it is. */
+const smallPieceBytes = 2048;
+const slabBytes = 16 * 1024;
 /** Queued pieces are joined up to this size, in bytes. */
 const largestWriteBytes = 256 * 1024;
 /** How long what is queued may take to leave once the socket is to close, in milliseconds. */
 const lingerMs = 2000;
+/**
+ * How long what was read is worked on before the event loop has its turn, in milliseconds. A read
+ * that can be answered at once does not go through the loop: a peer that sends without a pause would
+ * keep everybody else's sockets and timers waiting, for seconds.
+ */
+const turnMs = 20;
+/** What was read is handed over in portions that take about this long, in milliseconds. */
+const portionMs = 5;
+const smallestPortionBytes = 8 * 1024;
 /** `drain` is emitted once the backlog, having been over the first, is under the second; bytes. */
 const highBacklogBytes = 1024 * 1024;
 const lowBacklogBytes = 512 * 1024;
@@ -42,8 +54,16 @@ export class ByteSocket extends EventEmitter {
   #isPaused = true;
   #resume: (() => void) | undefined;
   #isReading = false;
+  #portionBytes = largestBufferBytes;
+  /** Time spent on what was read since the event loop had its turn, in milliseconds. */
+  #workedMs = 0;
+  #turnTimer: ReturnType<typeof setTimeout> | undefined;
   #isClosed = false;
   #queue: Uint8Array[] = [];
+  /** Holds small pieces; those that are not in the queue yet lie between the two places. */
+  #slab = new Uint8Array();
+  #slabFrom = 0;
+  #slabTo = 0;
   #backlogBytes = 0;
   #isFlushing = false;
   #owesDrain = false;
@@ -87,7 +107,8 @@ export class ByteSocket extends EventEmitter {
   write(data: Uint8Array | string): boolean {
     if (this.#isClosed || !this.writable) return false;
     const bytes = typeof data === "string" ? Buffer.from(data, "latin1") : data;
-    this.#queue.push(bytes);
+    if (bytes.length <= smallPieceBytes) this.#collect(bytes);
+    else this.#enqueue(bytes);
     this.#backlogBytes += bytes.length;
     if (this.#backlogBytes > highBacklogBytes) this.#owesDrain = true;
     if (!this.#isFlushing) {
@@ -95,6 +116,28 @@ export class ByteSocket extends EventEmitter {
       queueMicrotask(() => void this.#flush());
     }
     return true;
+  }
+
+  #collect(bytes: Uint8Array): void {
+    if (this.#slab.length - this.#slabTo < bytes.length) {
+      this.#enqueueSlab();
+      this.#slab = new Uint8Array(slabBytes);
+      this.#slabFrom = this.#slabTo = 0;
+    }
+    this.#slab.set(bytes, this.#slabTo);
+    this.#slabTo += bytes.length;
+  }
+
+  #enqueue(bytes: Uint8Array): void {
+    this.#enqueueSlab();
+    this.#queue.push(bytes);
+  }
+
+  /** What was collected takes its place in the queue. */
+  #enqueueSlab(): void {
+    if (this.#slabFrom === this.#slabTo) return;
+    this.#queue.push(this.#slab.subarray(this.#slabFrom, this.#slabTo));
+    this.#slabFrom = this.#slabTo;
   }
 
   /** Nothing more is written or read: closes once what is queued has left, or cannot leave. */
@@ -113,7 +156,10 @@ export class ByteSocket extends EventEmitter {
     this.#isClosed = true;
     this.writable = false;
     clearTimeout(this.#lingerTimer);
+    clearTimeout(this.#turnTimer);
     this.#queue = [];
+    this.#slab = new Uint8Array();
+    this.#slabFrom = this.#slabTo = 0;
     this.#backlogBytes = 0;
     this.#resume?.();
     this.#connection.close();
@@ -133,27 +179,57 @@ export class ByteSocket extends EventEmitter {
         }
         const count = await this.#connection.read(buffer.subarray(used));
         this.lastByteAt = performance.now();
-        while (this.#isPaused && !this.#isClosed) {
-          await new Promise<void>((resolve) => this.#resume = resolve);
+        if (count === null) {
+          await this.#untilResumed();
+          return this.#onEnd();
         }
-        if (this.#isClosed) return;
-        if (count === null) return this.#onEnd();
-        this.#onData(buffer.subarray(used, used + count));
-        used += count;
+        for (const end = used + count; used < end;) {
+          const portion = buffer.subarray(used, Math.min(end, used + this.#portionBytes));
+          used += portion.length;
+          await this.#untilResumed();
+          this.#work(portion);
+          if (this.#workedMs > turnMs) await this.#yield();
+        }
       }
     } catch (error) {
       this.#onError(error);
     }
   }
 
+  async #untilResumed(): Promise<void> {
+    while (this.#isPaused && !this.#isClosed) {
+      await new Promise<void>((resolve) => this.#resume = resolve);
+    }
+  }
+
+  /** Lets everything else that is due happen. */
+  async #yield(): Promise<void> {
+    this.#workedMs = 0;
+    await new Promise((resolve) => this.#turnTimer = setTimeout(resolve, 0));
+  }
+
+  /** Hands a portion over, and notes how long that has taken. */
+  #work(portion: Uint8Array): void {
+    const startedAt = performance.now();
+    this.#onData(portion);
+    const tookMs = performance.now() - startedAt;
+    this.#workedMs += tookMs;
+    if (tookMs > portionMs) {
+      this.#portionBytes = Math.max(smallestPortionBytes, this.#portionBytes / 2);
+    } else if (tookMs < portionMs / 4) {
+      this.#portionBytes = Math.min(largestBufferBytes, this.#portionBytes * 2);
+    }
+  }
+
   #onData(bytes: Uint8Array): void {
-    if (this.#closesWhenFlushed) return;
+    if (this.#isClosed || this.#closesWhenFlushed) return;
     const ready = this.#identification.isComplete ? bytes : this.#identification.push(bytes);
     if (ready === undefined) return;
     this.emit("data", Buffer.from(ready.buffer, ready.byteOffset, ready.byteLength));
   }
 
   #onEnd(): void {
+    if (this.#isClosed) return;
     this._readableState.ended = true;
     this.emit("end");
     this.end();
@@ -161,7 +237,7 @@ export class ByteSocket extends EventEmitter {
 
   async #flush(): Promise<void> {
     try {
-      while (this.#queue.length > 0) {
+      while (this.#backlogBytes > 0) {
         const data = this.#takeQueued();
         for (let sent = 0; sent < data.length;) {
           const count = await this.#connection.write(data.subarray(sent));
@@ -183,6 +259,7 @@ export class ByteSocket extends EventEmitter {
 
   /** The next pieces of the queue, joined. */
   #takeQueued(): Uint8Array {
+    this.#enqueueSlab();
     let size = 0;
     let count = 0;
     while (count < this.#queue.length && (count === 0 || size < largestWriteBytes)) {

@@ -19,14 +19,14 @@ import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
 import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
-import { buildMessage } from "./ssh_data.ts";
+import { buildMessage, readUint32 } from "./ssh_data.ts";
 
 /** The part of ssh2's `Protocol` that is used here. */
 interface Ssh2Protocol extends KexProtocol {
   _onPayload(payload: Uint8Array): unknown;
   _onPacket(): void;
   _kexinit: unknown;
-  _cipher: { encrypt(packet: Uint8Array): void };
+  _cipher: { encrypt(packet: Uint8Array): void; outSeqno: number };
   _remoteIdentRaw: Uint8Array | undefined;
   _decipher: (Decipher & KexDecipher & { inSeqno: number }) | undefined;
   _packetRW: {
@@ -103,6 +103,7 @@ export class Ssh2Transport implements StartableTransport {
   #exchangeTimer: ReturnType<typeof setTimeout> | undefined;
   #rekeyTimer: ReturnType<typeof setTimeout> | undefined;
   #answersPings = false;
+  #lastSequenceNumber: number | undefined;
   #isLeftToSsh2 = false;
   #isEnded = false;
 
@@ -125,17 +126,15 @@ export class Ssh2Transport implements StartableTransport {
     protocol._onPayload = (payload) => {
       if (this.#isEnded) return;
       const type = payload[0] ?? 0;
-      if (this.#gate?.admit(type) === false) return this.#onUnlawful(type);
+      if (this.#gate?.admit(type) === false) return this.#onUnlawful(type, payload);
       if (this.#isLeftToSsh2) return onPayload(payload);
-      if (type < firstConnectionMessage) {
-        if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
-        if (protocol._kexinit !== undefined) this.#limitExchange();
-        return;
+      if (this.#handlers && !isTransportMessage(type) || type >= firstConnectionMessage) {
+        return this.#onConnectionMessage(payload);
       }
-      protocol._onPacket();
-      this.#countBytes(payload.length);
-      if (this.#handlers) this.#handlers.onPayload(payload);
-      else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
+      if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
+      const isComplaint = type === unimplementedMessage && payload.length >= 5;
+      if (isComplaint) this.#handlers?.onUnimplemented?.(readUint32(payload, 1));
+      if (protocol._kexinit !== undefined) this.#limitExchange();
     };
     (connection as ssh2.Client).on("handshake", () => this.#onKeysExchanged());
     socket.on("drain", () => this.#handlers?.onDrain());
@@ -147,7 +146,7 @@ export class Ssh2Transport implements StartableTransport {
     this.#authentication = handlers;
   }
 
-  /** Leaves the connection protocol to ssh2: for a jump host, which is not relayed. */
+  /** Leaves the connection protocol to ssh2, unchecked: for peers that tests make of it. */
   leaveToSsh2(): void {
     this.#isLeftToSsh2 = true;
   }
@@ -178,6 +177,10 @@ export class Ssh2Transport implements StartableTransport {
     return isOpenssh ? opensshPayloadBytes : usualPayloadBytes;
   }
 
+  get lastSequenceNumber(): number | undefined {
+    return this.#lastSequenceNumber;
+  }
+
   get answersPings(): boolean {
     return this.#answersPings;
   }
@@ -199,7 +202,9 @@ export class Ssh2Transport implements StartableTransport {
     const { write } = this.#protocol._packetRW;
     const packet = write.alloc(payload.length);
     packet.set(payload, write.allocStart);
+    const sequenceNumber = this.#protocol._cipher.outSeqno;
     const isSent = sendPacket(this.#protocol, write.finalize(packet));
+    this.#lastSequenceNumber = isSent ? sequenceNumber : undefined;
     if (!isSent) this.#heldBytes += payload.length;
     this.#countBytes(payload.length);
   }
@@ -229,15 +234,23 @@ export class Ssh2Transport implements StartableTransport {
     this.socket.resume();
   }
 
-  /** As with ssh, this ends the connection, but not once we have been let in. */
-  #onUnlawful(type: number): void {
+  /** What belongs to nobody is the receiver's affair as well: it has to limit its answers. */
+  #onConnectionMessage(payload: Uint8Array): void {
     this.#protocol._onPacket();
+    this.#countBytes(payload.length);
+    if (this.#handlers) this.#handlers.onPayload(payload);
+    else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
+  }
+
+  /** As with ssh, this ends the connection, but not once we have been let in. */
+  #onUnlawful(type: number, payload: Uint8Array): void {
     const complaint = this.#gate!.complaintAbout(type);
-    if (this.#gate!.isPassed) {
-      log.debug("unexpected: {complaint}", { complaint });
-      return this.sendUnimplemented();
+    if (!this.#gate!.isPassed) {
+      this.#protocol._onPacket();
+      return this.violate(complaint);
     }
-    this.violate(complaint);
+    log.debug("unexpected: {complaint}", { complaint });
+    this.#onConnectionMessage(payload);
   }
 
   /** Ends the connection of a server that broke the protocol before it let us in. */
@@ -310,14 +323,18 @@ export class Ssh2Transport implements StartableTransport {
   }
 }
 
+/** Whether a message is the transport protocol's (RFC 4250, section 4.1), services beside. */
+function isTransportMessage(type: number): boolean {
+  return type >= 1 && type <= 4 || type >= 20 && type <= 49;
+}
+
 /** Until the first exchange is over, nothing but it and the transport's own messages may leave. */
 function sendNothingInTheClear(protocol: Ssh2Protocol): void {
   const cipher = protocol._cipher;
   const encrypt = cipher.encrypt.bind(cipher);
   cipher.encrypt = (packet) => {
     const type = packet[lengthFieldsBytes] ?? 0;
-    const isTransport = type >= 1 && type <= 4 || type >= 20 && type <= 49;
-    if (!isTransport) throw new Error(`message ${type} must not leave unencrypted`);
+    if (!isTransportMessage(type)) throw new Error(`message ${type} must not leave unencrypted`);
     encrypt(packet);
   };
 }

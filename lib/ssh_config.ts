@@ -29,6 +29,19 @@ import { Settings } from "./ssh_config_settings.ts";
 import { connectionTokens, expandTilde, expandTokens, type Tokens } from "./ssh_config_tokens.ts";
 import { badValue } from "./ssh_config_values.ts";
 
+/** A setting that an option of the command line stands for. */
+export interface TypedSetting {
+  /** For messages. */
+  option: string;
+  keyword: string;
+  /** The arguments. */
+  words: readonly string[];
+  /** Whether they are names of files as they are: `%`, `$` and `~` mean nothing in them. */
+  isLiteral?: boolean;
+  /** Whether no IdentityFile of `-o` and of the files is to be added. */
+  isOnly?: boolean;
+}
+
 /** Which settings are wanted. */
 export interface ConfigRequest {
   /** The host as typed. */
@@ -36,6 +49,8 @@ export interface ConfigRequest {
   /** What was typed with the host; it wins over everything. */
   user?: string;
   port?: number;
+  /** They win over `-o`. */
+  typed: readonly TypedSetting[];
   /** Values of `-o`, such as `Port=22`; the first wins, and all win over the files. */
   overrides: readonly string[];
   /** The one file to read, or `none`; absent: the user's and the system's. */
@@ -119,10 +134,12 @@ class ConfigReader {
   }
 
   readCommandLine(): void {
-    const { user, port, overrides } = this.#request;
+    const { user, port, typed, overrides } = this.#request;
     const source = { file: "-o", line: 0 };
     if (user !== undefined) this.#add("user", [user], source);
     if (port !== undefined) this.#add("port", [String(port)], source);
+    for (const setting of typed) this.#readTyped(setting);
+    if (typed.some(({ isOnly }) => isOnly)) this.settings.seal("IdentityFile");
     for (const override of overrides) {
       const line = parseConfigLine(override, source);
       if (line === null) throw configError(source, "It takes KEYWORD=VALUE.");
@@ -131,6 +148,14 @@ class ConfigReader {
       }
       this.#readSetting(line, true);
     }
+  }
+
+  #readTyped({ option, keyword: name, words, isLiteral }: TypedSetting): void {
+    const source = { file: option, line: 0 };
+    const keyword = findKeyword(lowerCase(name))!;
+    const line = { keyword: lowerCase(name), words, text: words.join(" "), source };
+    const values = isLiteral ? words : keyword.read(line);
+    if (values !== undefined) this.settings.add({ keyword, values, source, isLiteral });
   }
 
   async readFiles(): Promise<void> {
@@ -157,7 +182,7 @@ class ConfigReader {
       );
     }
     const content = await readConfigFile(file, { mustBeSafe });
-    if (content === null) return false;
+    if (content === undefined) return false;
     const state = { ...block };
     for (const [index, text] of content.split("\n").entries()) {
       const line = parseConfigLine(text, { file, line: index + 1 });

@@ -4,7 +4,7 @@ import { UsageError } from "./errors.ts";
 import { readJudged } from "./judged_file.ts";
 
 /**
- * Reads a file; null if there is none. A folder has no text.
+ * Reads a file; `undefined` if there is none. A folder has no text.
  *
  * @throws {UsageError} The file cannot be read; or it must be safe, and belongs neither to us nor
  * to root, or others can write it.
@@ -12,7 +12,7 @@ import { readJudged } from "./judged_file.ts";
 export async function readConfigFile(
   file: string,
   { mustBeSafe }: { mustBeSafe: boolean },
-): Promise<string | null> {
+): Promise<string | undefined> {
   try {
     const bytes = await readJudged(file, (info) => {
       if (!mustBeSafe || info.isDirectory || isSafe(info)) return;
@@ -27,7 +27,7 @@ export async function readConfigFile(
     if (cause instanceof UsageError) throw cause;
     const { IsADirectory, NotADirectory, NotFound } = Deno.errors;
     if (cause instanceof IsADirectory) return "";
-    if (cause instanceof NotFound || cause instanceof NotADirectory) return null;
+    if (cause instanceof NotFound || cause instanceof NotADirectory) return undefined;
     throw new UsageError(
       `The configuration file ${file} cannot be read: ${(cause as Error).message}. ` +
         `Make it readable, or name another one with -F.`,

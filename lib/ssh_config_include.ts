@@ -1,9 +1,14 @@
-/** The files that an Include line of ssh_config(5) names: glob(7) patterns. */
+/**
+ * The files that an Include line of ssh_config(5) names: patterns of glob(7), as OpenSSH's own glob
+ * reads them. It compares bytes: `?` is one of the two that an `é` has.
+ */
+
+import { utf8String } from "./ssh_data.ts";
 
 /**
- * The paths that fit an absolute pattern of `*`, `?`, `[…]` and `\`, in the order of their
- * characters. A name that begins with a dot must be asked for by one. Without a path that fits,
- * and where a folder cannot be read, there is nothing.
+ * The paths that fit an absolute pattern of `*`, `?`, `[…]` and `\`, in the order of their bytes.
+ * A name that begins with a dot must be asked for by one. Without a path that fits, and where a
+ * folder cannot be read, there is nothing.
  */
 export async function pathsMatching(pattern: string): Promise<string[]> {
   const isWindows = Deno.build.os === "windows";
@@ -17,16 +22,17 @@ export async function pathsMatching(pattern: string): Promise<string[]> {
     paths = next.flat();
   }
   const exists = await Promise.all(paths.map(isThere));
-  return paths.filter((_, index) => exists[index]).sort(byCharacter);
+  return paths.filter((_, index) => exists[index]).sort(byBytes);
 }
 
 async function namesIn(folder: string, pattern: string): Promise<string[]> {
-  const expected = patternExpression(pattern);
+  const expected = patternExpression(utf8String(pattern));
+  const namesDot = /^\\?\./.test(pattern);
   const paths: string[] = [];
   try {
     for await (const { name } of Deno.readDir(`${folder}/`)) {
-      const isHidden = name.startsWith(".") && !pattern.startsWith(".");
-      if (!isHidden && expected.test(name)) paths.push(`${folder}/${name}`);
+      if (name.startsWith(".") && !namesDot) continue;
+      if (expected.test(utf8String(name))) paths.push(`${folder}/${name}`);
     }
   } catch {
     // Not a folder, or not for us to read: as for ssh, nothing in it fits.
@@ -43,35 +49,56 @@ async function isThere(path: string): Promise<boolean> {
   }
 }
 
+/** A pattern and the names that it is for are byte strings. */
 function patternExpression(pattern: string): RegExp {
   const source = pattern.replace(
-    /\\(.)|\[([!^]?)(\]?[^\]]*)\]|([*?])|(.)/gsu,
+    /\\(.)|\[(!?)((?:\[:\w*:\]|\\.|[^\\])(?:\[:\w*:\]|\\.|[^\]\\])*)\]|([*?])|(.)/gs,
     (_, escaped?: string, negation?: string, set?: string, wildcard?: string, other?: string) => {
       if (set !== undefined) return setExpression(set, negation !== "");
       if (wildcard !== undefined) return wildcard === "*" ? ".*" : ".";
       return literal(escaped ?? other ?? "");
     },
   );
-  return new RegExp(`^${source}$`, "su");
+  return new RegExp(`^${source}$`, "s");
 }
 
-/** The inside of `[…]`: characters, and ranges such as `a-z`. */
+/** The classes of characters such as `[:alpha:]`, for the inside of a set. */
+const classes: Readonly<Record<string, string>> = {
+  alnum: "0-9A-Za-z",
+  alpha: "A-Za-z",
+  blank: " \\t",
+  cntrl: "\\x00-\\x1f\\x7f",
+  digit: "0-9",
+  graph: "!-~",
+  lower: "a-z",
+  print: " -~",
+  punct: "!-\\/:-@\\[-`{-~",
+  space: "\\t-\\r ",
+  upper: "A-Z",
+  xdigit: "0-9A-Fa-f",
+};
+
+/** The inside of `[…]`: characters, ranges such as `a-z`, and classes; nothing fits a wrong class. */
 function setExpression(set: string, isNegated: boolean): string {
-  const members = [...set.matchAll(/(.)-(.)|(.)/gsu)].map(([, from, to, one]) => {
-    if (one !== undefined) return literal(one);
-    return from! <= to! ? `${literal(from!)}-${literal(to!)}` : "";
-  });
-  return `[${isNegated ? "^" : ""}${members.join("")}]`;
+  const members = [...set.matchAll(/\[:(\w*):\]|(\\.|[^\\])-(\\?.)|(\\?.)/gs)].map(
+    ([, name, from, to, one]) => {
+      if (name !== undefined) return Object.hasOwn(classes, name) ? classes[name] : undefined;
+      const [first, last] = [from ?? one, to ?? one].map((it) => it!.at(-1)!);
+      return first! <= last! ? `${literal(first!)}-${literal(last!)}` : "";
+    },
+  );
+  return members.includes(undefined) ? "(?!)" : `[${isNegated ? "^" : ""}${members.join("")}]`;
 }
 
-function literal(character: string): string {
-  return `\\u{${character.codePointAt(0)?.toString(16)}}`;
+function literal(byte: string): string {
+  return `\\x${byte.charCodeAt(0).toString(16).padStart(2, "0")}`;
 }
 
 function unescape(text: string): string {
   return text.replace(/\\(.)/gsu, "$1");
 }
 
-function byCharacter(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+function byBytes(a: string, b: string): number {
+  const [first, second] = [utf8String(a), utf8String(b)];
+  return first < second ? -1 : first > second ? 1 : 0;
 }

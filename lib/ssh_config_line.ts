@@ -1,12 +1,5 @@
-/**
- * One line of ssh_config(5): its keyword and its arguments.
- *
- * The library finds the keyword. The arguments are taken apart here, because it reads them in
- * ways that ssh does not: it has no single quotes, a `#` ends a word in its middle, the quotes
- * and backslashes of a command are lost, and it throws at `Match !final`.
- */
+/** One line of ssh_config(5): its keyword and its arguments. */
 
-import SSHConfig from "ssh-config";
 import { UsageError } from "./errors.ts";
 
 /** Where a setting stands: a file and its line, counted from 1, or an option. */
@@ -34,7 +27,7 @@ export function configError(source: Source, problem: string): UsageError {
 }
 
 /** The source for people: `/home/me/.ssh/config line 3`, or `-o`. */
-export function formatSource({ file, line }: Source): string {
+function formatSource({ file, line }: Source): string {
   return line === 0 ? file : `${file} line ${line}`;
 }
 
@@ -45,17 +38,18 @@ export function formatSource({ file, line }: Source): string {
  */
 export function parseConfigLine(content: string, source: Source): ConfigLine | null {
   const line = content.replace(/[ \t\r\n\f]+$/, "");
-  const end = keywordEnd(line, source);
-  if (end === null) return null;
+  if (line === "" || /^\s*#/.test(line)) return null;
+  const [start, written] = /^\s*([^ \t=]*)/.exec(line)!;
+  if (written === "") throw configError(source, "The line does not begin with a keyword.");
   // deno-lint-ignore no-control-regex
   if (/[\x00-\x08\x0a-\x1f\x7f]/.test(line)) {
     throw configError(source, "The line has control characters. Remove them.");
   }
-  const keyword = lowerCase(line.slice(0, end).replace(/^[ \t]+/, "").replace(/^"(.*)"$/, "$1"));
-  const text = line.slice(end).replace(/^[ \t]*=?[ \t]*/, "");
+  const keyword = lowerCase(start.replace(/^[ \t]+/, "").replace(/^"(.*)"$/, "$1"));
+  const text = line.slice(start.length).replace(/^[ \t]*=?[ \t]*/, "");
   if (text === "") throw configError(source, "A keyword has no value. Add one.");
   const words = splitWords(text);
-  if (words === null) throw configError(source, "A quotation mark is not closed. Close it.");
+  if (words === undefined) throw configError(source, "A quotation mark is not closed. Close it.");
   return { keyword, words, text, source };
 }
 
@@ -64,32 +58,13 @@ export function lowerCase(text: string): string {
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }
 
-/** Where the keyword ends in a line without white space at its end. */
-function keywordEnd(line: string, source: Source): number | null {
-  // Nothing that the library could stumble over is shown to it: see the top of this file.
-  const shown = line.replace(/["\\]/g, "_").replace(/^([ \t]*match[ \t=]+).*$/is, "$1all");
-  let nodes: SSHConfig;
-  try {
-    nodes = SSHConfig.parse(shown);
-  } catch {
-    throw configError(source, "A keyword has no value. Add one.");
-  }
-  const node = nodes[0];
-  if (node === undefined || node.type === SSHConfig.COMMENT) return null;
-  if (!("param" in node)) {
-    if (line === "") return null;
-    throw configError(source, "The line does not begin with a keyword.");
-  }
-  return node.before.length + node.param.length;
-}
-
 /**
  * Splits at spaces and tabs. Single and double quotes group; a backslash escapes a quote, a
  * backslash and, outside of quotes, a space; a `#` at the beginning of a word ends the line.
  *
- * @returns null when a quote is not closed
+ * @returns `undefined` when a quote is not closed
  */
-function splitWords(text: string): string[] | null {
+function splitWords(text: string): string[] | undefined {
   const words: string[] = [];
   let word: string | undefined;
   let quote = "";
@@ -115,7 +90,7 @@ function splitWords(text: string): string[] | null {
       word += character;
     }
   }
-  if (quote !== "") return null;
+  if (quote !== "") return undefined;
   if (word !== undefined) words.push(word);
   return words;
 }

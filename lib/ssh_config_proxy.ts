@@ -28,7 +28,7 @@ export interface ProxiedConnection {
 export const proxyJump: ValueReader = (line) => {
   if (lowerCase(line.text) === "none") return [];
   const value = word(line)![0]!.replace(/#.*$/s, "");
-  if (parseJumpHosts(value) === null) {
+  if (parseJumpHosts(value) === undefined) {
     throw badValue(
       line,
       "takes [USER@]HOST[:PORT] or ssh://[USER@]HOST[:PORT], with commas between",
@@ -37,10 +37,10 @@ export const proxyJump: ValueReader = (line) => {
   return [value];
 };
 
-/** Splits `[user@]host[:port]` and `ssh://` addresses at commas; null where one is malformed. */
-export function parseJumpHosts(value: string): JumpHost[] | null {
+/** Splits `[user@]host[:port]` and `ssh://` addresses at commas; `undefined` where one is malformed. */
+export function parseJumpHosts(value: string): JumpHost[] | undefined {
   const hosts = value.split(",").map(parseJumpHost);
-  return hosts.every((host) => host !== null) ? hosts : null;
+  return hosts.every((host) => host !== undefined) ? hosts : undefined;
 }
 
 /**
@@ -105,42 +105,42 @@ export function isSafeUser(user: string): boolean {
   return user !== "" && !/^-|[\p{Cc}'`";&<>|(){}]|\s-|\\$/u.test(user);
 }
 
-function parseJumpHost(text: string): JumpHost | null {
+function parseJumpHost(text: string): JumpHost | undefined {
   return text.startsWith("ssh://") ? parseAddress(text.slice(6)) : parseShortForm(text);
 }
 
-function parseShortForm(text: string): JumpHost | null {
+function parseShortForm(text: string): JumpHost | undefined {
   const [, user, bracketed, bare, port] =
     /^(?:(.+)@)?(?:\[([^\]]*)\]|([^[\]:/@]+))(?::(.*))?$/s.exec(text) ?? [];
   return jumpHost({ user, host: bracketed ?? bare, port });
 }
 
 /** What follows `ssh://`; parameters after the user's name are ignored, and a path is refused. */
-function parseAddress(text: string): JumpHost | null {
+function parseAddress(text: string): JumpHost | undefined {
   const [, encoded, host, port] =
     /^(?:([^@;]+)(?:;[^@]*)?@)?((?:[a-z0-9](?:[a-z0-9_-]|\.(?!\.))*))(?::([^/]*))?\/?$/is.exec(
       text,
     ) ??
       [];
-  const user = encoded === undefined ? undefined : decode(encoded);
-  return user === null ? null : jumpHost({ user, host, port });
+  const user = encoded && decode(encoded);
+  return encoded && user === undefined ? undefined : jumpHost({ user, host, port });
 }
 
 function jumpHost(
   { user, host, port }: { user?: string; host?: string; port?: string },
-): JumpHost | null {
-  if (host === undefined || host === "") return null;
+): JumpHost | undefined {
+  if (host === undefined || host === "") return undefined;
   if (port === undefined || port === "") return { user, host };
   const number = parsePort(port);
-  return number === null ? null : { user, host, port: number };
+  return number === undefined ? undefined : { user, host, port: number };
 }
 
-function decode(text: string): string | null {
+function decode(text: string): string | undefined {
   try {
     return decodeURIComponent(text.replaceAll("+", " "));
   } catch {
     // A malformed % sequence: the address is refused.
-    return null;
+    return undefined;
   }
 }
 

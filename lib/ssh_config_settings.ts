@@ -8,7 +8,11 @@ export interface Setting {
   keyword: Keyword;
   values: readonly string[];
   source: Source;
+  /** Whether the values are names of files in which nothing is expanded. */
+  isLiteral?: boolean;
 }
+
+type FilesKeyword = "IdentityFile" | "CertificateFile";
 
 /** As many as ssh takes. */
 const maximumFiles = 100;
@@ -17,6 +21,7 @@ const maximumFiles = 100;
 export class Settings {
   readonly #first = new Map<string, Setting>();
   readonly #files = new Map<string, Setting[]>([["IdentityFile", []], ["CertificateFile", []]]);
+  readonly #sealed = new Set<string>();
 
   /**
    * Adds a setting, unless an earlier one decides. Files of identities and of certificates add up.
@@ -27,6 +32,7 @@ export class Settings {
     const { keyword: { name }, values, source } = setting;
     const files = this.#files.get(name);
     if (files !== undefined) {
+      if (this.#sealed.has(name)) return;
       if (files.some((other) => other.values[0] === values[0])) return;
       if (files.length === maximumFiles) {
         throw configError(source, `There are more than ${maximumFiles} files. Name fewer.`);
@@ -41,6 +47,11 @@ export class Settings {
     if (!this.#first.has(name)) this.#first.set(name, setting);
   }
 
+  /** No more files of a keyword are added. */
+  seal(name: FilesKeyword): void {
+    this.#sealed.add(name);
+  }
+
   /** The setting of a keyword, which is written as in its manual page. */
   get(name: string): Setting | undefined {
     return this.#first.get(name);
@@ -52,7 +63,7 @@ export class Settings {
   }
 
   /** All files of a keyword, for IdentityFile and CertificateFile. */
-  files(name: "IdentityFile" | "CertificateFile"): readonly Setting[] {
+  files(name: FilesKeyword): readonly Setting[] {
     return this.#files.get(name) ?? [];
   }
 

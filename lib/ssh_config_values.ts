@@ -54,15 +54,15 @@ export const integer: ValueReader = (line) => {
 /** A TCP port. ssh also takes names of services; of these only its own is known here. */
 export const port: ValueReader = (line) => {
   const value = parsePort(onlyWord(line));
-  if (value === null) throw badValue(line, "takes a number from 1 to 65535");
+  if (value === undefined) throw badValue(line, "takes a number from 1 to 65535");
   return [String(value)];
 };
 
-/** A TCP port from 1 to 65535, or null. */
-export function parsePort(text: string): number | null {
+/** A TCP port from 1 to 65535; `undefined` for anything else. */
+export function parsePort(text: string): number | undefined {
   if (text === "ssh") return 22;
   const value = Number(text);
-  return /^\+?\d+$/.test(text) && value >= 1 && value <= 65535 ? value : null;
+  return /^\+?\d+$/.test(text) && value >= 1 && value <= 65535 ? value : undefined;
 }
 
 const secondsPerUnit: Readonly<Record<string, number>> = {

@@ -35,6 +35,10 @@ export class Reader {
     return this.#bytes[this.#advance(1)] !== 0;
   }
 
+  get isAtEnd(): boolean {
+    return this.#position === this.#bytes.length;
+  }
+
   /** A `string` of any bytes, as a view. */
   bytes(): Uint8Array {
     const length = this.uint32();
@@ -54,7 +58,7 @@ export class Reader {
   /** A `string` of terminal modes (RFC 4254, section 8), parsed as strictly as sshd does. */
   modes(): void {
     const modes = new Reader(this.bytes());
-    while (modes.#position < modes.#bytes.length) {
+    while (!modes.isAtEnd) {
       const opcode = modes.#bytes[modes.#advance(1)]!;
       if (opcode === 0 || opcode >= 160) return;
       modes.uint32();
@@ -67,7 +71,7 @@ export class Reader {
   }
 
   end(): void {
-    if (this.#position !== this.#bytes.length) throw new MalformedDataError("bytes after the end");
+    if (!this.isAtEnd) throw new MalformedDataError("bytes after the end");
   }
 
   #advance(length: number): number {

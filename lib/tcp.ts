@@ -1,7 +1,7 @@
 /** A TCP connection to the first address of a host that answers. */
 
 import { lookup } from "node:dns/promises";
-import { UpstreamLostError } from "./errors.ts";
+import { messageOf, UpstreamLostError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import { logger } from "./log.ts";
 
@@ -47,18 +47,19 @@ export async function connectTcp(
     }
   }
   throw new UpstreamLostError(
-    `Cannot connect to ${hostName}:${port}: ${reasonOf(lastError, timeoutMs)}`,
+    `Cannot connect to ${hostName}:${port}: ${explain(lastError, timeoutMs)}`,
     { cause: lastError },
   );
 }
 
 /** What went wrong and what may help. */
-function reasonOf(error: unknown, timeoutMs: number): string {
+function explain(error: unknown, timeoutMs: number): string {
   if (error instanceof Deno.errors.ConnectionRefused) {
     return "the connection was refused. Check the port, and that an SSH server runs there.";
   }
   if (error instanceof DOMException && error.name === "TimeoutError") {
     return `no answer within ${timeoutMs / 1000} s. Check the address and any firewall.`;
   }
-  return `${(error as Error)?.message ?? "it has no address"}. Check the network.`;
+  const reason = error === undefined ? "it has no address" : messageOf(error);
+  return `${reason}. Check the network.`;
 }

@@ -1,24 +1,27 @@
 /**
  * Asking the person at the terminal, also when standard input and output lead elsewhere.
  *
- * Where the answer may be seen, the terminal's own line editing and echo are used and its modes are
- * not touched. A secret is read without echo; the modes are restored however the question ends.
+ * Where the answer may be seen, the terminal's own line editing and echo are used. A secret is read
+ * without echo; the modes are restored however the question ends. As with ssh, what was typed before
+ * a question does not answer it: it was meant for something else, perhaps for another host.
  */
+
+import { closeSync, constants, openSync, readSync } from "node:fs";
 
 /** A person to ask. Questions come one at a time. */
 export interface Terminal {
   /**
    * Prints `question` as it is and resolves with the line that is typed, without its line feed;
-   * or with null at the end of input (Ctrl-D) or when the terminal is gone. What is typed is shown
+   * or with `undefined` at the end of input (Ctrl-D) or when the terminal is gone. What is typed is shown
    * unless `echo` is false.
    *
-   * An aborted `signal` rejects with its reason. What is then typed answers the next question, and
-   * until then the process is kept alive, unless it exits by `Deno.exit`.
+   * An aborted `signal` rejects with its reason. Until something is typed then the process is kept
+   * alive, unless it exits by `Deno.exit`.
    */
   ask(
     question: string,
     options?: { echo?: boolean; signal?: AbortSignal },
-  ): Promise<string | null>;
+  ): Promise<string | undefined>;
   /** Gives the terminal back; no question may be open. May be called twice. */
   close(): void;
 }
@@ -29,18 +32,23 @@ interface Device {
     setRaw(isRaw: boolean, options?: { cbreak: boolean }): void;
   };
   output: { write(bytes: Uint8Array): Promise<number> };
+  /** Forgets what has been typed and not been read. */
+  discardTyped(): void;
   close(): void;
 }
 
-/** Longer than the longest line that a terminal's line editing lets through on any system. */
-const LINE_BUFFER_BYTES = 16 * 1024;
+/** How long a read that is left of an earlier question gets to take what was typed, in ms. */
+const leftReadMs = 50;
 
-/** Opens the terminal that controls this process; null when there is none. */
-export function openTerminal(): Terminal | null {
+/** Longer than the longest line that a terminal's line editing lets through on any system; in bytes. */
+const lineBufferBytes = 16 * 1024;
+
+/** Opens the terminal that controls this process; `undefined` when there is none. */
+export function openTerminal(): Terminal | undefined {
   const device = Deno.build.os === "windows"
     ? openDevice("\\\\.\\CONIN$", "\\\\.\\CONOUT$") ?? openStandardStreams()
     : openDevice("/dev/tty", "/dev/tty");
-  return device === null ? null : new DeviceTerminal(device);
+  return device && new DeviceTerminal(device);
 }
 
 /**
@@ -62,7 +70,7 @@ export async function confirmHostKey(
   let question = `No known_hosts file has a key for "${host}", port ${port}.\n` +
     `It shows an ${keyType} key with the fingerprint\n  ${fingerprint}\n` +
     `Do you trust this key? Type yes, no, or the fingerprint that you expect: `;
-  for (;;) {
+  while (true) {
     const answer = (await terminal.ask(question, { signal }))?.trim();
     if (answer === undefined) return false;
     if (answer === fingerprint || answer.toLowerCase() === "yes") return true;
@@ -77,7 +85,7 @@ class DeviceTerminal implements Terminal {
   readonly #device: Device;
   #isOpen = true;
   /** What is typed next; it outlives a question that was taken back. */
-  #typed: Promise<Uint8Array | null> | null = null;
+  #typed: Promise<Uint8Array | undefined> | undefined;
 
   constructor(device: Device) {
     this.#device = device;
@@ -86,26 +94,9 @@ class DeviceTerminal implements Terminal {
   async ask(
     question: string,
     { echo = true, signal }: { echo?: boolean; signal?: AbortSignal } = {},
-  ): Promise<string | null> {
+  ): Promise<string | undefined> {
     // Not printed at all then.
     signal?.throwIfAborted();
-    return echo ? await this.#askLine(question, signal) : await this.#askSecret(question, signal);
-  }
-
-  async #askLine(question: string, signal?: AbortSignal): Promise<string | null> {
-    await this.#print(question);
-    let line: string | null = null;
-    try {
-      line = await this.#readLine(signal);
-    } finally {
-      // Whatever is printed next starts on a line of its own.
-      if (line === null) await this.#print("\n");
-    }
-    return line;
-  }
-
-  /** Echo is off before the question shows, so that nothing typed ahead of it is seen. */
-  async #askSecret(question: string, signal?: AbortSignal): Promise<string | null> {
     const { input } = this.#device;
     const restore = () => {
       try {
@@ -114,29 +105,68 @@ class DeviceTerminal implements Terminal {
         // The terminal is gone, and its modes with it.
       }
     };
-    // Without the line editing, but with the keys that send signals.
-    input.setRaw(true, { cbreak: true });
+    try {
+      // Without the line editing, but with the keys that send signals.
+      input.setRaw(true, { cbreak: true });
+    } catch {
+      return undefined;
+    }
     globalThis.addEventListener("unload", restore);
+    try {
+      await this.#forgetTyped();
+      signal?.throwIfAborted();
+      if (!echo) return await this.#askSecret(question, signal);
+      restore();
+      return await this.#askLine(question, signal);
+    } finally {
+      globalThis.removeEventListener("unload", restore);
+      restore();
+    }
+  }
+
+  /** Half a line, too: without the line editing it can be read. */
+  async #forgetTyped(): Promise<void> {
+    if (this.#typed) {
+      const { promise: given, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, leftReadMs);
+      await Promise.race([this.#typed, given]);
+      clearTimeout(timer);
+    }
+    this.#device.discardTyped();
+  }
+
+  async #askLine(question: string, signal?: AbortSignal): Promise<string | undefined> {
+    await this.#print(question);
+    let line: string | undefined;
+    try {
+      line = await this.#readLine(signal);
+    } finally {
+      // Whatever is printed next starts on a line of its own.
+      if (line === undefined) await this.#print("\n");
+    }
+    return line;
+  }
+
+  /** Echo is off already, so that nothing typed ahead of the question is seen. */
+  async #askSecret(question: string, signal?: AbortSignal): Promise<string | undefined> {
     try {
       await this.#print(question);
       return await this.#readSecret(signal);
     } finally {
-      globalThis.removeEventListener("unload", restore);
-      restore();
       await this.#print("\n");
     }
   }
 
-  async #readSecret(signal?: AbortSignal): Promise<string | null> {
+  async #readSecret(signal?: AbortSignal): Promise<string | undefined> {
     const typed: number[] = [];
     while (true) {
       const bytes = await this.#read(signal);
-      if (bytes === null) return null;
+      if (bytes === undefined) return undefined;
       for (const byte of bytes) {
         if (byte === Key.enter || byte === Key.lineFeed) {
           return new TextDecoder().decode(Uint8Array.from(typed));
         }
-        if (byte === Key.endOfInput && typed.length === 0) return null;
+        if (byte === Key.endOfInput && typed.length === 0) return undefined;
         if (byte === Key.clear) typed.length = 0;
         else if (byte === Key.backspace || byte === Key.delete) removeLastCharacter(typed);
         else typed.push(byte);
@@ -158,23 +188,23 @@ class DeviceTerminal implements Terminal {
     }
   }
 
-  async #readLine(signal?: AbortSignal): Promise<string | null> {
+  async #readLine(signal?: AbortSignal): Promise<string | undefined> {
     const decoder = new TextDecoder();
     let line = "";
     while (!line.includes("\n")) {
       const bytes = await this.#read(signal);
-      if (bytes === null) return line === "" ? null : line;
+      if (bytes === undefined) return line === "" ? undefined : line;
       line += decoder.decode(bytes, { stream: true });
     }
     return line.slice(0, line.indexOf("\n")).replace(/\r$/, "");
   }
 
-  /** What is typed next; null at the end of input, or when the terminal was closed. */
-  #read(signal?: AbortSignal): Promise<Uint8Array | null> {
-    const buffer = new Uint8Array(LINE_BUFFER_BYTES);
+  /** What is typed next; `undefined` at the end of input, or when the terminal was closed. */
+  #read(signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    const buffer = new Uint8Array(lineBufferBytes);
     this.#typed ??= this.#device.input.read(buffer)
-      .then((count) => count === null ? null : buffer.subarray(0, count), () => null)
-      .finally(() => this.#typed = null);
+      .then((count) => count === null ? undefined : buffer.subarray(0, count), () => undefined)
+      .finally(() => this.#typed = undefined);
     return unlessAborted(this.#typed, signal);
   }
 }
@@ -195,9 +225,9 @@ function removeLastCharacter(bytes: number[]): void {
   while (byte !== undefined && (byte & 0xc0) === 0x80) byte = bytes.pop();
 }
 
-function openDevice(inputPath: string, outputPath: string): Device | null {
+function openDevice(inputPath: string, outputPath: string): Device | undefined {
   const files: Deno.FsFile[] = [];
-  const close = (): void => files.forEach((file) => file.close());
+  const close = () => files.forEach((file) => file.close());
   try {
     // Two files, for a pending read holds up every write to the same one.
     for (const path of [inputPath, outputPath]) {
@@ -206,21 +236,41 @@ function openDevice(inputPath: string, outputPath: string): Device | null {
   } catch {
     // No controlling terminal, whatever the system calls that.
     close();
-    return null;
+    return undefined;
   }
-  return { input: files[0]!, output: files[1]!, close };
+  return {
+    input: files[0]!,
+    output: files[1]!,
+    discardTyped: () => discardTyped(inputPath),
+    close,
+  };
+}
+
+/** Reads a terminal empty; that of Windows has no such reads. */
+function discardTyped(path: string): void {
+  if (Deno.build.os === "windows") return;
+  const buffer = new Uint8Array(lineBufferBytes);
+  let file: number | undefined;
+  try {
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    while (readSync(file, buffer) > 0);
+  } catch {
+    // Nothing is left to be read, or the terminal is gone, as the next read will tell.
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
 }
 
 /** Deno on Windows cannot open the console by name in every version. */
-function openStandardStreams(): Device | null {
-  if (!Deno.stdin.isTerminal() || !Deno.stderr.isTerminal()) return null;
-  return { input: Deno.stdin, output: Deno.stderr, close: () => {} };
+function openStandardStreams(): Device | undefined {
+  if (!Deno.stdin.isTerminal() || !Deno.stderr.isTerminal()) return undefined;
+  return { input: Deno.stdin, output: Deno.stderr, discardTyped: () => {}, close: () => {} };
 }
 
 async function unlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
   if (signal === undefined) return await promise;
   const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
+  const onAbort = () => reject(signal.reason);
   signal.addEventListener("abort", onAbort);
   // A signal that was aborted before tells nobody any more.
   if (signal.aborted) onAbort();

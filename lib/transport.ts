@@ -20,6 +20,11 @@ export interface Transport extends Peer {
   readonly maximumPayloadBytes: number;
   /** Whether the peer has said that it answers `ping@openssh.com`. */
   readonly answersPings: boolean;
+  /**
+   * The sequence number of the last message sent, by which SSH_MSG_UNIMPLEMENTED names it (RFC 4253,
+   * section 6.4); `undefined` where it waits for a key exchange.
+   */
+  readonly lastSequenceNumber: number | undefined;
   /** Answers the message being received with SSH_MSG_UNIMPLEMENTED (RFC 4253, section 11.4). */
   sendUnimplemented(): void;
   /** Ends the connection with SSH_MSG_DISCONNECT. May be called twice. */
@@ -31,8 +36,10 @@ export interface Transport extends Peer {
 
 /** What the owner of a connection does with what comes from it once it is authenticated. */
 export interface TransportHandlers {
-  /** One message of type 80 or above; its bytes may be rewritten. */
+  /** One message that is not the transport protocol's own; its bytes may be rewritten. */
   onPayload(payload: Uint8Array): void;
+  /** The peer does not know the message that had this sequence number, or one beside it. */
+  onUnimplemented?(sequenceNumber: number): void;
   /** Less is waiting for the peer than before. */
   onDrain(): void;
   /** We ended the connection, and why. */

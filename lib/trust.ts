@@ -9,13 +9,13 @@ import type { HostTrust, TrustVerdict } from "./handshake.ts";
 import type { HostConfig } from "./host_config.ts";
 import {
   addKnownHost,
-  fingerprint,
   type HostAddress,
-  keyType,
+  hostKeyType,
   KnownHosts,
   type Verdict,
 } from "./known_hosts.ts";
 import { logger } from "./log.ts";
+import { fingerprint } from "./public_key.ts";
 import { confirmHostKey } from "./terminal.ts";
 
 const log = logger("trust");
@@ -54,7 +54,7 @@ export class PinnedTrust implements HostTrust {
     return Promise.reject(
       new HostKeyError(
         `Host key of "${this.#host}" is another one: ${this.#pinned} is expected, the host offers ` +
-          `${keyType(publicKey)} ${offered}. If yours is of another type, add ` +
+          `${hostKeyType(publicKey)} ${offered}. If yours is of another type, add ` +
           `-o HostKeyAlgorithms=TYPE; else do not connect.`,
       ),
     );
@@ -90,7 +90,7 @@ export class KnownHostsTrust implements HostTrust {
   }
 
   async verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict> {
-    const offered = `${keyType(publicKey)} ${fingerprint(publicKey)}`;
+    const offered = `${hostKeyType(publicKey)} ${fingerprint(publicKey)}`;
     const verdict = this.#knownHosts.check(this.#address, publicKey);
     switch (verdict.kind) {
       case "known":
@@ -156,10 +156,10 @@ export class KnownHostsTrust implements HostTrust {
     const { ask } = this.#options;
     try {
       return await confirmHostKey(
-        { ask: async (question) => await ask(question, signal) ?? null },
+        { ask: (question) => ask(question, signal) },
         {
           ...this.#address,
-          keyType: keyType(publicKey),
+          keyType: hostKeyType(publicKey),
           fingerprint: fingerprint(publicKey),
         },
       );

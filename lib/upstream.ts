@@ -10,11 +10,11 @@
  */
 
 import { Backoff } from "./backoff.ts";
-import type { ConnectionHandlers } from "./connector.ts";
+import type { Connects } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
 import type { TrustVerdict } from "./handshake.ts";
-import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { escapeControls, logger } from "./log.ts";
+import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
 import type { Relay } from "./relay.ts";
 import { SleepWatch } from "./sleep_watch.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
@@ -26,19 +26,13 @@ const defaultProvenMs = 60_000;
 /** A client hurries a wait, and a person an attempt, that is longer than this; in milliseconds. */
 const hurryMs = 1000;
 
-/** Makes connections. */
-export interface Connects {
-  readonly name: string;
-  connect(handlers: ConnectionHandlers): Promise<void>;
-}
-
 /** How upstream is kept. */
 export interface UpstreamOptions {
   connector: Connects;
   relay: Relay;
   reconnects: boolean;
   maximumDelayMs: number;
-  keepalive: Pick<LivenessOptions, "intervalMs" | "count">;
+  keepalive: ReadyConnectionOptions["keepalive"];
   /** The delays between attempts; by default they double up to `maximumDelayMs`. */
   backoff?: Pick<Backoff, "next" | "reset">;
   /** How long a connection has to live to end the series of failures; 60 s by default. */
@@ -48,7 +42,7 @@ export interface UpstreamOptions {
 type State =
   | { kind: "idle" }
   | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
-  | { kind: "ready"; transport: StartableTransport; liveness: Liveness; provenTimer: Timer }
+  | { kind: "ready"; connection: ReadyConnection; provenTimer: Timer }
   | { kind: "waiting"; retryAt: number; timer: Timer }
   /** Nothing to do until a client comes. */
   | { kind: "asleep"; reason: Error }
@@ -112,7 +106,7 @@ export class Upstream {
   /** A person wants the connection tried now. */
   retry(): void {
     const state = this.#state;
-    if (state.kind === "ready") state.liveness.probe();
+    if (state.kind === "ready") state.connection.probe();
     else if (state.kind === "waiting" || state.kind === "asleep" || state.kind === "stopped") {
       this.#backoff.reset();
       void this.#reconnect({ mayAsk: state.kind !== "waiting" });
@@ -131,9 +125,7 @@ export class Upstream {
     this.#sleepWatch.stop();
     this.#transition({ kind: "closed" });
     if (state.kind === "connecting") state.attempt.abort();
-    if (state.kind === "ready") {
-      state.transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
-    }
+    if (state.kind === "ready") state.connection.disconnect("sshshim has been stopped");
   }
 
   async #connect({ mayAsk }: { mayAsk: boolean }): Promise<void> {
@@ -141,17 +133,15 @@ export class Upstream {
     const since = performance.now();
     const connecting: State = { kind: "connecting", attempt, mayAsk, since };
     this.#transition(connecting);
-    let ready: State | undefined;
+    let connection: ReadyConnection | undefined;
     await this.#options.connector.connect({
       signal: attempt.signal,
       mayAsk,
       onReady: (transport, { verdict }) => {
-        if (this.#state === connecting) ready = this.#onReady(transport, verdict);
+        if (this.#state === connecting) connection = this.#onReady(transport, verdict);
         else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
       },
-      onLost: (end) => {
-        if (this.#state === ready) this.#onLost(end);
-      },
+      onLost: (end) => connection?.end(end),
     });
   }
 
@@ -177,40 +167,33 @@ export class Upstream {
     }
   }
 
-  #onReady(transport: StartableTransport, verdict: TrustVerdict): State {
+  #onReady(transport: StartableTransport, verdict: TrustVerdict): ReadyConnection {
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
-    const liveness = new Liveness({
-      ...keepalive,
-      // What is not read cannot be a sign of life.
-      lastByteAt: () => relay.isPaused(transport) ? performance.now() : transport.lastByteAt,
+    const connection = new ReadyConnection(transport, {
+      name: this.name,
+      keepalive,
       isBusy: () => relay.channelCount > 0,
+      isPaused: () => relay.isPaused(transport),
       sendKeepalive: (onReply) => relay.sendKeepalive(onReply),
-      onDead: (reason) => {
-        transport.abort();
-        if (this.#state !== ready) return;
-        this.#onLost({
-          reason: new UpstreamLostError(`${this.name}: ${reason}`),
-          endedBy: "network",
-        });
+      silenceError: (description) => new UpstreamLostError(`${this.name}: ${description}`),
+      disconnectError: (description) =>
+        new UpstreamLostError(`${this.name} broke the protocol: ${description}`),
+      onEnd: (end) => {
+        // Otherwise we are closed.
+        if (this.#state === ready) this.#onLost(end);
       },
     });
     const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
-    const ready: State = { kind: "ready", transport, liveness, provenTimer };
+    const ready: State = { kind: "ready", connection, provenTimer };
     this.#transition(ready);
-    const receiver = relay.attachUpstream(transport, {
-      allowsForwards: verdict === "trusted",
-    });
-    transport.start({
-      onPayload: receiver.receive,
-      onDrain: receiver.drained,
-      onDisconnect: (description) => {
-        if (this.#state !== ready) return;
-        const reason = `${this.name} broke the protocol: ${description}`;
-        this.#onLost({ reason: new UpstreamLostError(reason), endedBy: "us" });
-      },
-    });
+    connection.start(relay.attachUpstream(transport, { allowsForwards: verdict === "trusted" }));
     log.info("connected to {name}", { name: this.name });
-    return ready;
+    if (keepalive.intervalMs === 0) {
+      log.info("no keepalives: only traffic and TCP show whether {name} is still there", {
+        name: this.name,
+      });
+    }
+    return connection;
   }
 
   #onLost({ reason, endedBy }: ConnectionEnd): void {
@@ -264,10 +247,7 @@ export class Upstream {
       throw new Error(`no way from ${previous.kind} to ${next.kind}`);
     }
     if (previous.kind === "waiting") clearTimeout(previous.timer);
-    if (previous.kind === "ready") {
-      previous.liveness.stop();
-      clearTimeout(previous.provenTimer);
-    }
+    if (previous.kind === "ready") clearTimeout(previous.provenTimer);
     this.#state = next;
     log.debug("{name}: {from} → {to}", { name: this.name, from: previous.kind, to: next.kind });
   }

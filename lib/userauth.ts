@@ -8,7 +8,8 @@
 
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import { readExtInfo } from "./ext_info.ts";
-import { isCertificateName, keyTypeOf, plainName, type Signer } from "./signer.ts";
+import { isCertificateName, keyTypeOf, plainName } from "./public_key.ts";
+import type { Signer } from "./signer.ts";
 import {
   buildMessage,
   displayText,

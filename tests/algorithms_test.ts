@@ -6,7 +6,7 @@ import { createDiffieHellmanGroup } from "node:crypto";
 import { missingOf } from "../lib/algorithm_list.ts";
 import { NegotiationError } from "../lib/errors.ts";
 import { beginNistp521Exchange } from "../lib/nistp521_kex.ts";
-import { algorithmsFor } from "../lib/signer.ts";
+import { algorithmsFor } from "../lib/public_key.ts";
 import {
   acceptedKeyAlgorithms,
   type AlgorithmLists,

@@ -1,7 +1,7 @@
 /** Keys, certificates, agents, questions and passwords, alone and in chains, as servers want them. */
 
 import assert from "node:assert/strict";
-import { fingerprint } from "../lib/known_hosts.ts";
+import { fingerprint } from "../lib/public_key.ts";
 import { buildMessage } from "../lib/ssh_data.ts";
 import { canHaveAccounts, startAccountSshd } from "./support/account_sshd.ts";
 import { clientEnvironment } from "./support/both.ts";
@@ -59,11 +59,12 @@ Deno.test("keys and certificates are offered in ssh's order", async (t) => {
   await withFolder(async (folder) => {
     const file = (name: string) => `${folder}/${name}`;
     await makeKey(file("ca"), "-t", "ed25519");
-    for (const name of ["a", "b", "c", "d"]) await makeKey(file(name), "-t", "ed25519");
+    for (const name of ["a", "b", "c", "d", "gone"]) await makeKey(file(name), "-t", "ed25519");
     for (const name of ["b", "c", "d"]) await certify(file("ca"), file(name));
     await Deno.rename(file("d-cert.pub"), file("other-cert.pub"));
     await using agent = await startAgent(folder);
-    for (const name of ["a", "b"]) await agent.add("-q", file(name));
+    for (const name of ["a", "b", "gone"]) await agent.add("-q", file(name));
+    await Deno.remove(file("gone"));
     // No key is the right one, so that all of them are offered.
     const key = new Uint8Array([0, 0, 0, 0]);
     const cases = [
@@ -76,12 +77,14 @@ Deno.test("keys and certificates are offered in ssh's order", async (t) => {
       ["-o", `CertificateFile=${file("b-cert.pub")}`],
       ["-i", file("c"), "-i", file("d"), "-o", `CertificateFile=${file("other-cert.pub")}`],
       ["-i", file("c"), "-o", "IdentityAgent=none"],
+      ["-i", file("gone"), "-i", file("c"), "-o", "IdentitiesOnly=yes"],
+      ["-o", `IdentityFile=${file("gone")}`, "-i", file("c"), "-o", "IdentitiesOnly=yes"],
     ];
     const names = new Map<string, string>();
-    for (const name of ["a.pub", "b.pub", "c.pub", "d.pub", "b-cert.pub", "c-cert.pub"]) {
-      names.set(fingerprint(await readBlob(file(name))), name);
+    for (const name of ["a", "b", "c", "d", "gone", "b-cert", "c-cert"]) {
+      names.set(fingerprint(await readBlob(file(`${name}.pub`))), name);
     }
-    names.set(fingerprint(await readBlob(file("other-cert.pub"))), "other-cert.pub");
+    names.set(fingerprint(await readBlob(file("other-cert.pub"))), "other-cert");
     for (const args of cases) {
       await t.step(args.join(" ").replaceAll(`${folder}/`, "") || "the agent alone", async () => {
         await using server = await startScriptedServer({ method: "publickey", key });

@@ -45,7 +45,8 @@ Deno.test("while a client does not take what windows do not bound, upstream is n
   const [stopped, bystander] = [world.client("stopped"), world.client("bystander")];
   const channel = world.open(stopped);
   const other = world.open(bystander);
-  stopped.backlogBytes = 96 * mebibyte;
+  // 32 MiB, 32 KiB for its one channel, and 8 MiB for the rest.
+  stopped.backlogBytes = 40 * mebibyte + 32 * 1024;
   channel.down(channelRequest, "flood@example.com", false);
   assert(!world.upstream.isPaused);
   stopped.backlogBytes++;

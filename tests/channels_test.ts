@@ -720,6 +720,22 @@ Deno.test("the notice is counted in bytes, not in characters", () => {
   world.expectQuiet(alice);
 });
 
+Deno.test("however much upstream says at its end, clients get a line that they can take", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  const channel = world.open(alice);
+  world.relay.detachUpstream("lost: ".padEnd(800_000, "\\x01"));
+  const said = new TextDecoder().decode(channel.expectDown(channelExtendedData).data);
+  assert.match(said, /^\r\nsshshim: lost: [^]*…\r\n$/);
+  assert.ok(said.length < 1100, `${said.length}`);
+  channel.expectDown(channelClose);
+  alice.say(channelOpen, "session", 9, 100, 100);
+  world.clock.advance(30_000);
+  const refused = alice.expectOn(channelOpenFailure, 9);
+  assert.match(refused.description, /^waited 30 s: lost: /);
+  assert.ok(refused.payload.length < 1100, `${refused.payload.length}`);
+});
+
 Deno.test("a client may adjust its window by the notice, however large it is", () => {
   const world = new World();
   const alice = world.client("alice");

@@ -8,10 +8,11 @@
  * that ends with it.
  */
 
+import { Buffer } from "node:buffer";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { sameUserSupported } from "../lib/access.ts";
-import { generateKey } from "../lib/private_key.ts";
+import { generateKey } from "../lib/local_host_key.ts";
 import { startToyUpstream, type ToyUpstream } from "./support/toy_upstream.ts";
 
 const mainModule = fileURLToPath(new URL("../main.ts", import.meta.url));
@@ -74,7 +75,7 @@ async function main(args: string[]): Promise<number> {
   resources.defer(() => stopShim(shim.child));
   const port = await shim.port;
   if (port === undefined) return await shim.ended;
-  const hostKey = shimKey.publicKey.toString("base64");
+  const hostKey = Buffer.from(shimKey.publicKey).toString("base64");
   const knownHostsFile = `${folder}/known_hosts`;
   await Deno.writeTextFile(knownHostsFile, `[127.0.0.1]:${port} ssh-ed25519 ${hostKey}\n`);
 

@@ -1,7 +1,7 @@
 /** Who may use the local port, and what happens to everybody else who connects to it. */
 
 import assert from "node:assert/strict";
-import { loadLocalHostKey } from "../lib/host_key.ts";
+import { loadLocalHostKey } from "../lib/local_host_key.ts";
 import { Endpoint } from "../lib/server.ts";
 import { buildMessage } from "../lib/ssh_data.ts";
 import { shimTarget } from "./support/behind.ts";

@@ -558,6 +558,31 @@ Deno.test("a lost forward stays its owner's: no other client gets it meanwhile",
   world.expectQuiet(alice, bob);
 });
 
+Deno.test("while a forward is lost, its port is its owner's at every address", () => {
+  const world = new World();
+  const [alice, bob] = [world.client("alice"), world.client("bob")];
+  grant(world, alice, "", 8080);
+  // While it listens, sshd itself tells whether both can.
+  grant(world, bob, "127.0.0.2", 8080);
+  bob.say(globalRequest, cancel, true, "127.0.0.2", 8080);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestSuccess);
+  bob.expect(requestSuccess);
+  world.relay.detachUpstream("lost");
+  world.attach();
+  expectAskedAgain(world, "", 8080);
+  world.upstream.say(requestFailure);
+  bob.say(globalRequest, listen, true, "127.0.0.2", 8080);
+  bob.expect(requestFailure);
+  world.upstream.expectNothing();
+  grant(world, bob, "127.0.0.2", 8081);
+  world.clock.advance(500);
+  expectAskedAgain(world, "", 8080);
+  world.upstream.say(requestSuccess);
+  expectTaken(world, alice, "", 8080);
+  world.expectQuiet(alice, bob);
+});
+
 Deno.test("a lost forward that is cancelled, or whose owner leaves, is not asked for again", () => {
   for (const ends of ["cancelled", "left"] as const) {
     for (const when of ["away", "asked", "refused"] as const) {

@@ -7,18 +7,19 @@ import type ssh2Types from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { HostKeyError, NegotiationError, UpstreamLostError } from "../lib/errors.ts";
 import { handshake, type HostTrust, type TrustVerdict } from "../lib/handshake.ts";
-import { fingerprint } from "../lib/known_hosts.ts";
-import { generateKey, parsePrivateKey } from "../lib/private_key.ts";
+import { publicKeyInside } from "../lib/key_text.ts";
+import { generateKey } from "../lib/local_host_key.ts";
+import { fingerprint } from "../lib/public_key.ts";
 import { buildMessage, encodeFields } from "../lib/ssh_data.ts";
 import { ssh2 } from "../lib/ssh2.ts";
 import { clientAlgorithms, serverAlgorithms } from "../lib/ssh2_algorithms.ts";
+import { Ssh2Client } from "../lib/ssh2_client.ts";
 import { ByteSocket } from "../lib/ssh2_socket.ts";
 import { Ssh2Transport } from "../lib/ssh2_transport.ts";
 import type { ConnectionEnd, StartableTransport } from "../lib/transport.ts";
 import { PinnedTrust } from "../lib/trust.ts";
 
 const ignore = 2;
-const unimplemented = 3;
 const globalRequest = 80;
 const serviceAccept = buildMessage(6, "ssh-userauth");
 const failure = buildMessage(51, "password", false);
@@ -27,6 +28,7 @@ const success = buildMessage(52);
 /** The private part of ssh2 1.17.0 that is used here. */
 interface Protocol {
   _hostKeys: Record<string, unknown>;
+  _onPacket(): void;
   _onPayload(payload: Uint8Array): unknown;
   _packetRW: {
     write: {
@@ -110,12 +112,14 @@ class Ground implements AsyncDisposable {
   readonly ended = Promise.withResolvers<ConnectionEnd>();
   /** What came of the connection protocol. */
   readonly received = new Received();
+  readonly unimplemented = Promise.withResolvers<number>();
   peer: Peer | undefined;
   transport: StartableTransport | undefined;
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   readonly #key: { privateKey: string; publicKey: Uint8Array };
   readonly #options: ServerOptions;
-  #sockets: ByteSocket[] = [];
+  #client: Ssh2Client | undefined;
+  #socket: ByteSocket | undefined;
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -131,9 +135,8 @@ class Ground implements AsyncDisposable {
     const accepted = this.#listener.accept();
     const outgoing = await Deno.connect({ hostname: "127.0.0.1", port: this.#listener.addr.port });
     this.#serve(await accepted, kex);
-    const socket = new ByteSocket(outgoing, { role: "client" });
-    this.#sockets.push(socket);
-    await handshake(socket, {
+    this.#client = new Ssh2Client(outgoing);
+    await handshake(this.#client, {
       name: "jane@upstream.test",
       username: "jane",
       methods: { first: ["password"], afterwards: [] },
@@ -152,6 +155,7 @@ class Ground implements AsyncDisposable {
         this.transport = transport;
         transport.start({
           onPayload: ([type]) => this.received.add(type!),
+          onUnimplemented: (sequenceNumber) => this.unimplemented.resolve(sequenceNumber),
           onDrain: () => {},
           onDisconnect: () => {},
         });
@@ -182,21 +186,18 @@ class Ground implements AsyncDisposable {
       connection.on("authentication", (context) => onAuthentication(context, peer));
       onConnection?.(peer);
     });
-    const socket = new ByteSocket(incoming, { role: "server" });
-    this.#sockets.push(socket);
-    server.injectSocket(socket as never);
+    this.#socket = new ByteSocket(incoming, { role: "server" });
+    server.injectSocket(this.#socket as never);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener.close();
-    const closed = this.#sockets.map((socket) => {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      socket.once("close", resolve);
-      if (!socket.writable) resolve();
-      socket.destroy();
-      return promise;
-    });
-    await Promise.all(closed);
+    this.#client?.destroy();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#socket?.once("close", resolve);
+    if (!this.#socket?.writable) resolve();
+    this.#socket?.destroy();
+    await promise;
   }
 }
 
@@ -247,7 +248,7 @@ for (const [name, options, complaint] of unasked) {
   });
 }
 
-Deno.test("after a login, what belongs to it is answered with UNIMPLEMENTED, as ssh does", async () => {
+Deno.test("after a login, what belongs to it is the receiver's affair", async () => {
   await using ground = new Ground({});
   await ground.connect();
   const { transport } = ground.peer!;
@@ -260,14 +261,37 @@ Deno.test("after a login, what belongs to it is answered with UNIMPLEMENTED, as 
   ];
   for (const message of unlawful) transport.send(message);
   transport.send(buildMessage(globalRequest, "keepalive@openssh.com", false));
-  await ground.received.until(globalRequest);
-  ground.transport!.send(buildMessage(ignore, "the last"));
-  const answers = await ground.peer!.received.until(ignore);
-  assert.deepEqual(
-    answers.filter((type) => type === unimplemented || type === ignore),
-    [...unlawful.map(() => unimplemented), ignore],
-  );
+  const received = await ground.received.until(globalRequest);
+  assert.deepEqual(received, [...unlawful.map(([type]) => type), globalRequest]);
 });
+
+Deno.test("a message that the server does not know is named by the number that it has", async () => {
+  await using ground = new Ground({
+    onConnection: ({ protocol, transport }) => {
+      const onPayload = protocol._onPayload;
+      protocol._onPayload = (payload) => {
+        if (payload[0] !== globalRequest) return onPayload(payload);
+        protocol._onPacket();
+        transport.sendUnimplemented();
+      };
+    },
+  });
+  await ground.connect();
+  ground.transport!.send(buildMessage(ignore, "one more"));
+  ground.transport!.send(buildMessage(globalRequest, "keepalive@openssh.com", true));
+  assert.equal(await ground.unimplemented.promise, ground.transport!.lastSequenceNumber);
+});
+
+for (const reasonCode of [2, 3, 7, 8, 9, 11, 14, 15]) {
+  Deno.test(`a connection that was ready and ends with reason ${reasonCode} is lost`, async () => {
+    await using ground = new Ground({});
+    await ground.connect();
+    ground.peer!.transport.disconnect(reasonCode, "enough");
+    const { reason, endedBy } = await ground.ended.promise;
+    assert(reason instanceof UpstreamLostError, `${reason}`);
+    assert.equal(endedBy, "server");
+  });
+}
 
 Deno.test("a key exchange that shows another host key ends the connection as that", async () => {
   await using ground = new Ground({});
@@ -283,9 +307,14 @@ Deno.test("a key exchange that shows another host key ends the connection as tha
   assert.equal(endedBy, "network");
 });
 
-Deno.test("a signature that a long RSA host key did not make is refused", async () => {
+async function readLongRsaKey(): Promise<{ privateKey: string; publicKey: Uint8Array }> {
   const file = new URL("support/keys/rsa_8192", import.meta.url);
-  const hostKey = parsePrivateKey(await Deno.readTextFile(file), { file: "a key" });
+  const privateKey = await Deno.readTextFile(file);
+  return { privateKey, publicKey: publicKeyInside(privateKey)! };
+}
+
+Deno.test("a signature that a long RSA host key did not make is refused", async () => {
+  const hostKey = await readLongRsaKey();
   for (const at of [undefined, 0, 1023]) {
     await using ground = new Ground({
       hostKey,
@@ -305,8 +334,7 @@ Deno.test("a signature that a long RSA host key did not make is refused", async 
 });
 
 Deno.test("an RSA host key that is longer than SSH takes is refused before anybody is asked", async () => {
-  const file = new URL("support/keys/rsa_8192", import.meta.url);
-  const hostKey = parsePrivateKey(await Deno.readTextFile(file), { file: "a key" });
+  const hostKey = await readLongRsaKey();
   await using ground = new Ground({
     hostKey,
     verify: () => Promise.reject(new Error("it is asked")),
@@ -376,6 +404,17 @@ Deno.test("a server that chooses a group of 1024 bits has no common way to talk"
       error instanceof NegotiationError &&
       /no matching Diffie-Hellman group: the server's has 1024 bits/.test(error.message),
   );
+});
+
+Deno.test("an X25519 public value has 32 bytes (RFC 8731, section 3)", async () => {
+  for (const length of [0, 31, 33, 20_000]) {
+    await using ground = new Ground({
+      kex: ["curve25519-sha256"],
+      onConnection: ({ protocol }) =>
+        whenExchanging(protocol, (it) => it.getPublicKey = () => Buffer.alloc(length, 1)),
+    });
+    await assert.rejects(ground.connect(), new RegExp(`a public value of ${length} bytes`));
+  }
 });
 
 Deno.test("nothing but the transport's own messages can leave before both sides have keys", async () => {

@@ -178,6 +178,25 @@ Deno.test("a client that strains the protocol without breaking it is served", as
   const target = shimTarget(ground);
   await using bystander = await startBystander(target);
 
+  await t.step("a login's messages after the login, a server's among them", async () => {
+    await using client = await RawClient.connect(target);
+    const [serviceRequest, serviceAccept, request, failure, success, question] = [
+      5,
+      6,
+      50,
+      51,
+      52,
+      60,
+    ] as const;
+    client.send(serviceRequest, "ssh-userauth");
+    client.send(serviceAccept, "ssh-userauth");
+    client.send(request, "root", "ssh-connection", "none");
+    client.send(failure, "password", false);
+    client.send(success);
+    client.send(question, "", "", "", 0);
+    await client.exec("true");
+  });
+
   for (
     const [maximumPacketSize, length] of [
       [2 ** 20, 20_000_000],

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createPublicKey, generateKeyPairSync, getCiphers, getCurves, verify } from "node:crypto";
 import ssh2 from "ssh2";
-import { withCertificate } from "../lib/certificate.ts";
-import { encodeDer, encodeDerUnsigned, Tag } from "../lib/der.ts";
+import { withCertificate } from "../lib/key_certificate.ts";
+import { encodeDer, encodeDerUnsigned, Tag } from "../lib/key_der.ts";
 import { AuthenticationError } from "../lib/errors.ts";
 import {
   certificateFor,
@@ -12,7 +12,8 @@ import {
   readPublicKey,
   WrongPassphraseError,
 } from "../lib/key_file.ts";
-import { isSameKey, type Signer } from "../lib/signer.ts";
+import { isSameKey } from "../lib/public_key.ts";
+import type { Signer } from "../lib/signer.ts";
 import { encodeFields, Reader } from "../lib/ssh_data.ts";
 import { run, runChecked } from "./support/run.ts";
 import {

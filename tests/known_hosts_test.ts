@@ -3,14 +3,8 @@ import { Buffer } from "node:buffer";
 import { createHmac, randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { HostKeyError } from "../lib/errors.ts";
-import {
-  addKnownHost,
-  defaultKnownHostsFiles,
-  fingerprint,
-  type HostAddress,
-  keyType,
-  KnownHosts,
-} from "../lib/known_hosts.ts";
+import { addKnownHost, type HostAddress, hostKeyType, KnownHosts } from "../lib/known_hosts.ts";
+import { fingerprint } from "../lib/public_key.ts";
 
 const isUnix = Deno.build.os !== "windows";
 
@@ -27,7 +21,7 @@ const rsaKey = (): Buffer =>
   encodeStrings("ssh-rsa", Buffer.from([1, 0, 1]), Buffer.concat([Buffer.of(0), randomBytes(256)]));
 
 /** A key as a known_hosts line has it after the host names. */
-const keyText = (key: Buffer): string => `${keyType(key)} ${key.toString("base64")}`;
+const keyText = (key: Buffer): string => `${hostKeyType(key)} ${key.toString("base64")}`;
 
 function hashedHost(name: string): string {
   const salt = randomBytes(20);
@@ -244,19 +238,12 @@ Deno.test("a file that cannot be written is an error that names it", () =>
 
 Deno.test("a key that does not begin with its type is refused", () => {
   for (const bytes of ["", "\0", "\0\0\0\x05abcd", "\0\0\0\0", "\0\0\0\x02a "]) {
-    assert.throws(() => keyType(Buffer.from(bytes, "latin1")), HostKeyError);
+    assert.throws(() => hostKeyType(Buffer.from(bytes, "latin1")), HostKeyError);
   }
 });
 
-Deno.test("the default files are the user's, then the system's", () => {
-  const files = defaultKnownHostsFiles();
-  assert.equal(files.length, 4);
-  assert.match(files[0]!, /\.ssh[/\\]known_hosts$/);
-  assert.match(files[3]!, /ssh[/\\]ssh_known_hosts2$/);
-});
-
 /** What ssh(1) says about a host key; found in what it prints with strict checking. */
-const SSH_VERDICTS: [kind: string, pattern: RegExp][] = [
+const sshVerdicts: [kind: string, pattern: RegExp][] = [
   ["revoked", /REVOKED HOST KEY DETECTED/],
   ["changed", /REMOTE HOST IDENTIFICATION HAS CHANGED/],
   ["unknown", /No \S+ host key is known for/],
@@ -315,7 +302,7 @@ Deno.test({
         ];
         const args = ["-F", "/dev/null", ...options.flatMap((option) => ["-o", option])];
         const { output } = await run("ssh", [...args, "-p", String(port), host, "true"]);
-        const found = SSH_VERDICTS.find(([, pattern]) => pattern.test(output));
+        const found = sshVerdicts.find(([, pattern]) => pattern.test(output));
         return found?.[0] ?? output;
       }
 

@@ -29,7 +29,7 @@ Deno.test("a connection that answers is asked again and again", () => {
   assert.equal(connection.liveness.roundTripMs, 100);
 });
 
-Deno.test("any byte counts as life, even while an answer is owed", () => {
+Deno.test("any byte counts as life, and as the answer that is owed", () => {
   using connection = new Connection({ intervalMs: 400, count: 2 });
   connection.time.advance(400);
   connection.expect("asked");
@@ -38,6 +38,9 @@ Deno.test("any byte counts as life, even while an answer is owed", () => {
     connection.hear();
     connection.nothingFor(399);
   }
+  connection.time.advance(1);
+  connection.expect("asked");
+  connection.nothingFor(399);
   connection.time.advance(1);
   connection.expect("dead");
 });

@@ -9,7 +9,12 @@ import type { Schedule } from "../lib/transport.ts";
 import { MessageType } from "../lib/wire.ts";
 import { FakeTime } from "./support/fake_time.ts";
 import { MemoryPeer, usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
-import { MemoryTransport, ScriptedConnector, settled } from "./support/scripted_connector.ts";
+import {
+  type Attempt,
+  MemoryTransport,
+  ScriptedConnector,
+  settled,
+} from "./support/scripted_connector.ts";
 
 const { channelClose, channelData, channelExtendedData, channelOpen, channelOpenConfirmation } =
   MessageType;
@@ -180,6 +185,63 @@ Deno.test("after an attempt that the network failed, none is made for a while, a
   world.client.expectNothing();
   world.time.advance(1);
   assert.equal((await world.connector.next()).succeed().take().length, 1);
+});
+
+for (
+  const [what, drop] of [
+    ["drops", (attempt: Attempt) => attempt.endCleanly()],
+    ["loses", (attempt: Attempt) => attempt.lose()],
+    ["breaks", (_: Attempt, further: MemoryTransport) => further.say(channelClose, 999)],
+  ] as const
+) {
+  Deno.test(`a further connection that upstream ${what} at once is made again after a while, and not before`, async () => {
+    await using world = new OverflowWorld({ maximum: 1, sessions: 1, pauseMs: 10_000 });
+    world.openOn(world.upstream);
+    world.open();
+    for (let round = 0; round < 3; round++) {
+      const attempt = await world.connector.next();
+      const further = attempt.succeed();
+      further.expect(channelOpen);
+      // At once, or when the attempt is over.
+      if (round > 0) await settled();
+      drop(attempt, further);
+      world.open();
+      await settled();
+      world.time.advance(9999);
+      await settled();
+      world.connector.expectNone();
+      world.client.expectNothing();
+      world.time.advance(1);
+    }
+    assert.equal((await world.connector.next()).succeed().take().length, 1);
+  });
+}
+
+Deno.test("a connection that is dropped while another is made pauses what comes after that", async () => {
+  await using world = new OverflowWorld({ maximum: 2, sessions: 1, pauseMs: 10_000 });
+  world.openOn(world.upstream);
+  for (let index = 0; index < 3; index++) world.open();
+  const first = await world.connector.next();
+  first.succeed().expect(channelOpen);
+  const second = await world.connector.next();
+  first.endCleanly();
+  second.succeed().expect(channelOpen);
+  await settled();
+  world.connector.expectNone();
+  world.time.advance(10_000);
+  (await world.connector.next()).succeed().expect(channelOpen);
+});
+
+Deno.test("a person may want a connection that was dropped at once", async () => {
+  await using world = new OverflowWorld({ maximum: 1, sessions: 1 });
+  world.openOn(world.upstream);
+  world.open();
+  const attempt = await world.connector.next();
+  attempt.succeed().expect(channelOpen);
+  await settled();
+  attempt.endCleanly();
+  world.overflow.retry();
+  (await world.connector.next()).succeed().expect(channelOpen);
 });
 
 Deno.test("a session that has found its place meanwhile needs no attempt after the pause", async () => {

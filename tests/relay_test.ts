@@ -99,6 +99,35 @@ Deno.test("our keepalives share the queue of replies with the clients' requests"
   world.expectQuiet(alice);
 });
 
+for (const off of [0, 1, -1]) {
+  Deno.test(`what upstream does not know is a reply, counted with an error of ${off}`, () => {
+    const world = new World();
+    const alice = world.client("alice");
+    const answered: string[] = [];
+    alice.say(globalRequest, "tcpip-forward", true, "", 8080);
+    world.upstream.say(requestSuccess);
+    alice.expect(requestSuccess);
+    world.relay.sendKeepalive(() => answered.push("keepalive"));
+    const { unimplemented } = world.upstream.receiver!;
+    const sequenceNumber = world.upstream.lastSequenceNumber! + off;
+    alice.say(globalRequest, "tcpip-forward", true, "", 8081);
+    unimplemented!(sequenceNumber);
+    if (off === 1) {
+      // It can as well have been the second request, which is what the number says.
+      alice.expect(requestFailure);
+      world.upstream.say(requestFailure);
+    } else {
+      alice.expectNothing();
+      world.upstream.say(requestSuccess);
+      alice.expect(requestSuccess);
+    }
+    assert.deepEqual(answered, ["keepalive"]);
+    unimplemented!(sequenceNumber);
+    world.upstream.take();
+    world.expectQuiet(alice);
+  });
+}
+
 Deno.test("a keepalive whose upstream is lost is not answered by the next one", () => {
   const world = new World();
   const alice = world.client("alice");
@@ -145,16 +174,17 @@ Deno.test("upstream's global requests are not passed on, and are answered with a
   world.expectQuiet(alice);
 });
 
-Deno.test("a message that RFC 4254 does not know is answered as not implemented", () => {
+Deno.test("a message that belongs to nobody here is answered as not implemented", () => {
   const world = new World();
   const alice = world.client("alice");
   const channel = world.open(alice);
-  for (const type of [83, 89, 101, 127, 191, 194, 255]) {
+  const types = [5, 6, 50, 51, 52, 53, 60, 83, 89, 101, 127, 191, 194, 255];
+  for (const type of types) {
     alice.sayBytes(Uint8Array.of(type, 0, 0, 0, 0));
     world.upstream.sayBytes(Uint8Array.of(type));
   }
-  assert.equal(alice.unimplementedCount, 7);
-  assert.equal(world.upstream.unimplementedCount, 7);
+  assert.equal(alice.unimplementedCount, types.length);
+  assert.equal(world.upstream.unimplementedCount, types.length);
   channel.expectAlive();
   world.expectQuiet(alice);
 });

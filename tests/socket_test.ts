@@ -459,3 +459,55 @@ Deno.test("a socket knows where its peer is", async () => {
   const remote = { hostname: "::1", port: 5 };
   assert.equal(new ByteSocket(connection, { role: "client", remote }).remoteFamily, "IPv6");
 });
+
+Deno.test("a peer that sends without a pause leaves others their turn", async () => {
+  const portions = 2000;
+  const bytes = new TextEncoder().encode(line);
+  let left = portions;
+  const socket = new ByteSocket({
+    // What can be read at once never goes through the event loop.
+    read: (buffer) => {
+      if (left-- === 0) return Promise.resolve(null);
+      buffer.set(bytes);
+      return Promise.resolve(bytes.length);
+    },
+    write: (data) => Promise.resolve(data.length),
+    close: () => {},
+  }, { role: "client" });
+  const closed = once(socket, "close");
+  let taken = 0;
+  socket.on("data", () => {
+    taken++;
+    for (const until = performance.now() + 1; performance.now() < until;);
+  });
+  const turn = new Promise<number>((resolve) => setTimeout(() => resolve(taken), 0));
+  socket.resume();
+  assert(await turn < portions, "a timer fires before all is read");
+  socket.destroy();
+  await closed;
+});
+
+Deno.test("small and large pieces leave in the order in which they were written", async () => {
+  const sizes = [1, 4, 2048, 2049, 3, 20_000, 16_384, 2000, 2000, 300_000, 7, 2048, 2048, 2048];
+  const bytes = patternBytes(40 * sizes.reduce((sum, size) => sum + size, 0));
+  const received: Uint8Array[] = [];
+  const socket = new ByteSocket({
+    read: () => new Promise(() => {}),
+    write: (data) => {
+      const taken = data.slice(0, 100_000);
+      received.push(taken);
+      return Promise.resolve(taken.length);
+    },
+    close: () => {},
+  }, { role: "client" });
+  let at = 0;
+  for (let round = 0; round < 40; round++) {
+    for (const size of sizes) {
+      socket.write(bytes.slice(at, at += size));
+      if (round % 3 === 0) await settled();
+    }
+  }
+  socket.end();
+  await once(socket, "close");
+  assert(Buffer.concat(received).equals(bytes));
+});

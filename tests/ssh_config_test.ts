@@ -43,6 +43,7 @@ Deno.test("spaces, =, quotes, escapes, comments and letter case read as ssh read
     "Port=2200\nUser =x\nHostName= y\nHostKeyAlias = z",
     "Port   =   2200",
     "HostName==y",
+    "Host==\n Port 7",
     "Port 2200 # comment\nUser x #\nHostName y #z # a",
     "User a#b",
     'User "a b"\nHostName "y" # c',
@@ -416,6 +417,25 @@ Deno.test("Include takes its place, its block and its patterns as with ssh", () 
     { config: "Include = @/a", files: { a: "Port 1" } },
   ]));
 
+Deno.test("Include reads its patterns byte by byte, as ssh's own glob does", () =>
+  assertAllSame([
+    { config: "Include @/[^b]x", files: { ax: "Port 1" } },
+    { config: "Include @/[^b]x", files: { "^x": "Port 1", bx: "User x" } },
+    { config: "Include @/[[:upper:]]x", files: { ax: "Port 1", Bx: "Port 2" } },
+    { config: "Include @/[_[:digit:]-]x", files: { ax: "Port 1", "1x": "Port 2", "-x": "User x" } },
+    { config: "Include @/[![:alpha:]]x", files: { ax: "Port 1", "1x": "Port 2" } },
+    { config: "Include @/[[:space:]]x @/[[:punct:]]y", files: { " x": "Port 1", "]y": "User x" } },
+    { config: "Include @/[a[:nonsense:]]x", files: { ax: "Port 1" } },
+    { config: "Include @/?", files: { "é": "Port 1" } },
+    { config: "Include @/??", files: { "é": "Port 1" } },
+    { config: "Include @/*.c", files: { "\ufffd.c": "Port 1", "\u{1f600}.c": "Port 2" } },
+    { config: "Include @/\\.h*", files: { ".hidden": "Port 1" } },
+    { config: "Include @/[.]h*", files: { ".hidden": "Port 1" } },
+    { config: "Include @/[a\\-c]x", files: { bx: "Port 1", "-x": "User x" } },
+    { config: "Include @/[\\]]x", files: { "]x": "Port 1" } },
+    { config: "Include @/{a,b} @/+(a)", files: { a: "Port 1", "{a,b}": "Port 2" } },
+  ]));
+
 Deno.test("an Include that ssh refuses is refused", async () => {
   const nested = (count: number) =>
     Object.fromEntries(
@@ -588,7 +608,7 @@ Deno.test("paths fit as in a shell", () =>
         of "d?/x.* d*/* d[12]/.x a[]-] a[]] a[!b] a\\* a[*] a? */ nothing* d1/x.a/* [ a["
           .split(" ")
     ) {
-      const script = `cd "$1"; LC_ALL=C.UTF-8; for path in ${
+      const script = `cd "$1"; LC_ALL=C; for path in ${
         pattern === "[" || pattern === "a[" ? `'${pattern}'` : pattern
       }; do [ -e "$path" ] && echo "$path"; done; true`;
       const shell = await runChecked(["/bin/bash", "-c", script, "sh", folder]);

@@ -396,6 +396,14 @@ Deno.test("what is said depends on -v, -q and --log-format", async (t) => {
     });
   }
 
+  await t.step("without keepalives, that they are off", async () => {
+    await using shim = startProgram(folder.path, [
+      ...upstreamArguments(sshd),
+      ...["--local-port", "0", "--keepalive-interval", "0"],
+    ]);
+    await shim.stderr.waitFor(/no keepalives/);
+  });
+
   await t.step("with -q all that is said is the banner", async () => {
     await using shim = startProgram(folder.path, [
       ...upstreamArguments(sshd),

@@ -2,44 +2,46 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { confirmHostKey, type Terminal } from "../lib/terminal.ts";
 
-const FINGERPRINT = "SHA256:2XcVYtzVxFnWZ0nLzG2wOq8D5jcLJ8mZl0mFh1aBcDe";
-const KEY = { host: "prod.example.com", port: 2222, keyType: "ssh-ed25519" };
+const expectedFingerprint = "SHA256:2XcVYtzVxFnWZ0nLzG2wOq8D5jcLJ8mZl0mFh1aBcDe";
+const shownKey = { host: "prod.example.com", port: 2222, keyType: "ssh-ed25519" };
 
 /** Pseudo-terminals are made with python3's pty module, which Windows does not have. */
 const ignore = Deno.build.os === "windows";
 
-function answering(answers: (string | null)[]): Terminal & { questions: string[] } {
+function answering(answers: (string | undefined)[]): Terminal & { questions: string[] } {
   const questions: string[] = [];
   return {
     questions,
     ask(question) {
       questions.push(question);
-      const answer = answers.shift();
-      assert(answer !== undefined, "asked too often");
-      return Promise.resolve(answer);
+      assert(answers.length > 0, "asked too often");
+      return Promise.resolve(answers.shift());
     },
     close() {},
   };
 }
 
 Deno.test("a host key is trusted for yes and for its fingerprint, and for nothing else", async () => {
-  const cases: [answers: (string | null)[], trusted: boolean][] = [
+  const cases: [answers: (string | undefined)[], trusted: boolean][] = [
     [["yes"], true],
     [[" YES\t"], true],
-    [[FINGERPRINT], true],
-    [[`  ${FINGERPRINT} `], true],
+    [[expectedFingerprint], true],
+    [[`  ${expectedFingerprint} `], true],
     [["no"], false],
     [["No"], false],
-    [[null], false],
+    [[undefined], false],
     [["", "y", "ye", "yess", "yes no", "n", "true", "1", "yes"], true],
-    [["maybe", null], false],
-    [[FINGERPRINT.slice(0, -1), FINGERPRINT.toLowerCase(), "no"], false],
-    [[FINGERPRINT.slice("SHA256:".length), "no"], false],
+    [["maybe", undefined], false],
+    [[expectedFingerprint.slice(0, -1), expectedFingerprint.toLowerCase(), "no"], false],
+    [[expectedFingerprint.slice("SHA256:".length), "no"], false],
   ];
   for (const [answers, trusted] of cases) {
     const about = JSON.stringify(answers);
     const terminal = answering([...answers]);
-    const result = await confirmHostKey(terminal, { ...KEY, fingerprint: FINGERPRINT });
+    const result = await confirmHostKey(terminal, {
+      ...shownKey,
+      fingerprint: expectedFingerprint,
+    });
     assert.equal(result, trusted, about);
     assert.equal(terminal.questions.length, answers.length, about);
   }
@@ -47,9 +49,9 @@ Deno.test("a host key is trusted for yes and for its fingerprint, and for nothin
 
 Deno.test("the question names the host, the port, the key type and the fingerprint once", async () => {
   const terminal = answering(["what?", "SHA256:other", "no"]);
-  await confirmHostKey(terminal, { ...KEY, fingerprint: FINGERPRINT });
+  await confirmHostKey(terminal, { ...shownKey, fingerprint: expectedFingerprint });
   const [first, second, third] = terminal.questions;
-  for (const part of ["prod.example.com", "2222", "ssh-ed25519", FINGERPRINT]) {
+  for (const part of ["prod.example.com", "2222", "ssh-ed25519", expectedFingerprint]) {
     assert(first!.includes(part), first);
     assert(!second!.includes(part), second);
   }
@@ -59,14 +61,16 @@ Deno.test("the question names the host, the port, the key type and the fingerpri
 /**
  * Runs a program with a pseudo-terminal as its controlling terminal, and standard input and
  * output elsewhere. Of the steps, each waits for a text on the terminal and then types another,
- * or closes the terminal's window when that is null; such a step is the last.
+ * or closes the terminal's window when that is null; such a step is the last. A step that types
+ * nothing changes the window's dimensions. What is typed early is there before the program is.
  */
 const DRIVER = `
-import fcntl, json, os, pty, select, signal, sys, termios
+import fcntl, json, os, pty, select, signal, struct, sys, termios
 task = json.loads(sys.argv[1])
 master, slave = pty.openpty()
 before = termios.tcgetattr(slave)
 reader, writer = os.pipe()
+os.write(master, task["early"].encode())
 pid = os.fork()
 if pid == 0:
     os.setsid()
@@ -93,6 +97,8 @@ for expected, typed in task["steps"]:
     if typed is None:
         os.close(slave)
         os.close(master)
+    elif typed == "":
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
     else:
         os.write(master, typed.encode())
 output = b""
@@ -125,8 +131,9 @@ interface Outcome {
 /** Runs a script that can use `openTerminal` and `confirmHostKey`, with a terminal or without. */
 async function drive(
   script: string,
-  { steps = [], terminal = true }: {
+  { steps = [], terminal = true, early = "" }: {
     steps?: [expected: string, typed: string | null][];
+    early?: string;
     terminal?: boolean;
   } = {},
 ): Promise<Outcome> {
@@ -147,7 +154,7 @@ async function drive(
       file,
     ];
     const { stdout, stderr, success } = await new Deno.Command("python3", {
-      args: ["-c", DRIVER, JSON.stringify({ argv, steps, terminal })],
+      args: ["-c", DRIVER, JSON.stringify({ argv, steps, terminal, early })],
       stdin: "null",
     }).output();
     assert(success, new TextDecoder().decode(stderr));
@@ -160,7 +167,7 @@ async function drive(
 const CONFIRM = `
 const terminal = openTerminal()!;
 console.log(await confirmHostKey(terminal, ${
-  JSON.stringify({ ...KEY, fingerprint: FINGERPRINT })
+  JSON.stringify({ ...shownKey, fingerprint: expectedFingerprint })
 }));
 terminal.close();
 terminal.close();
@@ -177,7 +184,7 @@ Deno.test({
     assert.equal(outcome.code, 0);
     assert(outcome.restored);
     assert.match(outcome.transcript, /perhaps\r\n/);
-    assert(outcome.transcript.includes(FINGERPRINT));
+    assert(outcome.transcript.includes(expectedFingerprint));
   },
 });
 
@@ -252,6 +259,44 @@ Deno.test({
   },
 });
 
+for (const echo of [true, false]) {
+  const isSeen = echo ? "with echo" : "without echo";
+
+  Deno.test({
+    name: `what was typed before a question ${isSeen} does not answer it`,
+    ignore,
+    fn: async () => {
+      const script = `
+        const terminal = openTerminal()!;
+        console.log(await terminal.ask("Question: ", { echo: ${echo} }));
+        terminal.close();`;
+      const steps: [string, string][] = [["Question: ", "late\n"]];
+      const outcome = await drive(script, { early: "early\nhalf", steps });
+      assert.equal(outcome.output, "late\n");
+      assert(outcome.restored);
+    },
+  });
+
+  Deno.test({
+    name: `what was typed for a question that was taken back does not answer one ${isSeen}`,
+    ignore,
+    fn: async () => {
+      const script = `
+        const terminal = openTerminal()!;
+        const abort = new AbortController();
+        Deno.addSignalListener("SIGWINCH", () => abort.abort(new Error("taken back")));
+        await terminal.ask("First: ", { signal: abort.signal }).catch(() => {});
+        console.log(await terminal.ask("Second: ", { echo: ${echo} }));
+        terminal.close();
+        Deno.exit();`;
+      const steps: [string, string][] = [["First: ", "half"], ["half", ""], ["Second: ", "late\n"]];
+      const outcome = await drive(script, { steps });
+      assert.equal(outcome.output, "late\n");
+      assert(outcome.restored);
+    },
+  });
+}
+
 Deno.test({
   name: "the end of input is no answer, and a line without its end is one",
   ignore,
@@ -265,7 +310,7 @@ Deno.test({
     const outcome = await drive(script, {
       steps: [["First: ", "\x04"], ["Second: ", "abc\x04\x04"], ["Third: ", "ä €\n"]],
     });
-    assert.equal(outcome.output, "null\nabc\nä €\n");
+    assert.equal(outcome.output, "undefined\nabc\nä €\n");
     assert.equal(outcome.code, 0);
   },
 });
@@ -279,7 +324,7 @@ Deno.test({
       console.log(await openTerminal()!.ask("Question: "));
       Deno.exit(7);`;
     const outcome = await drive(script, { steps: [["Question: ", null]] });
-    assert.equal(outcome.output, "null\n");
+    assert.equal(outcome.output, "undefined\n");
     assert.equal(outcome.code, 7);
   },
 });
@@ -289,7 +334,7 @@ Deno.test({
   ignore,
   fn: async () => {
     const outcome = await drive(`console.log(openTerminal());`, { terminal: false });
-    assert.equal(outcome.output, "null\n");
+    assert.equal(outcome.output, "undefined\n");
     assert.equal(outcome.code, 0);
   },
 });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { fingerprint } from "../lib/known_hosts.ts";
+import { fingerprint } from "../lib/public_key.ts";
 import { clientEnvironment } from "./support/both.ts";
 import { logIn, type LoginResult, startServing } from "./support/login.ts";
 import { atTerminal, type Dialog, key, type Session } from "./support/person.ts";

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { AuthenticationError } from "../lib/errors.ts";
 import { buildMessage, encodeFields, Reader } from "../lib/ssh_data.ts";
-import { algorithmsFor } from "../lib/signer.ts";
+import { algorithmsFor } from "../lib/public_key.ts";
 import { type CredentialSource, type KeyCandidate, UserAuth } from "../lib/userauth.ts";
 
 const userauthRequest = 50;

@@ -12,19 +12,21 @@ import {
 } from "../../lib/errors.ts";
 import { handshake } from "../../lib/handshake.ts";
 import { LocalClient } from "../../lib/local_client.ts";
-import { generateKey } from "../../lib/private_key.ts";
+import { generateKey } from "../../lib/local_host_key.ts";
 import type { Relay } from "../../lib/relay.ts";
 import { ssh2 } from "../../lib/ssh2.ts";
 import { clientAlgorithms, serverAlgorithms } from "../../lib/ssh2_algorithms.ts";
-import { announceExtensions } from "../../lib/ssh2_extensions.ts";
+import { Ssh2Client } from "../../lib/ssh2_client.ts";
+import { Ssh2Server } from "../../lib/ssh2_server.ts";
 import { ByteSocket } from "../../lib/ssh2_socket.ts";
-import { identification, Ssh2Transport } from "../../lib/ssh2_transport.ts";
+import { Ssh2Transport } from "../../lib/ssh2_transport.ts";
 import type { Random } from "./models.ts";
 
 const kex = ["curve25519-sha256"];
 const offeredByClients = clientAlgorithms({ kexAlgorithms: kex[0]! }, []);
 const offeredByServers = serverAlgorithms();
 const hostKey = generateKey();
+const servingVictims = new Ssh2Server({ hostKeys: [hostKey.privateKey], answersPings: () => true });
 
 /** The secret of the user of the handshake. */
 export const password = "open-sesame";
@@ -58,7 +60,7 @@ export interface Attacker {
 
 /** The endpoint of the shim meets one client; who is not admitted must not reach the relay. */
 export function serveVictim(connection: ByteConnection): Victim {
-  const socket = new ByteSocket(connection, { role: "server" });
+  const closed = Promise.withResolvers<void>();
   let isClosed = false;
   let clients = 0;
   const relay = {
@@ -67,29 +69,18 @@ export function serveVictim(connection: ByteConnection): Victim {
       return { receive() {}, drained() {}, leave() {} };
     },
   } as unknown as Relay;
-  const client = new LocalClient(socket, {
+  const client = new LocalClient(servingVictims.receive(connection), {
     id: 1,
     endpoints: { remoteHost: "127.0.0.1", remotePort: 1, localHost: "127.0.0.1", localPort: 2 },
     relay,
     onAuthenticated: () => {},
-  });
-  const closed = new Promise<void>((resolve) =>
-    socket.once("close", () => {
+    onGone() {
       isClosed = true;
-      resolve();
-    })
-  );
-  const server = new ssh2.Server({
-    hostKeys: [hostKey.privateKey],
-    ident: identification,
-    algorithms: offeredByServers.forSsh2,
-  }, (accepted) => {
-    const transport = new Ssh2Transport(accepted, offeredByServers);
-    announceExtensions(accepted, { transport, answersPings: () => true });
-    client.onIdentified(accepted, transport);
+      closed.resolve();
+    },
   });
-  server.injectSocket(socket as never);
-  const verdict = closed.then(() => assert(clients <= 1, "let in twice"));
+  client.start();
+  const verdict = closed.promise.then(() => assert(clients <= 1, "let in twice"));
   return { isClosed: () => isClosed, verdict };
 }
 
@@ -118,13 +109,19 @@ export function handshakeVictim(
   const belief = random.chance(0.6)
     ? "trusted"
     : random.pick(["doubted", "refused", "asking"] as const);
-  const socket = new ByteSocket(connection, { role: "client" });
   const isTrusting = belief === "trusted";
   let isClosed = false;
   let isReady = false;
   const lost = Promise.withResolvers<void>();
-  socket.once("close", () => isClosed = true);
-  const whenReady = handshake(socket, {
+  const client = new Ssh2Client({
+    read: (buffer) => connection.read(buffer),
+    write: (data) => connection.write(data),
+    close() {
+      isClosed = true;
+      connection.close();
+    },
+  });
+  const whenReady = handshake(client, {
     name: "jane@upstream.test",
     username: "jane",
     methods: { first: ["publickey", "keyboard-interactive", "password"], afterwards: ["password"] },

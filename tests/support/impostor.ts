@@ -5,7 +5,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { generateKey } from "../../lib/private_key.ts";
+import { generateKey } from "../../lib/local_host_key.ts";
 import { concatenate, Reader } from "../../lib/ssh_data.ts";
 import { ssh2 } from "../../lib/ssh2.ts";
 import { serverAlgorithms } from "../../lib/ssh2_algorithms.ts";

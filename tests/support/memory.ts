@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import type { ChannelLimits } from "../../lib/channels.ts";
 import { RequestQueue } from "../../lib/global_requests.ts";
-import { type Receiver, Relay } from "../../lib/relay.ts";
+import { type Receiver, Relay, type UpstreamReceiver } from "../../lib/relay.ts";
 import type { Transport } from "../../lib/transport.ts";
 import { buildMessage, type Field } from "../../lib/ssh_data.ts";
 import { type ConnectionMessage, MessageType, parseMessage } from "../../lib/wire.ts";
@@ -35,6 +35,8 @@ export class MemoryPeer implements Transport {
   backlogBytes = 0;
   maximumPayloadBytes = 256 * 1024 - 1024;
   answersPings = false;
+  /** Counts what is sent. */
+  lastSequenceNumber: number | undefined = -1;
   isPaused = false;
   unimplementedCount = 0;
   /** Why the relay ended this peer; `undefined` while it has not. */
@@ -44,7 +46,7 @@ export class MemoryPeer implements Transport {
   /** Takes each message instead of the list that `expect` reads. */
   onSent: ((sent: Sent) => void) | undefined;
   /** How the relay hears of this peer. */
-  receiver: Pick<Receiver, "receive" | "drained"> | undefined;
+  receiver: Pick<Receiver, "receive" | "drained"> & Partial<UpstreamReceiver> | undefined;
   leave: () => void = () => {};
   readonly #sent: Sent[] = [];
 
@@ -56,6 +58,7 @@ export class MemoryPeer implements Transport {
 
   send(payload: Uint8Array): void {
     if (this.ending) return;
+    if (this.lastSequenceNumber !== undefined) this.lastSequenceNumber++;
     const copy = copyOf(payload);
     try {
       const message = parseMessage(copy);

@@ -61,12 +61,7 @@ export class Attempt {
   /** The connection stands and is authenticated. */
   succeed(verdict: TrustVerdict = "trusted"): MemoryTransport {
     const transport = new MemoryTransport("upstream");
-    this.handlers.onReady(transport, {
-      verdict,
-      get client(): never {
-        throw new Error("only a jump host's client is used");
-      },
-    });
+    this.handlers.onReady(transport, { verdict });
     this.#outcome.resolve();
     return transport;
   }

@@ -6,7 +6,7 @@
 import { Buffer } from "node:buffer";
 import { ssh2 } from "../../lib/ssh2.ts";
 import { serverAlgorithms } from "../../lib/ssh2_algorithms.ts";
-import { fingerprint } from "../../lib/known_hosts.ts";
+import { fingerprint } from "../../lib/public_key.ts";
 import { ByteSocket } from "../../lib/ssh2_socket.ts";
 import { Ssh2Transport } from "../../lib/ssh2_transport.ts";
 import { makeKey } from "./sshd.ts";

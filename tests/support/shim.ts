@@ -19,6 +19,8 @@ export interface Upstream {
 export interface ShimOptions {
   /** Further arguments of the command line. */
   arguments?: string[];
+  /** A module that the shim loads before its own. */
+  preload?: string;
 }
 
 /** A running shim. Leaving its scope stops it and asserts that it exits with 0. */
@@ -98,7 +100,9 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
   resources.defer(() => Deno.remove(folder, { recursive: true }));
   await lendHostKey(folder);
   const process = new RunningProcess([
-    ...shimProgram,
+    ...shimProgram.slice(0, -1),
+    ...(options.preload === undefined ? [] : ["--preload", options.preload]),
+    mainModule,
     ...upstreamArguments(upstream),
     ...["--local-port", "0", "--log-format", "json"],
     ...(options.arguments ?? []),

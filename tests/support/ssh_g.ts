@@ -93,25 +93,26 @@ export async function assertSameAsSsh(ofCase: ConfigCase): Promise<HostConfig> {
     const expected = await sshG(path, ofCase);
     assert(expected !== null, `ssh refuses this:\n${ofCase.config}`);
     const config = await resolveCase(path, ofCase);
-    const shown = byKeyword(printHostConfig(config));
-    const expectedShown = byKeyword(expected);
-    for (const keyword of expandedLists) {
-      // A list that only adds or removes is shown as it was written.
-      const written = shown.get(keyword)?.[0];
-      if (written === undefined || /^[-+^]/.test(written)) {
-        shown.delete(keyword);
-        expectedShown.delete(keyword);
-      }
-    }
-    for (const keyword of new Set([...shown.keys(), ...shownKeywords])) {
-      assert.deepEqual(
-        shown.get(keyword),
-        expectedShown.get(keyword),
-        `${keyword} for:\n${ofCase.config}`,
-      );
-    }
+    assertShownAlike(printHostConfig(config), expected, ofCase.config);
     return config;
   });
+}
+
+/** Asserts that `ssh -G` and sshshim print the same, keyword by keyword. */
+export function assertShownAlike(actual: string, expected: string, what: string): void {
+  const shown = byKeyword(actual);
+  const expectedShown = byKeyword(expected);
+  for (const keyword of expandedLists) {
+    // A list that only adds or removes is shown as it was written.
+    const written = shown.get(keyword)?.[0];
+    if (written === undefined || /^[-+^]/.test(written)) {
+      shown.delete(keyword);
+      expectedShown.delete(keyword);
+    }
+  }
+  for (const keyword of new Set([...shown.keys(), ...shownKeywords])) {
+    assert.deepEqual(shown.get(keyword), expectedShown.get(keyword), `${keyword} for:\n${what}`);
+  }
 }
 
 /** Asserts that ssh and sshshim both refuse a case; returns the message of sshshim. */

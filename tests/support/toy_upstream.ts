@@ -11,8 +11,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { userInfo } from "node:os";
+import { generateKey } from "../../lib/local_host_key.ts";
 import { ssh2 } from "../../lib/ssh2.ts";
-import { generateKey } from "../../lib/private_key.ts";
 import { serverAlgorithms } from "../../lib/ssh2_algorithms.ts";
 
 /** A running toy server. Leaving its scope ends it, its connections and their commands. */
@@ -52,11 +52,12 @@ export async function startToyUpstream(authorizedKey: Uint8Array): Promise<ToyUp
   });
   const listener = createServer({ noDelay: true }, (socket) => server.injectSocket(socket));
   const port = await listen(listener, 0);
+  const keyText = Buffer.from(hostKey.publicKey).toString("base64");
   return {
     host,
     port,
     username,
-    knownHostsLine: `[${host}]:${port} ssh-ed25519 ${hostKey.publicKey.toString("base64")}\n`,
+    knownHostsLine: `[${host}]:${port} ssh-ed25519 ${keyText}\n`,
     async [Symbol.asyncDispose]() {
       listener.close();
       await Promise.all(Array.from(connections, (connection) => {

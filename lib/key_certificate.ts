@@ -5,13 +5,13 @@
 
 import {
   certificateName,
+  fieldCountOf,
   isCertificateName,
   isSameKey,
   keyTypeOf,
   plainName,
-  requireAlgorithm,
-  type Signer,
-} from "./signer.ts";
+} from "./public_key.ts";
+import { requireAlgorithm, type Signer } from "./signer.ts";
 import { displayText, encodeFields, Reader } from "./ssh_data.ts";
 
 /** A certificate; its signature is the server's to verify. */
@@ -36,17 +36,6 @@ export interface Certificate {
   readonly validBefore: Date | undefined;
 }
 
-/** How many fields of a plain key stand behind the nonce. */
-const subjectFields: Record<string, number> = {
-  "ssh-rsa": 2,
-  "ssh-ed25519": 1,
-  "ecdsa-sha2-nistp256": 2,
-  "ecdsa-sha2-nistp384": 2,
-  "ecdsa-sha2-nistp521": 2,
-  "sk-ssh-ed25519@openssh.com": 2,
-  "sk-ecdsa-sha2-nistp256@openssh.com": 3,
-};
-
 /**
  * Parses a certificate. Returns `undefined` when the bytes are a plain key, or of a type of
  * certificates that is not known.
@@ -56,11 +45,12 @@ const subjectFields: Record<string, number> = {
 export function parseCertificate(blob: Uint8Array, name: string): Certificate | undefined {
   const type = keyTypeOf(blob);
   const plainType = plainName(type);
-  if (!isCertificateName(type) || !Object.hasOwn(subjectFields, plainType)) return undefined;
+  const fieldCount = fieldCountOf(plainType);
+  if (!isCertificateName(type) || fieldCount === undefined) return undefined;
   const reader = new Reader(blob);
   reader.bytes(); // The type.
   reader.bytes(); // The nonce.
-  const fields = Array.from({ length: subjectFields[plainType]! }, () => reader.bytes());
+  const fields = Array.from({ length: fieldCount }, () => reader.bytes());
   const serial = readUint64(reader);
   const kind = ([undefined, "user", "host"] as const)[reader.uint32()] ?? "unknown";
   const keyId = displayText(reader.text());
@@ -103,12 +93,9 @@ function readUint64(reader: Reader): bigint {
 }
 
 function readPrincipals(bytes: Uint8Array): string[] {
+  const reader = new Reader(bytes);
   const principals: string[] = [];
-  for (let left = bytes; left.length > 0;) {
-    const reader = new Reader(left);
-    principals.push(displayText(reader.text()));
-    left = reader.rest();
-  }
+  while (!reader.isAtEnd) principals.push(displayText(reader.text()));
   return principals;
 }
 

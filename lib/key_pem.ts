@@ -16,7 +16,7 @@ import {
   scrypt,
 } from "node:crypto";
 import { promisify } from "node:util";
-import { DerReader, Tag } from "./der.ts";
+import { DerReader, Tag } from "./key_der.ts";
 import {
   damagedKey,
   ecdsaKey,
@@ -89,11 +89,14 @@ function readSec1(der: Uint8Array, curveOfPkcs8?: string): KeyObject {
   const fields = new DerReader(der).sequence();
   if (fields.number() !== 1) throw damagedKey();
   const scalar = fields.value(Tag.octetString);
-  let curve = curveOfPkcs8;
-  if (fields.nextTag === Tag.context(0)) curve = readCurve(fields.reader(Tag.context(0)));
+  const curve = fields.nextTag === Tag.context(0)
+    ? readCurve(fields.reader(Tag.context(0)))
+    : curveOfPkcs8;
+  const point = fields.nextTag === Tag.context(1)
+    ? readPoint(fields.reader(Tag.context(1)))
+    : undefined;
+  fields.end();
   if (curve === undefined) throw damagedKey();
-  if (fields.nextTag !== Tag.context(1)) return ecdsaKey(curve, { scalar });
-  const point = fields.reader(Tag.context(1)).value(Tag.bitString).subarray(1);
   return ecdsaKey(curve, { scalar, point });
 }
 
@@ -103,14 +106,27 @@ function readPkcs8(der: Uint8Array): KeyObject {
   const algorithm = fields.sequence();
   const isEllipticCurve = algorithm.objectIdentifier() === "1.2.840.10045.2.1";
   if (!isEllipticCurve) return importDer(der, "pkcs8");
-  return readSec1(fields.value(Tag.octetString), readCurve(algorithm));
+  const curve = readCurve(algorithm);
+  const privateKey = fields.value(Tag.octetString);
+  if (fields.nextTag === Tag.context(0)) fields.value(Tag.context(0)); // Attributes.
+  fields.end();
+  return readSec1(privateKey, curve);
 }
 
 function readCurve(reader: DerReader): string {
   if (reader.nextTag !== Tag.objectIdentifier) {
     throw new UnusableKey("it is on a curve without a name, which SSH has no keys for");
   }
-  return reader.objectIdentifier();
+  const curve = reader.objectIdentifier();
+  reader.end();
+  return curve;
+}
+
+/** The bits, without the byte that says how many of the last ones are unused. */
+function readPoint(reader: DerReader): Uint8Array {
+  const bits = reader.value(Tag.bitString);
+  reader.end();
+  return bits.subarray(1);
 }
 
 /** What is encrypted, and how. */
@@ -141,25 +157,25 @@ function unknownEncryption(what: string): UnusableKey {
   return new UnusableKey(problem, "Encrypt it anew with ssh-keygen -p.");
 }
 
-/** Decrypts, or returns `null` when the padding tells that the key is wrong. */
-function decryptCbc({ cipher, iv, data }: Encryption, key: Uint8Array): Uint8Array | null {
+/** Decrypts, or returns `undefined` when the padding tells that the key is wrong. */
+function decryptCbc({ cipher, iv, data }: Encryption, key: Uint8Array): Uint8Array | undefined {
   try {
     const decipher = createDecipheriv(cipher, key, iv);
     return Buffer.concat([decipher.update(data), decipher.final()]);
   } catch {
-    return null;
+    return undefined;
   } finally {
     key.fill(0);
   }
 }
 
 /** A wrong passphrase is not noticed by the padding once in 256 cases, but by what comes out. */
-function toKeyOrNull(der: Uint8Array | null, structure: Structure): OpenKey | null {
-  if (der === null) return null;
+function toKeyIfRight(der: Uint8Array | undefined, structure: Structure): OpenKey | undefined {
+  if (der === undefined) return undefined;
   try {
     new DerReader(der).sequence();
   } catch {
-    return null;
+    return undefined;
   }
   return toKey(der, structure);
 }
@@ -168,7 +184,7 @@ function toKeyOrNull(der: Uint8Array | null, structure: Structure): OpenKey | nu
 function decryptLegacy(
   { structure, headers, data }: { structure: Structure; headers: string; data: Uint8Array },
   passphrase: string,
-): Promise<OpenKey | null> {
+): Promise<OpenKey | undefined> {
   return Promise.resolve().then(() => {
     const [, name, ivText] = /^DEK-Info: *([A-Za-z0-9-]+),([0-9A-Fa-f]+)/m.exec(headers) ?? [];
     if (name === undefined || ivText === undefined) throw damagedKey();
@@ -176,7 +192,7 @@ function decryptLegacy(
     const iv = Buffer.from(ivText, "hex");
     const encryption = { cipher, iv, data };
     const key = deriveByMd5(passphrase, iv.subarray(0, 8), keyBytesFor(encryption));
-    return toKeyOrNull(decryptCbc(encryption, key), structure);
+    return toKeyIfRight(decryptCbc(encryption, key), structure);
   });
 }
 
@@ -207,10 +223,10 @@ const hashes: Record<string, string> = {
 
 type KeyDerivation = (passphrase: string, keyBytes: number) => Promise<Uint8Array>;
 
-async function decryptPkcs8(der: Uint8Array, passphrase: string): Promise<OpenKey | null> {
+async function decryptPkcs8(der: Uint8Array, passphrase: string): Promise<OpenKey | undefined> {
   const { encryption, derive } = readEncryption(der);
   const key = await derive(passphrase, keyBytesFor(encryption));
-  return toKeyOrNull(decryptCbc(encryption, key), "pkcs8");
+  return toKeyIfRight(decryptCbc(encryption, key), "pkcs8");
 }
 
 /** Reads an EncryptedPrivateKeyInfo of scheme PBES2 (RFC 8018, section 6.2). */

@@ -3,9 +3,9 @@
  */
 
 import { Buffer } from "node:buffer";
-import { createDecipheriv, getCiphers, type KeyObject } from "node:crypto";
-import { bcryptPbkdf } from "./bcrypt_pbkdf.ts";
+import { createDecipheriv, getCiphers, type KeyObject, timingSafeEqual } from "node:crypto";
 import { MalformedDataError } from "./errors.ts";
+import { bcryptPbkdf } from "./key_bcrypt.ts";
 import {
   damagedKey,
   ecdsaKey,
@@ -16,16 +16,18 @@ import {
   type StoredKey,
   UnusableKey,
 } from "./key_object.ts";
-import { openChaCha20Poly1305 } from "./key_chacha20.ts";
-import { isSameKey, isSecurityKeyName, keyTypeOf } from "./signer.ts";
-import { Reader } from "./ssh_data.ts";
+import { isSameKey, isSecurityKeyName, keyTypeOf } from "./public_key.ts";
+import { concatenate, encodeFields, Reader } from "./ssh_data.ts";
+
+/** What a file in this format calls itself in its first line and its last. */
+export const openSshLabel = "OPENSSH PRIVATE KEY";
 
 /** What stands before the first field. */
-export const openSshMagic: Uint8Array = Buffer.from("openssh-key-v1\0");
+const magic: Uint8Array = Buffer.from("openssh-key-v1\0");
 
 interface Cipher {
-  /** Its name in node:crypto. */
-  name: string;
+  /** Its name in node:crypto, which lacks one of them. */
+  name?: string;
   keyBytes: number;
   ivBytes: number;
   blockBytes: number;
@@ -47,9 +49,7 @@ const ciphers: Record<string, Cipher> = {
   "aes128-gcm@openssh.com": { ...aesGcm, name: "aes-128-gcm", keyBytes: 16 },
   "aes256-gcm@openssh.com": { ...aesGcm, name: "aes-256-gcm", keyBytes: 32 },
   "3des-cbc": { name: "des-ede3-cbc", keyBytes: 24, ivBytes: 8, blockBytes: 8, tagBytes: 0 },
-  "chacha20-poly1305@openssh.com": {
-    ...{ name: "chacha20", keyBytes: 64, ivBytes: 0, blockBytes: 8, tagBytes: 16 },
-  },
+  "chacha20-poly1305@openssh.com": { keyBytes: 64, ivBytes: 0, blockBytes: 8, tagBytes: 16 },
 };
 
 /** The parts of a file; the private one is still encrypted. */
@@ -80,7 +80,7 @@ export function parseOpenSshKey(bytes: Uint8Array): StoredKey {
   }
   const opened = orDamaged(() => readPrivatePart(envelope));
   bytes.fill(0);
-  if (opened === null) throw damagedKey();
+  if (opened === undefined) throw damagedKey();
   return { isEncrypted: false, ...opened };
 }
 
@@ -93,10 +93,27 @@ export function openSshPublicKey(bytes: Uint8Array): Uint8Array {
   return orDamaged(() => readEnvelope(bytes).publicKey);
 }
 
+/**
+ * Writes an Ed25519 key without a passphrase, as text. OpenSSH reads this type in no other format.
+ */
+export function formatEd25519Key(key: KeyObject): string {
+  const { d, x } = key.export({ format: "jwk" });
+  const [seed, point] = [d, x].map((text) => new Uint8Array(Buffer.from(text!, "base64url")));
+  const publicKey = encodeFields("ssh-ed25519", point!);
+  const seedAndPoint = concatenate([seed!, point!]);
+  // The two equal numbers are there for readers to notice a wrong passphrase.
+  const unpadded = encodeFields(0, 0, { raw: publicKey }, seedAndPoint, "sshshim");
+  // Padded to a multiple of 8 with 1, 2, 3, …
+  const padding = Uint8Array.of(1, 2, 3, 4, 5, 6, 7).subarray(0, -unpadded.length & 7);
+  const privatePart = concatenate([unpadded, padding]);
+  const bytes = encodeFields({ raw: magic }, "none", "none", "", 1, publicKey, privatePart);
+  const lines = Buffer.from(bytes).toString("base64").match(/.{1,70}/g)!.join("\n");
+  return `-----BEGIN ${openSshLabel}-----\n${lines}\n-----END ${openSshLabel}-----\n`;
+}
+
 function readEnvelope(bytes: Uint8Array): Envelope {
-  const magic = bytes.subarray(0, openSshMagic.length);
-  if (Buffer.compare(magic, openSshMagic) !== 0) throw damagedKey();
-  const reader = new Reader(bytes, openSshMagic.length);
+  if (Buffer.compare(bytes.subarray(0, magic.length), magic) !== 0) throw damagedKey();
+  const reader = new Reader(bytes, magic.length);
   const cipherName = reader.text();
   const derivation = reader.text();
   const derivationOptions = reader.bytes();
@@ -122,10 +139,11 @@ function requireKeyType(type: string): void {
   }
 }
 
-async function decryptKey(envelope: Envelope, passphrase: string): Promise<OpenKey | null> {
+async function decryptKey(envelope: Envelope, passphrase: string): Promise<OpenKey | undefined> {
   const { cipherName, derivation, derivationOptions, privatePart, tag } = envelope;
   const cipher = Object.hasOwn(ciphers, cipherName) ? ciphers[cipherName] : undefined;
-  if (cipher === undefined || derivation !== "bcrypt" || !getCiphers().includes(cipher.name)) {
+  const isThere = cipher?.name === undefined || getCiphers().includes(cipher.name);
+  if (cipher === undefined || derivation !== "bcrypt" || !isThere) {
     throw new UnusableKey(
       `it is encrypted with ${cipherName}, which this build of sshshim cannot read`,
       "Encrypt it anew with ssh-keygen -p -Z aes256-ctr.",
@@ -135,7 +153,7 @@ async function decryptKey(envelope: Envelope, passphrase: string): Promise<OpenK
     throw damagedKey();
   }
   // OpenSSH never encrypts with the empty one.
-  if (passphrase === "") return null;
+  if (passphrase === "") return undefined;
   const { salt, rounds } = orDamaged(() => {
     const reader = new Reader(derivationOptions);
     return { salt: reader.bytes(), rounds: reader.uint32() };
@@ -144,10 +162,10 @@ async function decryptKey(envelope: Envelope, passphrase: string): Promise<OpenK
   const length = cipher.keyBytes + cipher.ivBytes;
   const secret = new TextEncoder().encode(passphrase);
   const keyAndIv = await bcryptPbkdf(secret, { salt, rounds, length });
-  const plain = decrypt(cipher, { keyAndIv, data: privatePart, tag });
+  const plain = await decrypt(cipher, { keyAndIv, data: privatePart, tag });
   secret.fill(0);
   keyAndIv.fill(0);
-  if (plain === null) return null;
+  if (plain === undefined) return undefined;
   try {
     return orDamaged(() => readPrivatePart({ ...envelope, privatePart: plain }));
   } finally {
@@ -155,13 +173,13 @@ async function decryptKey(envelope: Envelope, passphrase: string): Promise<OpenK
   }
 }
 
-/** Returns `null` where the cipher itself notices a wrong key. */
-function decrypt(
+/** Resolves with `undefined` where the cipher itself notices a wrong key. */
+async function decrypt(
   cipher: Cipher,
   { keyAndIv, data, tag }: { keyAndIv: Uint8Array; data: Uint8Array; tag: Uint8Array },
-): Uint8Array | null {
+): Promise<Uint8Array | undefined> {
   const key = keyAndIv.subarray(0, cipher.keyBytes);
-  if (cipher.name === "chacha20") return openChaCha20Poly1305(key, data, tag);
+  if (cipher.name === undefined) return await openChaCha20Poly1305(key, data, tag);
   const iv = keyAndIv.subarray(cipher.keyBytes);
   if (cipher.name === "aes-128-gcm" || cipher.name === "aes-256-gcm") {
     const decipher = createDecipheriv(cipher.name, key, iv).setAuthTag(tag);
@@ -171,17 +189,39 @@ function decrypt(
       return plain;
     } catch {
       // The tag does not fit.
-      return null;
+      return undefined;
     }
   }
   const decipher = createDecipheriv(cipher.name, key, iv).setAutoPadding(false);
   return Buffer.concat([decipher.update(data), decipher.final()]);
 }
 
-/** Reads the decrypted part. Returns `null` where its check fails: after a wrong passphrase. */
-function readPrivatePart({ publicKey, privatePart }: Envelope): OpenKey | null {
+/**
+ * Decrypts chacha20-poly1305@openssh.com (PROTOCOL.chacha20poly1305): one packet with the number 0
+ * and without a length before it, for which the second half of the 64 bytes of `key` would be.
+ */
+async function openChaCha20Poly1305(
+  key: Uint8Array,
+  data: Uint8Array,
+  tag: Uint8Array,
+): Promise<Uint8Array | undefined> {
+  // Loaded here, because few keys need it.
+  const { chacha20 } = await import("@noble/ciphers/chacha.js");
+  const { poly1305 } = await import("@noble/ciphers/_poly1305.js");
+  const packetKey = key.subarray(0, 32);
+  const nonce = new Uint8Array(12);
+  // The first block of the key stream is for the tag.
+  const tagKey = chacha20(packetKey, nonce, new Uint8Array(32));
+  const expected = poly1305(data, tagKey);
+  tagKey.fill(0);
+  if (!timingSafeEqual(expected, tag)) return undefined;
+  return chacha20(packetKey, nonce, data, undefined, 1);
+}
+
+/** Reads the decrypted part. Returns `undefined` where its check fails: after a wrong passphrase. */
+function readPrivatePart({ publicKey, privatePart }: Envelope): OpenKey | undefined {
   const reader = new Reader(privatePart);
-  if (reader.uint32() !== reader.uint32()) return null;
+  if (reader.uint32() !== reader.uint32()) return undefined;
   const opened = openKey(readKey(reader));
   reader.bytes(); // The comment.
   if (!reader.rest().every((byte, index) => byte === (index + 1) % 256)) throw damagedKey();

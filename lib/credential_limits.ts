@@ -2,7 +2,8 @@
 
 import type { HostConfig } from "./host_config.ts";
 import { logger } from "./log.ts";
-import { rsaBits, type Signer } from "./signer.ts";
+import { rsaBits } from "./public_key.ts";
+import type { Signer } from "./signer.ts";
 import { acceptedKeyAlgorithms } from "./ssh2_algorithms.ts";
 import type { KeyCandidate } from "./userauth.ts";
 

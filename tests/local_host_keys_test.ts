@@ -5,9 +5,9 @@ import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import ssh2 from "ssh2";
 import { EndpointError } from "../lib/errors.ts";
-import { loadLocalHostKeys } from "../lib/host_key_set.ts";
-import { keyType } from "../lib/known_hosts.ts";
-import { generateEcdsaKey, parseEcdsaKey } from "../lib/private_key.ts";
+import { loadStateKey, prepareStateKey } from "../lib/local_host_key.ts";
+import { loadLocalHostKeys } from "../lib/local_host_keys.ts";
+import { keyTypeOf } from "../lib/public_key.ts";
 import { clientEnvironment, makeTarget } from "./support/both.ts";
 import { runChecked, text } from "./support/run.ts";
 import { startShim } from "./support/shim.ts";
@@ -25,7 +25,7 @@ Deno.test("the first start makes a key of each type, and later ones show the sam
   withFolder(async (folder) => {
     const stateFolder = join(folder, "state");
     const first = await (await loadLocalHostKeys(undefined, { stateFolder })).all;
-    assert.deepEqual(first.map(({ publicKey }) => keyType(publicKey)), types);
+    assert.deepEqual(first.map(({ publicKey }) => keyTypeOf(publicKey)), types);
     assert.deepEqual(namesIn(stateFolder), files);
     for (const { file, publicKey, origin } of first) {
       assert.equal(origin, "state");
@@ -57,7 +57,7 @@ Deno.test("a key of each type is made for this run where none can be kept", () =
     const options = { stateFolder: join(file, "state"), sshFolder: folder };
     const { first, all } = await loadLocalHostKeys(undefined, options);
     assert.match(first.note!, /cannot hold/);
-    assert.deepEqual((await all).map(({ publicKey }) => keyType(publicKey)), types);
+    assert.deepEqual((await all).map(({ publicKey }) => keyTypeOf(publicKey)), types);
     assert((await all).every((key) => key.origin === "temporary" && key.file === undefined));
 
     await makeKey(join(folder, "id_ed25519"), "-t", "ed25519");
@@ -101,19 +101,22 @@ Deno.test("a further key that is damaged or of another type is refused at once, 
     }
   }));
 
-Deno.test("each of 60 ECDSA keys signs, and is read again as it was", () => {
-  const data = Buffer.from("what is signed");
-  for (let round = 0; round < 60; round++) {
-    const made = generateEcdsaKey();
-    assert.deepEqual(parseEcdsaKey(made.privateKey), made);
-    const key = ssh2.utils.parseKey(made.privateKey);
-    assert(!(key instanceof Error), String(key));
-    assert.deepEqual(Buffer.from(key.getPublicSSH()), Buffer.from(made.publicKey));
-    const signature = key.sign(data);
-    assert(!((signature as unknown) instanceof Error), String(signature));
-    assert.equal(key.verify(data, signature), true);
-  }
-});
+Deno.test("each of 60 ECDSA keys signs, and is read again as it was", () =>
+  withFolder(async (folder) => {
+    const data = Buffer.from("what is signed");
+    for (let round = 0; round < 60; round++) {
+      const stateFolder = join(folder, `${round}`);
+      assert.equal(await prepareStateKey(stateFolder, "ecdsa"), undefined);
+      const read = await loadStateKey(stateFolder, "ecdsa");
+      assert.equal(read.privateKey, await Deno.readTextFile(read.file!));
+      const key = ssh2.utils.parseKey(read.privateKey);
+      assert(!(key instanceof Error), String(key));
+      assert.deepEqual(Buffer.from(key.getPublicSSH()), Buffer.from(read.publicKey));
+      const signature = key.sign(data);
+      assert(!((signature as unknown) instanceof Error), String(signature));
+      assert.equal(key.verify(data, signature), true);
+    }
+  }));
 
 Deno.test("clients that know one type of host key alone connect, also by rekeys", async (t) => {
   await using sshd = await startSshd();

@@ -5,14 +5,16 @@
 
 import { dirname } from "node:path";
 import {
+  generateKeyOf,
+  type HostKeyType,
+  type KeyType,
   loadLocalHostKey,
   loadStateKey,
   type LocalHostKey,
   prepareStateKey,
   stateKeyFile,
-} from "./host_key.ts";
+} from "./local_host_key.ts";
 import { logger } from "./log.ts";
-import { generateEcdsaKey, generateRsaKey, type KeyType, type PrivateKey } from "./private_key.ts";
 
 const log = logger("endpoint");
 
@@ -41,11 +43,11 @@ export async function loadLocalHostKeys(
       return { first, all: beside(first) };
     case "state": {
       const folder = dirname(first.file!);
-      const ecdsa = await stateKey(folder, "ecdsa", generateEcdsaKey);
+      const ecdsa = await stateKey(folder, "ecdsa");
       // What is there and cannot be used is told before anybody is asked for a password.
       const rsa = await isThere(stateKeyFile(folder, "rsa"))
         ? await loadStateKey(folder, "rsa")
-        : stateKey(folder, "rsa", generateRsaKey);
+        : stateKey(folder, "rsa");
       const found = Promise.resolve(rsa).catch((error: Error) => {
         log.warn("{message}", { message: error.message });
         return undefined;
@@ -60,18 +62,17 @@ export async function loadLocalHostKeys(
 
 /** For this run alone. */
 async function beside(first: LocalHostKey): Promise<LocalHostKey[]> {
-  const others = [generateEcdsaKey(), await generateRsaKey()];
+  const others = [await generateKeyOf("ecdsa"), await generateKeyOf("rsa")];
   return [first, ...others.map((key): LocalHostKey => ({ ...key, origin: "temporary" }))];
 }
 
 /** The key in the state folder, made if need be; `undefined` where the folder cannot hold it. */
 async function stateKey(
   folder: string,
-  type: PrivateKey["type"],
-  generate: () => PrivateKey | Promise<PrivateKey>,
+  type: HostKeyType,
 ): Promise<LocalHostKey | undefined> {
-  const note = await prepareStateKey(folder, type, generate);
-  if (note === null) return await loadStateKey(folder, type);
+  const note = await prepareStateKey(folder, type);
+  if (note === undefined) return await loadStateKey(folder, type);
   log.debug("{note}", { note });
   return undefined;
 }

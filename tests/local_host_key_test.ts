@@ -4,11 +4,10 @@ import { createPrivateKey, generateKeyPairSync } from "node:crypto";
 import { join } from "node:path";
 import ssh2 from "ssh2";
 import { EndpointError } from "../lib/errors.ts";
-import { defaultStateFolder, loadLocalHostKey } from "../lib/host_key.ts";
-import type { KeyType } from "../lib/private_key.ts";
+import { defaultStateFolder, type KeyType, loadLocalHostKey } from "../lib/local_host_key.ts";
 
 const isUnix = Deno.build.os !== "windows";
-const KEY_NAME = "ssh_host_ed25519_key";
+const keyName = "ssh_host_ed25519_key";
 
 async function withFolder(body: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "sshshim-host-key-" });
@@ -65,7 +64,7 @@ async function refusal(promise: Promise<unknown>, ...patterns: (RegExp | string)
 Deno.test("the first use makes a private key that OpenSSH and ssh2 take, later ones reuse it", () =>
   withFolder(async (folder) => {
     const stateFolder = join(folder, "state", "sshshim");
-    const file = join(stateFolder, KEY_NAME);
+    const file = join(stateFolder, keyName);
     const first = await loadLocalHostKey(undefined, { stateFolder });
     assert.equal(first.origin, "state");
     assert.equal(first.file, file);
@@ -83,7 +82,7 @@ Deno.test("the first use makes a private key that OpenSSH and ssh2 take, later o
     assert.deepEqual(await loadLocalHostKey(undefined, { stateFolder }), first);
     assert.equal((await Deno.stat(stateFolder)).mtime?.getTime(), 1000_000);
     const names = Array.from(Deno.readDirSync(stateFolder), ({ name }) => name);
-    assert.deepEqual(names, [KEY_NAME]);
+    assert.deepEqual(names, [keyName]);
   }));
 
 Deno.test("instances that start together end up with one key", () =>
@@ -96,13 +95,13 @@ Deno.test("instances that start together end up with one key", () =>
       assert.deepEqual([...new Set(keys.map((key) => key.origin))], ["state"]);
       assert.equal(new Set(keys.map((key) => key.privateKey)).size, 1);
       const names = Array.from(Deno.readDirSync(stateFolder), ({ name }) => name);
-      assert.deepEqual(names, [KEY_NAME]);
+      assert.deepEqual(names, [keyName]);
     }
   }));
 
 Deno.test("a damaged key in the state folder is refused and stays", () =>
   withFolder(async (folder) => {
-    const file = join(folder, KEY_NAME);
+    const file = join(folder, keyName);
     for (const text of ["", "not a key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END"]) {
       await writeKey(file, text);
       await refusal(loadLocalHostKey(undefined, { stateFolder: folder }), file, /Remove it/);
@@ -112,8 +111,11 @@ Deno.test("a damaged key in the state folder is refused and stays", () =>
 
 Deno.test("a key of another type in the state folder is refused", () =>
   withFolder(async (folder) => {
-    await makeKey(join(folder, KEY_NAME), "-t", "rsa");
-    await refusal(loadLocalHostKey(undefined, { stateFolder: folder }), /it is of type rsa/);
+    await makeKey(join(folder, keyName), "-t", "rsa");
+    await refusal(
+      loadLocalHostKey(undefined, { stateFolder: folder }),
+      /of type ssh-rsa, not ed25519/,
+    );
   }));
 
 Deno.test({
@@ -123,7 +125,7 @@ Deno.test({
   fn: () =>
     withFolder(async (folder) => {
       const stateFolder = join(folder, "state");
-      const file = join(stateFolder, KEY_NAME);
+      const file = join(stateFolder, keyName);
       const load = () => loadLocalHostKey(undefined, { stateFolder });
       await load();
       for (const mode of [0o640, 0o604, 0o620, 0o610]) {
@@ -138,6 +140,16 @@ Deno.test({
       }
       await Deno.chmod(stateFolder, 0o755);
       await load();
+      // Only root can give the folder away.
+      if (Deno.uid() === 0) {
+        await Deno.chown(stateFolder, 65534, 65534);
+        await refusal(load(), /its folder belongs to another user, uid 65534/);
+        await Deno.remove(file);
+        await refusal(load(), /its folder belongs to another user, uid 65534/);
+        await assert.rejects(Deno.stat(file), Deno.errors.NotFound);
+        await Deno.chown(stateFolder, 0, 0);
+        await load();
+      }
       // Root gives the key away; anybody else meets a file of root's.
       if (Deno.uid() === 0) await Deno.chown(file, 65534, 65534);
       else {
@@ -240,7 +252,7 @@ Deno.test("a flag's file that cannot serve is refused with the reason and the wa
       ["locked-pem", "rsa", /has a passphrase/, /ssh-keygen -p/],
       ["locked-pkcs8", "rsa", /has a passphrase/, /ssh-keygen -p/],
       ["ecdsa", "ed25519", /of type ecdsa-sha2-nistp256, not rsa or ed25519/, /Choose another/],
-      ["ecdsa-pem", "ed25519", /of type ec, not rsa or ed25519/, /Choose another/],
+      ["ecdsa-pem", "ed25519", /of type ecdsa-sha2-nistp256, not rsa or ed25519/, /Choose another/],
       ["short", "rsa", /has 768 bits/, /Choose another/],
       ["ppk", "ed25519", /PuTTY/, /puttygen/],
       ["long", "ed25519", /too long/, /Choose another/],

@@ -6,26 +6,34 @@
  * there is no place to keep it.
  */
 
-import { randomBytes } from "node:crypto";
+import { generateKeyPair, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { homedir } from "node:os";
 import { basename, isAbsolute, join } from "node:path";
+import { promisify } from "node:util";
 import { EndpointError, reasonOf } from "./errors.ts";
 import { readJudged } from "./judged_file.ts";
-import {
-  generateKey,
-  type KeyType,
-  parseEcdsaKey,
-  parsePrivateKey,
-  type PrivateKey,
-  UnusableKey,
-} from "./private_key.ts";
+import { publicKeyOf, UnusableKey } from "./key_object.ts";
+import { formatEd25519Key } from "./key_openssh.ts";
+import { parseStoredKey } from "./key_text.ts";
+import { keyTypeOf } from "./public_key.ts";
 
-/** The endpoint's host key. */
-export interface LocalHostKey {
-  /** The private key without passphrase, in the format that its type has in `PrivateKey`. */
+/** A key type that a file for the endpoint can have. */
+export type KeyType = "rsa" | "ed25519";
+
+/** A key type that the endpoint can have. */
+export type HostKeyType = KeyType | "ecdsa";
+
+/** A private key without passphrase. */
+export interface PrivateKey {
+  type: HostKeyType;
+  /** In the form that ssh2 takes: OpenSSH's for Ed25519; in PEM PKCS#1 for RSA, SEC1 for ECDSA. */
   privateKey: string;
   /** The public key in the wire format of RFC 4253, section 6.6. */
   publicKey: Uint8Array;
+}
+
+/** The endpoint's host key. */
+export interface LocalHostKey extends PrivateKey {
   /** Where it comes from: a flag, the state folder, the user's identity, or made for this run. */
   origin: "flag" | "state" | "identity" | "temporary";
   /** The key's file, unless it is temporary. */
@@ -34,7 +42,9 @@ export interface LocalHostKey {
   note?: string;
 }
 
-const KEY_FILE_LIMIT_BYTES = 64 * 1024;
+/** As long as SSH's policies want it, and made in a moment. */
+const generatedRsaBits = 2048;
+const fileLimitBytes = 64 * 1024;
 
 /**
  * Finds the endpoint's host key: the file of a flag; else the Ed25519 key in the state folder,
@@ -52,12 +62,30 @@ export async function loadLocalHostKey(
 ): Promise<LocalHostKey> {
   if (flag !== undefined) return await loadFlagKey(flag);
   const stateFolder = options.stateFolder ?? defaultStateFolder();
-  const note = await prepareStateKey(stateFolder, "ed25519", generateKey);
-  if (note === null) return await loadStateKey(stateFolder, "ed25519");
+  const note = await prepareStateKey(stateFolder, "ed25519");
+  if (note === undefined) return await loadStateKey(stateFolder, "ed25519");
   const identity = await loadIdentity(options.sshFolder ?? join(homedir(), ".ssh"));
-  if (identity !== null) return { ...identity, note };
-  const { privateKey, publicKey } = generateKey();
-  return { privateKey, publicKey, origin: "temporary", note };
+  if (identity !== undefined) return { ...identity, note };
+  return { ...generateKey(), origin: "temporary", note };
+}
+
+/** Makes an Ed25519 key. */
+export function generateKey(): PrivateKey {
+  return toPrivateKey("ed25519", generateKeyPairSync("ed25519").privateKey);
+}
+
+/** Makes a key; ECDSA on the curve P-256. RSA takes some tenths of a second beside all else. */
+export async function generateKeyOf(type: HostKeyType): Promise<PrivateKey> {
+  switch (type) {
+    case "ed25519":
+      return generateKey();
+    case "ecdsa":
+      return toPrivateKey(type, generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey);
+    case "rsa": {
+      const options = { modulusLength: generatedRsaBits };
+      return toPrivateKey(type, (await promisify(generateKeyPair)("rsa", options)).privateKey);
+    }
+  }
 }
 
 /** The folder that keeps the host key between runs, as each system wants it. */
@@ -79,48 +107,48 @@ async function loadFlagKey(
   { type, file }: { type: KeyType; file: string },
 ): Promise<LocalHostKey> {
   try {
-    const key = await readKeyFile(file, "any");
+    const key = await readPrivateKey(file, { owner: "any" });
     if (key.type !== type) {
       throw new UnusableKey(`it is of type ${key.type}`, `Pass it with --local-${key.type}-key.`);
     }
-    return fromFile(key, "flag", file);
+    return { ...key, origin: "flag", file };
   } catch (error) {
     throw endpointError(file, error, "Choose another file.");
   }
 }
 
 /** The file of a key in the state folder. */
-export function stateKeyFile(folder: string, type: PrivateKey["type"]): string {
+export function stateKeyFile(folder: string, type: HostKeyType): string {
   return join(folder, `ssh_host_${type}_key`);
 }
 
 /**
- * Sees to it that the state folder has a key, and makes one if there is none. Returns null, or
- * why the folder cannot hold a key.
+ * Sees to it that the state folder has a key, and makes one if there is none. The file appears
+ * under its name complete, and only if there is none: of two instances that start together, one
+ * wins, and both use its key.
  *
- * The file appears under its name complete, and only if there is none: of two instances that
- * start together, one wins, and both use its key.
+ * @returns why the folder cannot hold a key, if it cannot
  */
 export async function prepareStateKey(
   folder: string,
-  type: PrivateKey["type"],
-  generate: () => PrivateKey | Promise<PrivateKey>,
-): Promise<string | null> {
+  type: HostKeyType,
+): Promise<string | undefined> {
   const file = stateKeyFile(folder, type);
   const temporary = join(folder, `.${basename(file)}.${randomBytes(8).toString("hex")}`);
   try {
-    if (await exists(file)) return null;
+    if (await exists(file)) return undefined;
     await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+    if (faultOf(await Deno.stat(folder), folder)) return undefined; // Whoever loads the key tells it.
     try {
-      await writeNewFile(temporary, (await generate()).privateKey);
+      await writeNewFile(temporary, (await generateKeyOf(type)).privateKey);
       await Deno.link(temporary, file);
     } finally {
       if (await exists(temporary)) await Deno.remove(temporary);
     }
-    return null;
+    return undefined;
   } catch (error) {
     if (!isFileError(error)) throw error;
-    if (error instanceof Deno.errors.AlreadyExists && await exists(file)) return null;
+    if (error instanceof Deno.errors.AlreadyExists && await exists(file)) return undefined;
     return `"${folder}" cannot hold the local host key: ${reasonOf(error)}`;
   }
 }
@@ -138,41 +166,40 @@ async function writeNewFile(file: string, text: string): Promise<void> {
 }
 
 /** @throws {EndpointError} when the key in the state folder is not safe or not usable. */
-export async function loadStateKey(
-  folder: string,
-  type: PrivateKey["type"],
-): Promise<LocalHostKey> {
+export async function loadStateKey(folder: string, type: HostKeyType): Promise<LocalHostKey> {
   const file = stateKeyFile(folder, type);
   try {
-    const { mode } = await Deno.stat(folder);
-    // Whoever can write there can replace the file, at any time.
-    if (Deno.build.os !== "windows" && ((mode ?? 0) & 0o022) !== 0) {
-      throw new UnusableKey("others can write in its folder", `Run: chmod 700 "${folder}"`);
-    }
-    const text = await readKeyText(file, "own");
-    const key = type === "ecdsa" ? parseEcdsaKey(text) : parsePrivateKey(text, { file });
-    if (key.type !== type) throw new UnusableKey(`it is of type ${key.type}`);
-    return fromFile(key, "state", file);
+    const fault = faultOf(await Deno.stat(folder), folder);
+    if (fault) throw fault;
+    const key = await readPrivateKey(file, { owner: "own", types: [type] });
+    return { ...key, origin: "state", file };
   } catch (error) {
     throw endpointError(file, error, "Remove it, and the next start makes a new one.");
   }
 }
 
-async function loadIdentity(folder: string): Promise<LocalHostKey | null> {
+/** Why a folder cannot hold the key: whoever can write there can replace it, at any time. */
+function faultOf({ uid, mode }: Deno.FileInfo, folder: string): UnusableKey | undefined {
+  if (Deno.build.os === "windows") return undefined;
+  if (uid !== Deno.uid() && uid !== 0) {
+    const advice = `Make "${folder}" yours, or set XDG_STATE_HOME.`;
+    return new UnusableKey(`its folder belongs to another user, uid ${uid}`, advice);
+  }
+  if (((mode ?? 0) & 0o022) === 0) return undefined;
+  return new UnusableKey("others can write in its folder", `Run: chmod 700 "${folder}"`);
+}
+
+async function loadIdentity(folder: string): Promise<LocalHostKey | undefined> {
   for (const name of ["id_ed25519", "id_rsa"]) {
     const file = join(folder, name);
     try {
-      return fromFile(await readKeyFile(file, "any"), "identity", file);
+      return { ...await readPrivateKey(file, { owner: "any" }), origin: "identity", file };
     } catch (error) {
       // An identity is no more than a substitute: one that cannot be used is passed over.
       if (!(error instanceof UnusableKey) && !isFileError(error)) throw error;
     }
   }
-  return null;
-}
-
-function fromFile(key: PrivateKey, origin: LocalHostKey["origin"], file: string): LocalHostKey {
-  return { privateKey: key.privateKey, publicKey: key.publicKey, origin, file };
+  return undefined;
 }
 
 function endpointError(file: string, error: unknown, usualAdvice: string): unknown {
@@ -183,12 +210,18 @@ function endpointError(file: string, error: unknown, usualAdvice: string): unkno
   return new EndpointError(`Cannot use the local host key "${file}": ${detail}`, { cause: error });
 }
 
-async function readKeyFile(file: string, owner: "own" | "any"): Promise<PrivateKey> {
-  return parsePrivateKey(await readKeyText(file, owner), { file });
+/** What is asked of a key's file; without types it is one that a flag can name. */
+interface Requirements {
+  /** With "own" it must belong to this user. */
+  owner: "own" | "any";
+  types?: readonly HostKeyType[];
 }
 
-/** Reads a key file that nobody else can read; with `owner` "own" it must belong to this user. */
-async function readKeyText(file: string, owner: "own" | "any"): Promise<string> {
+/** Reads a key file that nobody else can read. */
+async function readPrivateKey(
+  file: string,
+  { owner, types = ["rsa", "ed25519"] }: Requirements,
+): Promise<PrivateKey> {
   const bytes = await readJudged(file, ({ isFile, uid, mode, size }) => {
     if (!isFile) throw new UnusableKey("it is not a regular file");
     if (Deno.build.os !== "windows" && mode !== null) {
@@ -200,9 +233,36 @@ async function readKeyText(file: string, owner: "own" | "any"): Promise<string> 
         throw new UnusableKey("others can read or change it", `Run: chmod 600 "${file}"`);
       }
     }
-    if (size > KEY_FILE_LIMIT_BYTES) throw new UnusableKey("it is too long for a private key");
+    if (size > fileLimitBytes) throw new UnusableKey("it is too long for a private key");
   });
-  return new TextDecoder().decode(bytes);
+  return parseKey(new TextDecoder().decode(bytes), { file, types });
+}
+
+/** Parses a private key in any format, and rewrites it in the form that ssh2 takes. */
+function parseKey(
+  text: string,
+  { file, types }: { file: string; types: readonly HostKeyType[] },
+): PrivateKey {
+  const stored = parseStoredKey(text, { file });
+  if (stored.isEncrypted) {
+    const advice = `Choose a key without, or remove it: ssh-keygen -p -N "" -f "${file}"`;
+    throw new UnusableKey("it has a passphrase", advice);
+  }
+  const { key, publicKey } = stored;
+  const name = key.asymmetricKeyType === "ec" ? "ecdsa" : key.asymmetricKeyType;
+  const type = types.find((type) => type === name);
+  if (type) return toPrivateKey(type, key);
+  throw new UnusableKey(`it is of type ${keyTypeOf(publicKey)}, not ${types.join(" or ")}`);
+}
+
+function toPrivateKey(type: HostKeyType, key: KeyObject): PrivateKey {
+  return { type, privateKey: format(type, key), publicKey: publicKeyOf(key) };
+}
+
+/** SEC1 for ECDSA, since ssh2 cannot sign with half of such keys in OpenSSH's format. */
+function format(type: HostKeyType, key: KeyObject): string {
+  if (type === "ed25519") return formatEd25519Key(key);
+  return key.export({ format: "pem", type: type === "rsa" ? "pkcs1" : "sec1" }).toString();
 }
 
 async function exists(file: string): Promise<boolean> {

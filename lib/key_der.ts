@@ -55,21 +55,26 @@ export class DerReader {
   number(): number {
     const content = this.value(Tag.integer);
     const isSmall = content.length > 0 && content.length <= 5 && content[0]! < 0x80;
-    if (!isSmall) throw new RangeError("the number is too large");
+    const isPadded = content.length > 1 && content[0] === 0 && content[1]! < 0x80;
+    if (!isSmall || isPadded) throw new RangeError("the number is not usable");
     return content.reduce((value, byte) => value * 256 + byte, 0);
   }
 
   /** An object identifier with dots. */
   objectIdentifier(): string {
+    const content = this.value(Tag.objectIdentifier);
     const parts: number[] = [];
     let part = 0;
-    for (const byte of this.value(Tag.objectIdentifier)) {
+    for (const byte of content) {
+      if (part === 0 && byte === 0x80) throw new RangeError("the object identifier is padded");
       part = part * 128 + (byte & 0x7f);
       if (byte < 0x80) {
         parts.push(part);
         part = 0;
       }
     }
+    const isWhole = content.length > 0 && content.at(-1)! < 0x80;
+    if (!isWhole) throw new RangeError("the object identifier is truncated");
     const [first = 0, ...rest] = parts;
     const root = Math.min(Math.floor(first / 40), 2);
     return [root, first - 40 * root, ...rest].join(".");

@@ -1,0 +1,56 @@
+/** Questions to the person about one host, within one attempt to log in. */
+
+import { NobodyToAskError } from "./errors.ts";
+
+/** Asks a person. */
+export interface Prompter {
+  /**
+   * @returns what was typed; `undefined` where the person declines.
+   * @throws {NobodyToAskError} where there is no way to ask.
+   */
+  ask(
+    question: string,
+    options: { echo: boolean; signal: AbortSignal },
+  ): Promise<string | undefined>;
+}
+
+/** How one attempt may use the credentials. */
+export interface AttemptOptions {
+  /** Whether a person may be asked; if not, a question throws NobodyToAskError. */
+  mayAsk: boolean;
+  signal: AbortSignal;
+}
+
+/** How much of what a server says around a question is shown, in characters and in lines. */
+const longestWords = 4096;
+const mostLines = 40;
+
+/** What one attempt asks. */
+export class Questions {
+  /** The host, for prompts: `user@host`. */
+  readonly name: string;
+  readonly #prompter: Prompter;
+  readonly #attempt: AttemptOptions;
+
+  constructor(
+    { name, prompter, attempt }: { name: string; prompter: Prompter; attempt: AttemptOptions },
+  ) {
+    this.name = name;
+    this.#prompter = prompter;
+    this.#attempt = attempt;
+  }
+
+  /** @throws {NobodyToAskError} where nobody may be asked, or can be. */
+  ask(question: string, { echo }: { echo: boolean }): Promise<string | undefined> {
+    const { mayAsk, signal } = this.#attempt;
+    if (!mayAsk) throw new NobodyToAskError(`${this.name} needs a person to log in`);
+    return this.#prompter.ask(question, { echo, signal });
+  }
+
+  /** Marks each line as the host's words, so that none can pass for a question of ours. */
+  asTheirs(text: string): string {
+    const lines = text.slice(0, longestWords).trimEnd().split(/\r\n?|\n/).slice(0, mostLines);
+    const space = /\s*$/.exec(text)![0].includes(" ") ? " " : "";
+    return lines.map((line) => `(${this.name}) ${line}`).join("\n") + space;
+  }
+}
