@@ -2,6 +2,8 @@
  * DER (ITU-T X.690) as far as private keys and ECDSA signatures need it.
  */
 
+import { unsignedBytes } from "./ssh_data.ts";
+
 /** The tags that occur in keys; `context(n)` is the constructed one of a field marked [n]. */
 export const Tag = {
   integer: 0x02,
@@ -122,19 +124,4 @@ export function encodeDer(tag: number, ...contents: Uint8Array[]): Uint8Array {
 /** Encodes an unsigned number that is given as big-endian bytes, of any length. */
 export function encodeDerUnsigned(bytes: Uint8Array): Uint8Array {
   return encodeDer(Tag.integer, unsignedBytes(bytes));
-}
-
-/**
- * The shortest form of an unsigned big-endian number that reads as positive: a zero stands first
- * only before a byte of 0x80 or more. DER's INTEGER has it, and the mpint of RFC 4251, section 5,
- * except that the latter writes zero as nothing.
- */
-export function unsignedBytes(bytes: Uint8Array): Uint8Array {
-  let start = 0;
-  while (start < bytes.length - 1 && bytes[start] === 0) start++;
-  const digits = bytes.subarray(start);
-  if (digits.length > 0 && digits[0]! < 0x80) return digits;
-  const padded = new Uint8Array(digits.length + 1);
-  padded.set(digits, 1);
-  return padded;
 }

@@ -13,9 +13,9 @@ import {
   sign,
   verify,
 } from "node:crypto";
-import { DerReader, encodeDer, encodeDerUnsigned, Tag, unsignedBytes } from "./key_der.ts";
+import { DerReader, encodeDer, encodeDerUnsigned, Tag } from "./key_der.ts";
 import { plainName } from "./public_key.ts";
-import { bitsOf, encodeFields, integerOf } from "./ssh_data.ts";
+import { bitsOf, encodeFields, integerOf, unsignedBytes } from "./ssh_data.ts";
 
 /** Says what is wrong with a key ("it …") and, unless that is plain, what to do about it. */
 export class UnusableKey extends Error {

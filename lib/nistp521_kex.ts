@@ -2,6 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { p521 } from "@noble/curves/nist.js";
+import { unsignedBytes } from "./ssh_data.ts";
 
 /** The name in KEXINIT. */
 export const nistp521KexName = "ecdh-sha2-nistp521";
@@ -33,12 +34,7 @@ export function beginNistp521Exchange(): Nistp521Exchange {
         throw new Error("the public value is no uncompressed point");
       }
       const point = p521.getSharedSecret(secretKey, Uint8Array.from(otherPublicValue), false);
-      const x = Buffer.from(point.subarray(1, 1 + coordinateBytes));
-      const first = x.findIndex((byte) => byte !== 0);
-      // The sign needs a bit of its own; 521 bits leave room for it in the first of 66 bytes.
-      return x[first]! & 0x80
-        ? Buffer.concat([Buffer.of(0), x.subarray(first)])
-        : x.subarray(first);
+      return Buffer.from(unsignedBytes(point.subarray(1, 1 + coordinateBytes)));
     },
   };
 }

@@ -16,9 +16,9 @@ import {
   hybridKexName,
 } from "./hybrid_kex.ts";
 import { MalformedDataError } from "./errors.ts";
-import { beginNistp521Exchange, nistp521KexName } from "./nistp521_kex.ts";
+import { beginNistp521Exchange, type Nistp521Exchange, nistp521KexName } from "./nistp521_kex.ts";
 import { type FiniteFieldExchange, guardFiniteField } from "./ssh2_finite_field.ts";
-import { Reader } from "./ssh_data.ts";
+import { encodeFields, Reader } from "./ssh_data.ts";
 
 /**
  * ssh2's lists for KEXINIT: `all` is what it sends, `kex.array` what it chooses from, and
@@ -169,7 +169,8 @@ function prepare(kex: KeyExchange): void {
     guardFiniteField(kex as unknown as FiniteFieldExchange);
   }
   if (kex.type === "25519") guardX25519(kex);
-  if (kex.negotiated.kex === nistp521KexName) becomeNistp521(kex);
+  // Deno has no ECDH on this curve.
+  if (kex.negotiated.kex === nistp521KexName) replaceValues(kex, beginNistp521Exchange());
 }
 
 /** A public value of X25519, in bytes. */
@@ -199,9 +200,7 @@ function setOffer(offer: KexOffer, names: readonly string[]): void {
   // What ssh2 says there of itself, such as that it knows the strict exchange.
   const signs = before.split(",").filter(isSign);
   const list = Buffer.from([...names, ...signs].join(","));
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(list.length);
-  offer.lists.all = Buffer.concat([length, list, all.subarray(4 + before.length)]);
+  offer.lists.all = Buffer.concat([encodeFields(list), all.subarray(4 + before.length)]);
   offer.lists.kex.buffer = list;
   offer.totalSize = offer.lists.all.length;
 }
@@ -217,36 +216,23 @@ function isHybridChosen(
 
 /** A KEXINIT with other key exchanges. */
 function withNames(kexinit: Uint8Array, names: readonly string[]): Buffer {
-  const list = Buffer.from(names.join(","));
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(list.length);
+  const list = encodeFields(Buffer.from(names.join(",")));
   const rest = firstListAt + 4 + new Reader(kexinit, firstListAt).bytes().length;
-  return Buffer.concat([kexinit.subarray(0, firstListAt), length, list, kexinit.subarray(rest)]);
+  return Buffer.concat([kexinit.subarray(0, firstListAt), list, kexinit.subarray(rest)]);
 }
 
 function becomeHybrid(protocol: KexProtocol, kex: KeyExchange): void {
-  const exchange: HybridExchange = protocol._server ? beginServerExchange() : beginClientExchange();
+  replaceValues(kex, protocol._server ? beginServerExchange() : beginClientExchange());
   kex.negotiated.kex = hybridKexName;
   kex.hashName = "sha256";
-  kex.generateKeys = () => {};
-  kex.getPublicKey = () => exchange.publicValue;
-  kex.convertPublicKey = (key) => key;
-  kex.computeSecret = (otherPublicKey) => {
-    try {
-      return exchange.computeSecret(otherPublicKey);
-    } catch (error) {
-      return error as Error;
-    }
-  };
   // A peer that guesses has sent its first packet already (RFC 4253, section 7).
   const { _remoteKexinit: kexinit } = kex;
   const hasGuessed = kexinit.at(-reservedBytes - 1) === 1;
   if (hasGuessed) protocol._skipNextInboundPacket = namesOf(kexinit)?.[0] !== hybridKexName;
 }
 
-/** Deno has no ECDH on this curve. */
-function becomeNistp521(kex: KeyExchange): void {
-  const exchange = beginNistp521Exchange();
+/** Has the public values and the secret of an exchange be those of ours. */
+function replaceValues(kex: KeyExchange, exchange: HybridExchange | Nistp521Exchange): void {
   kex.generateKeys = () => {};
   kex.getPublicKey = () => exchange.publicValue;
   kex.convertPublicKey = (key) => key;

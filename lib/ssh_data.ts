@@ -190,3 +190,18 @@ export function integerOf(bytes: Uint8Array): bigint {
 export function bitsOf(value: bigint): number {
   return value === 0n ? 0 : value.toString(2).length;
 }
+
+/**
+ * The shortest form of an unsigned big-endian number that reads as positive: a zero stands first
+ * only before a byte of 0x80 or more. DER's INTEGER has it, and the mpint of RFC 4251, section 5,
+ * except that the latter writes zero as nothing.
+ */
+export function unsignedBytes(bytes: Uint8Array): Uint8Array {
+  let start = 0;
+  while (start < bytes.length - 1 && bytes[start] === 0) start++;
+  const digits = bytes.subarray(start);
+  if (digits.length > 0 && digits[0]! < 0x80) return digits;
+  const padded = new Uint8Array(digits.length + 1);
+  padded.set(digits, 1);
+  return padded;
+}
