@@ -154,9 +154,14 @@ Deno.test("listeners count beside channels: two descriptors at an address, one a
   const world = new World();
   const [alice, bob, carol] = [world.client("alice"), world.client("bob"), world.client("carol")];
   let [addresses, channels, paths] = [0, 0, 0];
-  while (listen(world, alice, ["tcpip-forward", "localhost", 1024 + addresses])) addresses++;
+  const isSmall = (count: number) => count < 1000;
+  while (
+    isSmall(addresses) && listen(world, alice, ["tcpip-forward", "localhost", 1024 + addresses])
+  ) addresses++;
   while (forward(world, bob, channels)) channels++;
-  while (listen(world, carol, ["streamlocal-forward@openssh.com", `/tmp/${paths}`])) paths++;
+  while (
+    isSmall(paths) && listen(world, carol, ["streamlocal-forward@openssh.com", `/tmp/${paths}`])
+  ) paths++;
   assert.deepEqual([addresses, channels, paths], [360, 180, 45]);
   bob.expect(channelOpenFailure);
   assert(!forward(world, alice, 0));
