@@ -126,6 +126,8 @@ function assemble(
     limits: {
       openTimeoutMs: options.openTimeoutMs,
       sessions: options.maxSessions ?? Infinity,
+      channels: Math.max(1000, options.maxChannels),
+      allChannels: options.maxChannels,
     },
     schedule,
     onWanted: () => upstream.hurry(),

@@ -8,7 +8,6 @@
 
 import {
   type Channel,
-  type EndState,
   isKeepalive,
   type Link,
   type LiveMessage,
@@ -18,6 +17,7 @@ import {
 } from "./channel.ts";
 import { ChannelTable } from "./channel_table.ts";
 import { SessionRoom } from "./session_room.ts";
+import { objectionTo, type Usage } from "./share.ts";
 import { WaitingLine } from "./waiting_line.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
 import { type Peer, type Schedule, usualPayloadBytes } from "./transport.ts";
@@ -32,20 +32,24 @@ import {
 } from "./wire.ts";
 import { findOwner, heldWindowBytes, hold, offerHeld, release } from "./x11_handover.ts";
 
-/** Finds the client for a channel that upstream opens because of a remote forward. */
+/** Remote forwards: the client for a channel that upstream opens, and what listeners take there. */
 export interface ForwardOwners {
   ownerOf(channelType: string, data: Uint8Array): Peer | undefined;
+  /** Upstream's file descriptors that listeners take, and those of one client's. */
+  readonly descriptorCount: number;
+  descriptorCountOf(client: Peer): number;
 }
 
-/** How many channels one client may have, and how many of them unanswered. */
+/** How many channels there may be, and for how long one waits. */
 export interface ChannelLimits {
+  /** Of one client. */
   channels: number;
   /**
-   * How many channels all clients share, sessions beside: sshd usually has 1,024 file descriptors
-   * for one connection, and a forwarded connection takes one, a session some.
+   * How many channels and listeners all clients share, sessions beside: sshd usually has 1,024 file
+   * descriptors for one connection; a forwarded connection takes one, a listener one or two, a
+   * session some.
    */
   allChannels: number;
-  pendingOpens: number;
   /** How long a CHANNEL_OPEN waits for upstream, or for a free session there, in milliseconds. */
   openTimeoutMs: number;
   /** How many sessions upstream allows at a time, where it is known beforehand. */
@@ -71,13 +75,6 @@ type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
   kind: "refused";
   reason: string;
 };
-
-/**
- * A client may have this many times the channels that are left, or the smallest share: one client
- * three quarters of all, the next ones less, so that none takes sshd's file descriptors from all.
- */
-const shareOfRest = 3;
-const smallestShare = 32;
 
 /** Why nothing but sessions passes to a host whose key has changed. */
 const doubted = "the remote host's key is not trusted";
@@ -161,6 +158,17 @@ export class Channels {
   /** How many channels a connection upstream carries. */
   countOn(upstream: Peer): number {
     return this.#linkOf(upstream)?.channels.size ?? 0;
+  }
+
+  /** What a client's channels and listeners take of what all share; sessions that wait nothing. */
+  usageOf(client: Peer): Usage {
+    const { owners, limits } = this.#options;
+    const own = this.#table.client(client)?.channels.size ?? 0;
+    return {
+      own: own + owners.descriptorCountOf(client),
+      all: this.#table.size - this.#waitingSessions.size + owners.descriptorCount,
+      maximum: limits.allChannels,
+    };
   }
 
   /** The connection upstream that carries a client's newest session. */
@@ -304,17 +312,12 @@ export class Channels {
     if (message.channelType !== "session" && !this.#allowsForwards) {
       return refuse(administrativelyProhibited, doubted);
     }
-    if (
-      record.channels.size >= limits.channels ||
-      countEnds(record.channels, "downstream", "asking") >= limits.pendingOpens
-    ) return refuse(resourceShortage, "too many channels of this client");
-    const share = Math.max(smallestShare, shareOfRest * (limits.allChannels - this.#table.size));
-    if (message.channelType !== "session" && record.channels.size >= share) {
-      const [own, all] = [record.channels.size, this.#table.size];
-      return refuse(
-        resourceShortage,
-        `${all} channels are open in all, ${own} of them this client's: too many for one more`,
-      );
+    if (record.channels.size >= limits.channels) {
+      return refuse(resourceShortage, "too many channels of this client");
+    }
+    const objection = objectionTo(1, this.usageOf(client));
+    if (message.channelType !== "session" && objection !== undefined) {
+      return refuse(resourceShortage, objection);
     }
     // It may have to wait for another connection, which need not take more.
     if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");
@@ -406,12 +409,15 @@ export class Channels {
     if (owner === undefined) {
       return refuse(administrativelyProhibited, "no client asked for this channel");
     }
-    const { channels, pendingOpens } = this.#options.limits;
-    const { channels: own = new Set<Channel>() } = this.#table.client(owner) ?? {};
-    if (
-      own.size >= channels || countEnds(own, "downstream", "awaiting") >= pendingOpens ||
-      this.#table.ownerlessCount >= pendingOpens
-    ) return refuse(resourceShortage, "too many channels for this client");
+    const { channels } = this.#options.limits;
+    const own = this.#table.client(owner)?.channels.size ?? 0;
+    if (own >= channels || this.#table.ownerlessCount >= channels) {
+      return refuse(resourceShortage, "too many channels for this client");
+    }
+    const objection = objectionTo(1, this.usageOf(owner));
+    if (message.channelType.startsWith("forwarded-") && objection !== undefined) {
+      return refuse(resourceShortage, objection);
+    }
     const isFound = owners.size === 1;
     const channel = this.#table.add(message.channelType, isFound ? owner : undefined, {
       downstream: isFound ? "awaiting" : "done",
@@ -583,11 +589,4 @@ export class Channels {
     this.#table.adopt(channel, owner);
     offerHeld(channel);
   }
-}
-
-/** How many ends on one side are in a state; the channels of one client are bounded in number. */
-function countEnds(channels: Set<Channel>, side: Side, state: EndState): number {
-  let count = 0;
-  for (const channel of channels) if (channel[side].state === state) count++;
-  return count;
 }

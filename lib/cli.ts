@@ -62,6 +62,8 @@ export interface Options {
   openTimeoutMs: number;
   /** Sessions that upstream allows at a time; absent: found out. */
   maxSessions: number | undefined;
+  /** Forwarded connections and remote forwards that all clients share. */
+  maxChannels: number;
   /** Further connections for more sessions. */
   overflow: number;
   verbosity: "quiet" | "normal" | "verbose";
@@ -142,6 +144,7 @@ function optionsFrom(parsed: Parsed): Options {
     keepaliveCount: parsed.survival.keepaliveCount,
     openTimeoutMs: parsed.survival.openTimeout * 1000,
     maxSessions: parsed.survival.maxSessions,
+    maxChannels: parsed.survival.maxChannels,
     overflow: parsed.survival.overflow,
     verbosity: verbose ? "verbose" : quiet ? "quiet" : "normal",
     logFormat,

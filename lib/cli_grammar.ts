@@ -201,6 +201,14 @@ const survival = object({
     "--max-sessions",
     "How many sessions the server allows at a time; more wait. Default: found out.",
   )),
+  maxChannels: withDefault(
+    valued("--max-channels", integer({ metavar: "N", min: 32, max: 100_000 }), {
+      takes: "a number from 32 to 100000",
+      description: "How many forwarded connections and remote forwards all clients together may " +
+        "have; OpenSSH's server has 1024 file descriptors for them, or `ulimit -n`. Default: 960.",
+    }),
+    960,
+  ),
   overflow: withDefault(
     valued("--overflow", integer({ metavar: "N", min: 0, max: 100 }), {
       takes: "a number from 0 to 100",

@@ -3,14 +3,25 @@
  * which listener on the remote host.
  *
  * Every request goes upstream with want_reply, whatever the client said, and a client is told what
- * upstream answered. A listener belongs to the client that asked for it: no other may take or
- * cancel it, and it is cancelled when its owner leaves.
+ * upstream answered: upstream decides whether a place can be had twice. A listener belongs to the
+ * client that asked for it: no other may cancel it, and it is cancelled when its owner leaves.
  */
 
-import { ProtocolError } from "./errors.ts";
+import {
+  describePlace,
+  descriptorsOf,
+  findNewest,
+  isEqualPlace,
+  isSamePort,
+  listenRequest,
+  maximumPort,
+  type Place,
+  readGrantedPort,
+  readPlace,
+} from "./forward_place.ts";
 import { requestFailure, requestSuccess } from "./global_requests.ts";
+import { objectionTo, type Usage } from "./share.ts";
 import type { Schedule } from "./transport.ts";
-import { displayText, encodeFields, Reader, readUint32 } from "./ssh_data.ts";
 import { type GlobalReply, type GlobalRequest, MessageType } from "./wire.ts";
 
 /** Sends global requests upstream; each gets one reply, in order. */
@@ -18,14 +29,9 @@ export interface Requests {
   send(name: string, data: Uint8Array, onReply: (reply: GlobalReply) => void): void;
 }
 
-/** Where a remote forward listens: a TCP address, or the path of a unix socket. */
-type Place =
-  | { kind: "tcpip"; bindAddress: string; bindPort: number }
-  | { kind: "streamlocal"; socketPath: string };
-
 /**
  * - `requested`: the client's request waits for upstream, or for its answer;
- * - `listening`: upstream granted it;
+ * - `listening`: upstream granted it; if its owner has left, another client has the same place;
  * - `cancelling`: upstream was asked to end it;
  * - `lost`: it went with a connection, and is to be brought back on the next one.
  */
@@ -40,13 +46,17 @@ interface Listener<Owner> {
   /** `undefined` once the client has left. */
   owner: Owner | undefined;
   state: ListenerState;
+  /** The number of the grant by which upstream listens; 0 until then. */
+  grant: number;
 }
 
 /** What the table of forwards is given. */
-export interface ForwardsOptions {
+export interface ForwardsOptions<Owner> {
   requests: Requests;
   schedule: Schedule;
-  /** Words for the log about a listener that could not be brought back yet, or was. */
+  /** What a client's channels and listeners take of upstream's file descriptors. */
+  usageOf(owner: Owner): Usage;
+  /** Words for the log about a listener that was refused, could not be brought back yet, or was. */
   report(text: string): void;
 }
 
@@ -58,8 +68,6 @@ export interface ForwardsOptions {
 const firstRetryMs = 500;
 const retryGrowth = 1.125;
 const longestRetryMs = 10_000;
-
-const maximumPort = 65535;
 
 /** Of an address or a path, in bytes: any connection that is to have the forward again takes it. */
 const maximumPlaceBytes = 32_768;
@@ -82,17 +90,30 @@ export function isForwardRequest(name: string): name is RequestName {
 /** The table of remote forwards; `Owner` is whatever stands for a client. */
 export class Forwards<Owner> {
   readonly #listeners = new Set<Listener<Owner>>();
-  readonly #options: ForwardsOptions;
+  readonly #options: ForwardsOptions<Owner>;
+  /** Clients of whose refused requests the log has a line. */
+  readonly #reported = new Set<Owner>();
+  #grants = 0;
   #hasUpstream = false;
   #refusesRequests = false;
 
-  constructor(options: ForwardsOptions) {
+  constructor(options: ForwardsOptions<Owner>) {
     this.#options = options;
   }
 
   /** How many listeners there are or may come to be. */
   get size(): number {
     return this.#listeners.size;
+  }
+
+  /** How many of upstream's file descriptors the listeners take, those that may come included. */
+  get descriptorCount(): number {
+    return sumOfDescriptors(this.#listeners);
+  }
+
+  /** How many of them are one client's. */
+  descriptorCountOf(owner: Owner): number {
+    return sumOfDescriptors([...this.#listeners].filter((it) => it.owner === owner));
   }
 
   /** Whether a client waits for the answer to a request. */
@@ -118,10 +139,11 @@ export class Forwards<Owner> {
       if (listener.owner !== owner) continue;
       listener.owner = undefined;
       const { state } = listener;
-      if (state.kind === "listening") this.#sendCancel(listener, () => {});
+      if (state.kind === "listening") this.#endUnowned(listener.place);
       else if (state.kind === "lost") this.#forget(listener, state);
       else if (state.kind === "requested" && !this.#hasUpstream) this.#listeners.delete(listener);
     }
+    this.#reported.delete(owner);
   }
 
   /** Upstream is there: asks for everything that is wanted, in the order in which it was first. */
@@ -150,7 +172,8 @@ export class Forwards<Owner> {
     this.#hasUpstream = false;
     for (const listener of this.#listeners) {
       const { state } = listener;
-      if (state.kind === "listening") {
+      listener.grant = 0;
+      if (state.kind === "listening" && listener.owner !== undefined) {
         listener.state = {
           kind: "lost",
           failures: 0,
@@ -182,19 +205,12 @@ export class Forwards<Owner> {
    * channel comes from; `data` is the body of its CHANNEL_OPEN.
    */
   ownerOf(channelType: string, data: Uint8Array): Owner | undefined {
-    const reader = new Reader(data);
-    switch (channelType) {
-      case "forwarded-tcpip":
-        return this.#find({
-          kind: "tcpip",
-          bindAddress: reader.text(),
-          bindPort: reader.uint32(),
-        })?.owner;
-      case "forwarded-streamlocal@openssh.com":
-        return this.#find({ kind: "streamlocal", socketPath: reader.text() })?.owner;
-      default:
-        return undefined;
+    if (channelType !== "forwarded-tcpip" && channelType !== "forwarded-streamlocal@openssh.com") {
+      return undefined;
     }
+    const kind = channelType === "forwarded-tcpip" ? "tcpip" : "streamlocal";
+    const owned = [...this.#listeners].filter((it) => it.owner !== undefined);
+    return findNewest(owned, readPlace(kind, data))?.owner;
   }
 
   #listen(
@@ -202,18 +218,34 @@ export class Forwards<Owner> {
     { place, request }: { place: Place; request: GlobalRequest },
     onReply: (reply: GlobalReply) => void,
   ): void {
-    const asksForPort = place.kind === "tcpip" && place.bindPort === 0;
-    const isTaken = [...this.#listeners].some((it) =>
-      it.owner !== undefined && it.owner !== owner &&
-      // What sshd would keep from others while it listens is kept here until it does again.
-      (isSamePlace(it.place, place) || it.state.kind === "lost" && isSamePort(it.place, place))
-    );
-    if ((isTaken && !asksForPort) || this.#refusesRequests) return onReply(requestFailure);
-
+    if (this.#refusesRequests) return onReply(requestFailure);
+    const objection = this.#objectionTo(owner, place);
+    if (objection !== undefined) {
+      this.#reportRefusal(owner, place, objection);
+      return onReply(requestFailure);
+    }
     const state: ListenerState = { kind: "requested", request, onReply };
-    const listener: Listener<Owner> = { place, owner, state };
+    const listener: Listener<Owner> = { place, owner, state, grant: 0 };
     this.#listeners.add(listener);
     if (this.#hasUpstream) this.#sendRequest(listener, state);
+  }
+
+  /** Why a request is refused without asking upstream; `undefined` where it is not. */
+  #objectionTo(owner: Owner, place: Place): string | undefined {
+    // What sshd would keep from others while it listens is kept here until it does again.
+    const isAwaited = [...this.#listeners].some((it) =>
+      it.owner !== owner && it.owner !== undefined && it.state.kind === "lost" &&
+      isSamePort(it.place, place)
+    );
+    if (isAwaited) return "the port is another client's, and is being brought back";
+    return objectionTo(descriptorsOf(place), this.#options.usageOf(owner));
+  }
+
+  /** One line for each client, which may ask on and on. */
+  #reportRefusal(owner: Owner | undefined, place: Place, reason: string): void {
+    if (owner === undefined || this.#reported.has(owner)) return;
+    this.#reported.add(owner);
+    this.#options.report(`remote forward ${describePlace(place)} is refused: ${reason}`);
   }
 
   #sendRequest(
@@ -222,23 +254,25 @@ export class Forwards<Owner> {
   ): void {
     const { place } = listener;
     this.#options.requests.send(request.name, request.data, (reply) => {
-      if (reply.type === MessageType.requestFailure) {
+      const isGranted = reply.type === MessageType.requestSuccess;
+      const asksForPort = place.kind === "tcpip" && place.bindPort === 0;
+      const bindPort = isGranted && asksForPort ? readGrantedPort(reply.data) : undefined;
+      if (!isGranted || (asksForPort && bindPort === undefined)) {
         this.#listeners.delete(listener);
-        return onReply(reply);
+        this.#endUnowned(place);
+        if (isGranted) this.#reportRefusal(listener.owner, place, "the remote host names no port");
+        return onReply(requestFailure);
       }
-      try {
-        if (place.kind === "tcpip" && place.bindPort === 0) {
-          listener.place = { ...place, bindPort: readGrantedPort(reply.data) };
-        }
-      } catch (error) {
-        this.#listeners.delete(listener);
-        onReply(requestFailure); // Without it, every later reply to this client would wait.
-        throw error;
-      }
-      listener.state = { kind: "listening" };
-      if (listener.owner === undefined) this.#sendCancel(listener, () => {});
+      if (asksForPort && bindPort !== undefined) listener.place = { ...place, bindPort };
+      this.#onGrant(listener);
       onReply(reply);
     });
+  }
+
+  #onGrant(listener: Listener<Owner>): void {
+    listener.state = { kind: "listening" };
+    listener.grant = ++this.#grants;
+    if (listener.owner === undefined) this.#endUnowned(listener.place);
   }
 
   /** Asks for a lost listener again, at the port that was allocated before. */
@@ -251,10 +285,12 @@ export class Forwards<Owner> {
       state.isAsked = false;
       if (!this.#listeners.has(listener)) return; // Everything was closed meanwhile.
       if (reply.type === MessageType.requestSuccess) {
-        listener.state = { kind: "listening" };
-        if (listener.owner === undefined) this.#sendCancel(listener, () => {});
-        else report(`remote forward ${where} is back`);
-      } else if (listener.owner === undefined) {
+        this.#onGrant(listener);
+        if (listener.owner !== undefined) report(`remote forward ${where} is back`);
+        return;
+      }
+      this.#endUnowned(listener.place);
+      if (listener.owner === undefined) {
         this.#listeners.delete(listener);
       } else {
         if (state.failures === 0) report(`remote forward ${where} is still taken, trying again`);
@@ -274,7 +310,33 @@ export class Forwards<Owner> {
       this.#forget(listener, listener.state);
       return onReply(requestSuccess);
     }
+    if (this.#isWanted(place, listener)) {
+      listener.owner = undefined;
+      return onReply(requestSuccess);
+    }
     this.#sendCancel(listener, onReply);
+    this.#endUnowned(place);
+  }
+
+  /** Whether a client has a place, or may get it, by another listener than this one. */
+  #isWanted(place: Place, except?: Listener<Owner>): boolean {
+    return [...this.#listeners].some((it) =>
+      it !== except && isEqualPlace(it.place, place) &&
+      (it.state.kind === "requested" || (it.state.kind === "lost" && it.state.isAsked) ||
+        (it.state.kind === "listening" && it.owner !== undefined))
+    );
+  }
+
+  /**
+   * Cancels the listeners at a place whose owners have left, unless another client has the place:
+   * sshd ends all that are spelled alike at once.
+   */
+  #endUnowned(place: Place): void {
+    if (this.#isWanted(place)) return;
+    for (const listener of this.#listeners) {
+      const isThere = listener.state.kind === "listening" && isEqualPlace(listener.place, place);
+      if (isThere) this.#sendCancel(listener, () => {});
+    }
   }
 
   #sendCancel(listener: Listener<Owner>, onReply: (reply: GlobalReply) => void): void {
@@ -294,70 +356,10 @@ export class Forwards<Owner> {
     state.cancelRetry();
     if (!state.isAsked) this.#listeners.delete(listener);
   }
-
-  /** The listener at a place: as it was asked for, else any spelling of it, else the port's only one. */
-  #find(place: Place): Listener<Owner> | undefined {
-    const listeners = [...this.#listeners].filter((it) => it.owner !== undefined);
-    const onPort = listeners.filter((it) =>
-      place.kind === "tcpip" && it.place.kind === "tcpip" && it.place.bindPort === place.bindPort
-    );
-    return listeners.find((it) => isEqualPlace(it.place, place)) ??
-      listeners.find((it) => isSamePlace(it.place, place)) ??
-      (onPort.length === 1 ? onPort[0] : undefined);
-  }
 }
 
-/** The request for a listener; with `cancel-` before its name it is the one that ends it. */
-function listenRequest(place: Place): { name: string; data: Uint8Array } {
-  return place.kind === "tcpip"
-    ? { name: "tcpip-forward", data: encodeFields(place.bindAddress, place.bindPort) }
-    : { name: "streamlocal-forward@openssh.com", data: encodeFields(place.socketPath) };
-}
-
-function describePlace(place: Place): string {
-  if (place.kind === "streamlocal") return displayText(place.socketPath);
-  return `${displayText(place.bindAddress) || "*"}:${place.bindPort}`;
-}
-
-/** The port that upstream has allocated. */
-function readGrantedPort(data: Uint8Array): number {
-  const port = data.length >= 4 ? readUint32(data, 0) : 0;
-  if (port === 0 || port > maximumPort) throw new ProtocolError("a forward at no port");
-  return port;
-}
-
-function readPlace(kind: Place["kind"], data: Uint8Array): Place {
-  const reader = new Reader(data);
-  return kind === "tcpip"
-    ? { kind, bindAddress: reader.text(), bindPort: reader.uint32() }
-    : { kind, socketPath: reader.text() };
-}
-
-/** Whether two places are spelled alike. */
-function isEqualPlace(one: Place, two: Place): boolean {
-  if (one.kind === "streamlocal" || two.kind === "streamlocal") return isSamePlace(one, two);
-  return one.bindPort === two.bindPort && one.bindAddress === two.bindAddress;
-}
-
-/** Whether sshd may bind two places to the same socket, however they are spelled. */
-function isSamePlace(one: Place, two: Place): boolean {
-  if (one.kind === "tcpip" && two.kind === "tcpip") {
-    return one.bindPort === two.bindPort &&
-      addressClass(one.bindAddress) === addressClass(two.bindAddress);
-  }
-  return one.kind === "streamlocal" && two.kind === "streamlocal" &&
-    one.socketPath === two.socketPath;
-}
-
-/** Whether sshd may bind two addresses to the same socket, if its GatewayPorts is off. */
-function isSamePort(one: Place, two: Place): boolean {
-  return one.kind === "tcpip" && two.kind === "tcpip" && one.bindPort === two.bindPort;
-}
-
-/** sshd binds all of these to loopback, or to every address, depending on GatewayPorts. */
-const anyOrLoopback = ["", "*", "localhost", "127.0.0.1", "0.0.0.0", "::", "::1"];
-
-function addressClass(address: string): string {
-  const name = address.toLowerCase();
-  return anyOrLoopback.includes(name) ? "" : name;
+function sumOfDescriptors(listeners: Iterable<{ place: Place }>): number {
+  let sum = 0;
+  for (const { place } of listeners) sum += descriptorsOf(place);
+  return sum;
 }

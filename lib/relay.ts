@@ -40,7 +40,6 @@ export interface UpstreamReceiver extends Pick<Receiver, "receive" | "drained"> 
 const defaultLimits: ChannelLimits = {
   channels: 1000,
   allChannels: 960,
-  pendingOpens: 256,
   openTimeoutMs: 30_000,
   sessions: Infinity,
 };
@@ -104,7 +103,12 @@ export class Relay {
         client.disconnect(byApplication, "everybody waits for what you do not take");
       },
     });
-    this.#forwards = new Forwards<Peer>({ requests: this.#requests, schedule, report });
+    this.#forwards = new Forwards<Peer>({
+      requests: this.#requests,
+      schedule,
+      usageOf: (client) => this.#channels.usageOf(client),
+      report,
+    });
     this.#channels = new Channels({
       owners: this.#forwards,
       limits: { ...defaultLimits, ...limits },

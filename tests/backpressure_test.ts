@@ -1,12 +1,12 @@
 /** Nobody fills the memory, or makes the others wait for long: whoever sends too much is not read. */
 
 import assert from "node:assert/strict";
-import { encodeFields } from "../lib/ssh_data.ts";
+import { encodeFields, type Field } from "../lib/ssh_data.ts";
 import { MessageType } from "../lib/wire.ts";
 import { type MemoryPeer, usualPacketBytes, usualWindowBytes, World } from "./support/memory.ts";
 
 const { channelOpen, channelOpenFailure, channelOpenConfirmation, channelRequest } = MessageType;
-const { globalRequest, requestSuccess, ping } = MessageType;
+const { globalRequest, requestSuccess, requestFailure, ping } = MessageType;
 const mebibyte = 1024 * 1024;
 
 Deno.test("a client whose requests wait for upstream is not read, until they are answered", () => {
@@ -105,7 +105,7 @@ Deno.test("what clients have sent to upstream does not keep it from being read",
   assert(!world.upstream.isPaused);
 });
 
-Deno.test("of what upstream opens, 256 channels wait for one client's answers, and 1,000 are open", () => {
+Deno.test("what upstream opens counts like what its client opens, answered or not", () => {
   const world = new World();
   const client = world.client("client");
   askForForward(client, 0, { wantReply: true });
@@ -114,31 +114,75 @@ Deno.test("of what upstream opens, 256 channels wait for one client's answers, a
   client.expect(requestSuccess);
   const body = encodeFields("/tmp/0", "");
   const open = () => world.askFromUpstream("forwarded-streamlocal@openssh.com", body);
-  for (let round = 0; round < 4; round++) {
-    for (let count = 0; count < 250; count++) open();
-    for (const { message } of client.take()) {
-      assert(message.type === channelOpen);
-      const own = message.senderChannel;
-      client.say(channelOpenConfirmation, own, own, usualWindowBytes, usualPacketBytes);
-    }
+  for (let count = 1; count < 720; count++) open();
+  const opens = client.take();
+  assert.equal(opens.length, 719);
+  for (const { message } of opens.slice(0, 350)) {
+    assert(message.type === channelOpen);
+    const own = message.senderChannel;
+    client.say(channelOpenConfirmation, own, own, usualWindowBytes, usualPacketBytes);
   }
-  assert.equal(world.upstream.take().length, 1000);
+  world.upstream.take();
   open();
-  assert.match(world.upstream.expect(channelOpenFailure).description, /too many channels/);
+  assert.match(world.upstream.expect(channelOpenFailure).description, /720 of them this client's/);
   client.expectNothing();
+});
+
+Deno.test("opens that upstream does not answer keep none of the same client's out", () => {
+  const world = new World();
+  const client = world.client("client");
+  const body = encodeFields("there", 80, "here", 1024);
+  for (let own = 0; own < 600; own++) world.ask(client, { type: "direct-tcpip", body });
+  assert(forward(world, client, 600));
+  world.expectQuiet(client);
 });
 
 Deno.test("the share of a client shrinks as the channels of all grow; sessions keep a reserve", () => {
   const world = new World();
-  const counts = ["first", "second", "third"].map((name) => {
+  const counts = ["first", "second", "third", "fourth", "fifth"].map((name) => {
     const client = world.client(name);
     let count = 0;
     while (forward(world, client, count)) count++;
-    assert.match(client.expect(channelOpenFailure).description, /channels are open in all/);
+    assert.match(client.expect(channelOpenFailure).description, /file descriptors .* in all/);
     world.open(client, { downstream: 5000 }).expectAlive();
     return count;
   });
-  assert.deepEqual(counts, [720, 180, 44]);
+  assert.deepEqual(counts, [720, 180, 44, 32, 12]);
+});
+
+Deno.test("listeners count beside channels: two descriptors at an address, one at a path", () => {
+  const world = new World();
+  const [alice, bob, carol] = [world.client("alice"), world.client("bob"), world.client("carol")];
+  let [addresses, channels, paths] = [0, 0, 0];
+  const isSmall = (count: number) => count < 1000;
+  while (
+    isSmall(addresses) && listen(world, alice, ["tcpip-forward", "localhost", 1024 + addresses])
+  ) addresses++;
+  while (forward(world, bob, channels)) channels++;
+  while (
+    isSmall(paths) && listen(world, carol, ["streamlocal-forward@openssh.com", `/tmp/${paths}`])
+  ) paths++;
+  assert.deepEqual([addresses, channels, paths], [360, 180, 45]);
+  bob.expect(channelOpenFailure);
+  assert(!forward(world, alice, 0));
+  assert.match(alice.expect(channelOpenFailure).description, /945 .* 720 of them this client's/);
+  for (const client of [alice, bob, carol]) world.open(client, { downstream: 5000 }).expectAlive();
+
+  // One line for each client, however often it asks.
+  assert(!listen(world, alice, ["tcpip-forward", "localhost", 80]));
+  assert.deepEqual(world.reports, [
+    "remote forward localhost:1384 is refused: channels and forwards take 720 file descriptors of " +
+    "the remote host in all, 720 of them this client's: too many for one more (--max-channels is 960)",
+    "remote forward /tmp/45 is refused: channels and forwards take 945 file descriptors of " +
+    "the remote host in all, 45 of them this client's: too many for one more (--max-channels is 960)",
+  ]);
+
+  // They count until upstream has ended them.
+  alice.leave();
+  world.upstream.take();
+  assert(!listen(world, carol, ["streamlocal-forward@openssh.com", "/tmp/45"]));
+  for (let count = 0; count < addresses; count++) world.upstream.say(requestSuccess);
+  assert(listen(world, carol, ["streamlocal-forward@openssh.com", "/tmp/45"]));
 });
 
 /** Opens a forwarded connection, if it may be opened. */
@@ -151,6 +195,16 @@ function forward(world: World, client: MemoryPeer, own: number): boolean {
   const { senderChannel } = asked.message;
   world.upstream.say(channelOpenConfirmation, senderChannel, own, usualWindowBytes, 32768);
   client.expect(channelOpenConfirmation);
+  return true;
+}
+
+/** Gets a remote forward, if it may be asked for. */
+function listen(world: World, client: MemoryPeer, [name, ...place]: [string, ...Field[]]): boolean {
+  client.say(globalRequest, name, true, ...place);
+  const [asked] = world.upstream.take();
+  if (asked === undefined) return client.expect(requestFailure) === undefined;
+  world.upstream.say(requestSuccess);
+  client.expect(requestSuccess);
   return true;
 }
 

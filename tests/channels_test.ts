@@ -149,7 +149,7 @@ Deno.test("the maximum packet size is clamped to 32768 in both directions", () =
 });
 
 Deno.test("a client has at most its number of channels, and closed ones do not count", () => {
-  const world = new World({ channels: 3, pendingOpens: 10 });
+  const world = new World({ channels: 3 });
   const [alice, bob] = [world.client("alice"), world.client("bob")];
   const channels = [1, 2, 3].map((downstream) => world.open(alice, { downstream }));
   alice.say(channelOpen, "session", 4, 0, 0);
@@ -160,25 +160,6 @@ Deno.test("a client has at most its number of channels, and closed ones do not c
   world.open(alice, { downstream: 4 }).expectAlive();
   alice.say(channelOpen, "session", 5, 0, 0);
   alice.expectOn(channelOpenFailure, 5);
-  world.expectQuiet(alice, bob);
-});
-
-Deno.test("a client has at most its number of unanswered opens", () => {
-  const world = new World({ channels: 100, pendingOpens: 2 });
-  const [alice, bob] = [world.client("alice"), world.client("bob")];
-  const first = world.ask(alice, { downstream: 1 });
-  const second = world.ask(alice, { downstream: 2 });
-  alice.say(channelOpen, "session", 3, 0, 0);
-  assert.equal(alice.expectOn(channelOpenFailure, 3).reasonCode, 4);
-  world.ask(bob);
-  world.upstream.say(channelOpenConfirmation, first, 42, 0, 0);
-  alice.expectOn(channelOpenConfirmation, 1);
-  world.ask(alice, { downstream: 3 });
-  alice.say(channelOpen, "session", 4, 0, 0);
-  alice.expectOn(channelOpenFailure, 4);
-  world.upstream.say(channelOpenFailure, second, 1, "", "");
-  alice.expectOn(channelOpenFailure, 2);
-  world.ask(alice, { downstream: 4 });
   world.expectQuiet(alice, bob);
 });
 

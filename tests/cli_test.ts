@@ -29,6 +29,7 @@ const defaults: Options = {
   keepaliveCount: undefined,
   openTimeoutMs: 30_000,
   maxSessions: undefined,
+  maxChannels: 960,
   overflow: 0,
   verbosity: "normal",
   logFormat: "text",
@@ -107,6 +108,7 @@ const understood: [string[], Partial<Options>][] = [
   [["prod", "--keepalive-count", "1000"], { keepaliveCount: 1000 }],
   [["prod", "--open-timeout=2"], { openTimeoutMs: 2000 }],
   [["prod", "--max-sessions", "10"], { maxSessions: 10 }],
+  [["prod", "--max-channels", "4000"], { maxChannels: 4000 }],
   [["prod", "--overflow", "3"], { overflow: 3 }],
   [["prod", "--local-auth", "none"], { localAuth: "none" }],
   [["prod", "--local-auth", "same-user"], {}],
@@ -233,6 +235,7 @@ const refused: [string[], RegExp][] = [
   [["prod", "--open-timeout", "-1"], /--open-timeout takes a number of seconds/],
   [["prod", "--max-sessions", "0"], /--max-sessions takes a number from 1 to 1000/],
   [["prod", "--max-sessions", "5", "--max-sessions", "5"], /--max-sessions is given twice/],
+  [["prod", "--max-channels", "31"], /--max-channels takes a number from 32 to 100000/],
   [["prod", "--overflow", "101"], /--overflow takes a number from 0 to 100/],
   [["prod", ...key, "--password", secret], /Only one of --password, --rsa-key can/],
   [["prod", ...key, "--ed25519-key", "f"], /Only one of --rsa-key, --ed25519-key can/],
@@ -304,7 +307,7 @@ Deno.test("no usage error shows the password, wherever it was typed", () => {
     ...["--password", "--passwrd", "--port", "--username", "--rsa-key", "--local-auth", "--"],
     ...["--log-format", "--completion", "-p", "-v", "--host", "--known-hosts", "--accept-new"],
     ...["--password-file", "-o", "-J", "-F", "-i", "--fingerprint", "--print-config"],
-    ...["--no-reconnect", "--open-timeout", "--max-sessions"],
+    ...["--no-reconnect", "--open-timeout", "--max-sessions", "--max-channels"],
   ];
   const seed = Math.floor(Math.random() * 2 ** 31);
   const next = randomNumbers(seed);
@@ -349,7 +352,7 @@ Deno.test("the help has every option, every exit status, and fits 80 columns", (
     ...["--completion", "[USER@]HOST[:PORT]", "--password-file", "-i, --identity", "-o"],
     ...["-J, --jump", "-F, --config", "--print-config", "--fingerprint", "--no-reconnect"],
     ...["--reconnect-max-delay", "--keepalive-interval", "--keepalive-count", "--open-timeout"],
-    ...["--max-sessions", "--overflow"],
+    ...["--max-sessions", "--max-channels", "--overflow"],
   ];
   for (const option of options) assert(help.includes(`\n  ${option} `), option);
   assert.doesNotMatch(help, /^ *ARG/m);

@@ -1,7 +1,8 @@
 /** Forwards of other kinds than a port to a port: unix sockets, SOCKS servers, jump hosts. */
 
 import assert from "node:assert/strict";
-import { type Ground, startGround } from "./support/both.ts";
+import { shimTarget } from "./support/behind.ts";
+import { type Ground, startGround, type Target } from "./support/both.ts";
 import { patternBytes, sha256 } from "./support/files.ts";
 import { finish, startForwarding } from "./support/forwarding.ts";
 import { freePort } from "./support/ports.ts";
@@ -85,6 +86,47 @@ async function unixSockets(t: Deno.TestContext, ground: Ground): Promise<void> {
     },
   );
 }
+
+Deno.test("a unix socket that the server gives to several clients is the newest one's", async (t) => {
+  await using ground = await startGround({ sshd: { config: ["StreamLocalBindUnlink yes"] } });
+  const start = (target: Target, path: string, service: Service) =>
+    startForwarding(target, [
+      ...["-o", "ExitOnForwardFailure=yes", "-R", `${path}:127.0.0.1:${service.port}`],
+    ]);
+  const ask = (path: string) => exchange({ transport: "unix", path }, "").then(text);
+  await using first = startEcho({ greeting: "first\n" });
+  await using second = startEcho({ greeting: "second\n" });
+
+  await ground.step(t, "and stays its own when the earlier one leaves", async (target) => {
+    const path = `${target.folder}/socket`;
+    await using one = await start(target, path, first);
+    const alone = await ask(path);
+    await using two = await start(target, path, second);
+    const both = await ask(path);
+    const end = await finish(one);
+    return { alone, both, left: await ask(path), ends: [end, await finish(two)] };
+  }, {
+    expect: ({ alone, both, left, ends }) => {
+      assert.deepEqual([alone, both, left], ["first\n", "second\n", "second\n"]);
+      assert.deepEqual(ends, [{ code: 0, stderr: "" }, { code: 0, stderr: "" }]);
+    },
+  });
+
+  await t.step("and the earlier one's again when that one leaves", async () => {
+    const target = shimTarget(ground);
+    const path = `${target.folder}/socket`;
+    await using one = await start(target, path, first);
+    await using two = await start(target, path, second);
+    await finish(two);
+    await waitUntil(
+      "the first has it",
+      () => ask(path).then((greeting) => greeting === "first\n", () => false),
+    );
+    await finish(one);
+    await waitUntil("nobody has it", () => ask(path).then(() => false, () => true));
+    assert.equal((await target.ssh("exit 4")).code, 4);
+  });
+});
 
 async function socks(t: Deno.TestContext, ground: Ground, echo: Service): Promise<void> {
   for (const option of ["-D", "-R"]) {

@@ -162,6 +162,30 @@ testComparison(
   },
 );
 
+testComparison("-R at ::1 stands beside another client's at 127.0.0.1", async (target) => {
+  await using first = startEcho({ greeting: "first\n" });
+  await using second = startEcho({ greeting: "second\n" });
+  const port = freePort();
+  const options = ["-o", "ExitOnForwardFailure=yes", "-R"];
+  await using one = await startForwarding(target, [...options, lead(port, first)]);
+  await using two = await startForwarding(target, [
+    ...options,
+    `[::1]:${port}:127.0.0.1:${second.port}`,
+  ]);
+  const [four, six] = [tcpAddress(port), { ...tcpAddress(port), hostname: "::1" }];
+  const both = [text(await exchange(four, "a")), text(await exchange(six, "b"))];
+  const ends = [await finish(one)];
+  await waitUntil("the first is closed", () => isFree(port));
+  const left = text(await exchange(six, "c"));
+  ends.push(await finish(two));
+  return { both, left, ends };
+}, {
+  expect: ({ both, left, ends }) => {
+    assert.deepEqual({ both, left }, { both: ["first\na", "second\nb"], left: "second\nc" });
+    assert.deepEqual(ends, [{ code: 0, stderr: "" }, { code: 0, stderr: "" }]);
+  },
+});
+
 testComparison("-R of a client that is killed is closed at once", async (target, echo) => {
   const port = freePort();
   await using client = await startForwarding(target, ["-R", lead(port, echo)]);

@@ -32,6 +32,14 @@ function grant(world: World, client: MemoryPeer, address: string, port: number):
   client.expect(requestSuccess);
 }
 
+/** A client asks for a TCP listener that upstream refuses. */
+function refuse(world: World, client: MemoryPeer, address: string, port: number): void {
+  client.say(globalRequest, listen, true, address, port);
+  assert.deepEqual(world.upstream.expect(globalRequest).data, encodeFields(address, port));
+  world.upstream.say(requestFailure);
+  client.expect(requestFailure);
+}
+
 /** A client gets a listener at a path that upstream grants. */
 function grantPath(world: World, client: MemoryPeer, path: string): void {
   client.say(globalRequest, listenAtPath, true, path);
@@ -104,10 +112,7 @@ Deno.test("a forward goes upstream with want_reply, whatever the client said", (
 Deno.test("a forward that upstream refuses is refused, and nobody owns it", () => {
   const world = new World();
   const [alice, bob] = [world.client("alice"), world.client("bob")];
-  alice.say(globalRequest, listen, true, "", 80);
-  world.upstream.expect(globalRequest);
-  world.upstream.say(requestFailure);
-  alice.expect(requestFailure);
+  refuse(world, alice, "", 80);
   assert.equal(world.relay.forwardCount, 0);
   expectRefused(world, "", 80);
   grant(world, bob, "", 80);
@@ -145,8 +150,7 @@ Deno.test("port 0 comes back as the port that upstream allocated, and is known b
   assert.deepEqual(bob.expect(requestSuccess).data, encodeFields(40002));
   expectTaken(world, bob, "localhost", 40002);
   expectTaken(world, alice, "localhost", 40001);
-  bob.say(globalRequest, listen, true, "localhost", 40001);
-  bob.expect(requestFailure);
+  refuse(world, bob, "localhost", 40001);
   alice.say(globalRequest, cancel, true, "localhost", 40001);
   assert.deepEqual(world.upstream.expect(globalRequest).data, encodeFields("localhost", 40001));
   world.upstream.say(requestSuccess);
@@ -156,39 +160,41 @@ Deno.test("port 0 comes back as the port that upstream allocated, and is known b
 });
 
 for (const granted of [[], [0], [65_536], [2 ** 31]]) {
-  Deno.test(`a grant of port 0 that names the port "${granted}" ends upstream, and the client is told no`, () => {
+  Deno.test(`a grant of port 0 that names the port "${granted}" fails that request alone`, () => {
     const world = new World();
-    const alice = world.client("alice");
-    alice.say(globalRequest, listen, true, "localhost", 0);
-    world.upstream.expect(globalRequest);
-    const { upstream } = world;
-    upstream.say(requestSuccess, ...granted);
-    upstream.expectEnded(/a forward at no port/);
-    alice.expect(requestFailure);
+    const [alice, bob] = [world.client("alice"), world.client("bob")];
+    const session = world.open(bob);
+    for (let count = 0; count < 2; count++) {
+      alice.say(globalRequest, listen, true, "localhost", 0);
+      world.upstream.expect(globalRequest);
+      world.upstream.say(requestSuccess, ...granted);
+      alice.expect(requestFailure);
+    }
     assert.equal(world.relay.forwardCount, 0);
-    world.relay.detachUpstream("lost");
-    world.attach();
-    alice.say(globalRequest, "unknown@example.com", true);
-    alice.expect(requestFailure);
-    world.expectQuiet(alice);
+    assert.deepEqual(world.reports, [
+      "remote forward localhost:0 is refused: the remote host names no port",
+    ]);
+    session.expectAlive();
+    grant(world, alice, "localhost", 8080);
+    expectTaken(world, alice, "localhost", 8080);
+    world.expectQuiet(alice, bob);
   });
 }
 
-Deno.test("an address that another client owns is refused without asking, in every spelling", () => {
+Deno.test("upstream decides whether a place can be had twice, in every spelling", () => {
   for (const taken of anyOrLoopback) {
     const world = new World();
     const [alice, bob] = [world.client("alice"), world.client("bob")];
     grant(world, alice, taken, 8080);
-    for (const wanted of anyOrLoopback) {
-      bob.say(globalRequest, listen, true, wanted, 8080);
-      bob.expect(requestFailure);
-      world.upstream.expectNothing();
-    }
-    grant(world, bob, taken, 8081);
+    for (const wanted of anyOrLoopback) refuse(world, bob, wanted, 8080);
     grant(world, bob, "192.0.2.1", 8080);
     for (const spelling of anyOrLoopback) expectTaken(world, alice, spelling, 8080);
     expectTaken(world, bob, "192.0.2.1", 8080);
-    expectTaken(world, bob, taken, 8081);
+    for (const other of anyOrLoopback.filter((it) => it !== taken)) {
+      grant(world, bob, other, 8080);
+      expectTaken(world, bob, other, 8080);
+      expectTaken(world, alice, taken, 8080);
+    }
     world.expectQuiet(alice, bob);
   }
 });
@@ -197,34 +203,110 @@ Deno.test("names and addresses other than those compare without case", () => {
   const world = new World();
   const [alice, bob] = [world.client("alice"), world.client("bob")];
   grant(world, alice, "Host.example.com", 8080);
-  bob.say(globalRequest, listen, true, "host.EXAMPLE.com", 8080);
-  bob.expect(requestFailure);
   grant(world, bob, "2001:DB8::1", 8080);
   expectTaken(world, bob, "2001:db8::1", 8080);
   expectTaken(world, alice, "host.example.com", 8080);
   world.expectQuiet(alice, bob);
 });
 
-Deno.test("an address that is asked for, but not granted yet, is taken already", () => {
+Deno.test("a place that upstream grants twice is the newest client's, then the earlier one's", () => {
+  for (const spelling of ["localhost", "name.tunnels.example.com"]) {
+    const world = new World();
+    const [alice, bob] = [world.client("alice"), world.client("bob")];
+    grant(world, alice, "localhost", 80);
+    expectTaken(world, alice, spelling, 80);
+    grant(world, bob, "localhost", 80);
+    expectTaken(world, bob, spelling, 80);
+    // A cancellation would end both listeners at sshd.
+    bob.leave();
+    world.upstream.expectNothing();
+    expectTaken(world, alice, spelling, 80);
+    alice.leave();
+    for (let count = 0; count < 2; count++) {
+      const request = world.upstream.expect(globalRequest);
+      assert.deepEqual([request.name, request.data], [cancel, encodeFields("localhost", 80)]);
+    }
+    world.upstream.say(requestSuccess);
+    world.upstream.say(requestFailure);
+    assert.equal(world.relay.forwardCount, 0);
+    world.expectQuiet();
+  }
+});
+
+Deno.test("a place that upstream grants twice stays the newest client's when the earlier one goes", () => {
+  for (const ends of ["cancelled", "left"] as const) {
+    const world = new World();
+    const [alice, bob] = [world.client("alice"), world.client("bob")];
+    grantPath(world, alice, "/tmp/s");
+    grantPath(world, bob, "/tmp/s");
+    if (ends === "left") alice.leave();
+    else {
+      alice.say(globalRequest, cancelAtPath, true, "/tmp/s");
+      alice.expect(requestSuccess);
+      alice.say(globalRequest, cancelAtPath, true, "/tmp/s");
+      alice.expect(requestFailure);
+    }
+    world.upstream.expectNothing();
+    world.askFromUpstream("forwarded-streamlocal@openssh.com", encodeFields("/tmp/s", ""));
+    bob.expect(channelOpen);
+    bob.say(globalRequest, cancelAtPath, true, "/tmp/s");
+    assert.equal(world.upstream.expect(globalRequest).name, cancelAtPath);
+    assert.equal(world.upstream.expect(globalRequest).name, cancelAtPath);
+    world.upstream.say(requestSuccess);
+    bob.expect(requestSuccess);
+    world.upstream.say(requestFailure);
+    assert.equal(world.relay.forwardCount, 0);
+    world.expectQuiet(alice, bob);
+  }
+});
+
+Deno.test("a client leaves while another asks for its place: the answer decides what is cancelled", () => {
+  for (const answer of [requestSuccess, requestFailure]) {
+    const world = new World();
+    const [alice, bob] = [world.client("alice"), world.client("bob")];
+    grantPath(world, alice, "/tmp/s");
+    bob.say(globalRequest, listenAtPath, true, "/tmp/s");
+    world.upstream.expect(globalRequest);
+    alice.leave();
+    world.upstream.expectNothing();
+    world.upstream.say(answer);
+    bob.expect(answer);
+    if (answer === requestFailure) {
+      assert.equal(world.upstream.expect(globalRequest).name, cancelAtPath);
+    } else {
+      world.askFromUpstream("forwarded-streamlocal@openssh.com", encodeFields("/tmp/s", ""));
+      bob.expect(channelOpen);
+    }
+    world.expectQuiet(bob);
+  }
+});
+
+Deno.test("a place that two clients have comes back for both, and not for those that left", () => {
   const world = new World();
-  const [alice, bob] = [world.client("alice"), world.client("bob")];
-  alice.say(globalRequest, listen, true, "", 8080);
-  world.upstream.expect(globalRequest);
-  bob.say(globalRequest, listen, true, "localhost", 8080);
-  bob.expect(requestFailure);
+  const [alice, bob, carol] = [world.client("alice"), world.client("bob"), world.client("carol")];
+  for (const client of [alice, bob, carol]) grantPath(world, client, "/tmp/s");
+  carol.leave();
+  world.relay.detachUpstream("lost");
+  assert.equal(world.relay.forwardCount, 2);
+  world.attach();
+  for (let count = 0; count < 2; count++) {
+    assert.equal(world.upstream.expect(globalRequest).name, listenAtPath);
+  }
+  // One leaves before the answers: what the other gets is not cancelled.
   world.upstream.say(requestSuccess);
-  alice.expect(requestSuccess);
-  world.expectQuiet(alice, bob);
+  alice.leave();
+  world.upstream.expectNothing();
+  world.upstream.say(requestSuccess);
+  world.askFromUpstream("forwarded-streamlocal@openssh.com", encodeFields("/tmp/s", ""));
+  bob.expect(channelOpen);
+  world.expectQuiet(bob);
 });
 
 Deno.test("what a client asks for twice is upstream's to decide", () => {
   const world = new World();
   const alice = world.client("alice");
   grant(world, alice, "localhost", 8080);
-  alice.say(globalRequest, listen, true, "localhost", 8080);
-  world.upstream.expect(globalRequest);
-  world.upstream.say(requestFailure);
-  alice.expect(requestFailure);
+  refuse(world, alice, "localhost", 8080);
   assert.equal(world.relay.forwardCount, 1);
   expectTaken(world, alice, "localhost", 8080);
   world.expectQuiet(alice);
@@ -421,8 +503,9 @@ Deno.test("a forward at a path: granted, connected, refused to others, cancelled
   const [alice, bob] = [world.client("alice"), world.client("bob")];
   grantPath(world, alice, "/tmp/s");
   bob.say(globalRequest, listenAtPath, true, "/tmp/s");
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestFailure);
   bob.expect(requestFailure);
-  world.upstream.expectNothing();
   grantPath(world, bob, "/tmp/S");
 
   const body = encodeFields("/tmp/s", "");

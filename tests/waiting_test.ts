@@ -165,7 +165,7 @@ Deno.test("a client that waits must not use the channel yet", () => {
 });
 
 Deno.test("the limits of a client hold while upstream is away", () => {
-  const world = new World({ channels: 3, pendingOpens: 2 });
+  const world = new World({ channels: 2 });
   const alice = world.client("alice");
   world.relay.detachUpstream(lost);
   askInVain(world, alice, 1);

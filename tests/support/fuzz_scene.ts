@@ -13,7 +13,7 @@ const firstKey = 1_000_000_000;
 const longestSweep = 2000;
 
 /** What a client may have at most, so that the limits are met. */
-const limits = { channels: 20, pendingOpens: 8 };
+const limits = { channels: 20 };
 
 /** What a bystander forwards. */
 const forward = { bindAddress: "", port: 7000 };

@@ -19,15 +19,27 @@ export async function exchangeBySocks(
   destination: Destination,
   data: string | Uint8Array,
 ): Promise<Uint8Array> {
-  using connection = await connect(server);
+  using connection = await connectBySocks(server, destination);
+  const reply = await readExactly(connection, 10);
+  if (reply[1] !== 0) throw new Error(`SOCKS refused with reply ${reply[1]}`);
+  return await exchangeOver(connection, data);
+}
+
+/**
+ * Connects to a SOCKS server and tells it the destination; its reply of ten bytes comes when the
+ * destination has answered.
+ */
+export async function connectBySocks(
+  server: Address,
+  destination: Destination,
+): Promise<Deno.TcpConn | Deno.UnixConn> {
+  const connection = await connect(server);
   await writeAll(connection, Uint8Array.of(5, 1, 0));
   const [version, method] = await readExactly(connection, 2);
   if (version !== 5 || method !== 0) throw new Error(`SOCKS answered ${version}, ${method}`);
   const port = [destination.port >> 8, destination.port & 255];
   await writeAll(connection, Uint8Array.of(5, 1, 0, ...encodeHost(destination.host), ...port));
-  const reply = await readExactly(connection, 10);
-  if (reply[1] !== 0) throw new Error(`SOCKS refused with reply ${reply[1]}`);
-  return await exchangeOver(connection, data);
+  return connection;
 }
 
 function encodeHost(host: string): number[] {

@@ -12,6 +12,8 @@ export interface SshdOptions {
    * keyword is the one that counts.
    */
   config?: string[];
+  /** How many file descriptors a process of the server may have; as many as this one by default. */
+  descriptors?: number;
   /** Further variables of each session, by name. */
   environment?: Record<string, string>;
 }
@@ -72,7 +74,7 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
   const { process, port } = await launch(folder, [
     ...options.config ?? [],
     `SetEnv ${Object.entries(environment).map(([name, value]) => `${name}=${value}`).join(" ")}`,
-  ]);
+  ], options.descriptors);
   resources.defer(() => endWithSessions(process));
   const hostKeys = await Promise.all(["ed25519", "rsa"].map(async (type) => {
     const line = await Deno.readTextFile(`${folder}/host_${type}.pub`);
@@ -138,12 +140,19 @@ async function makeRsaKey(): Promise<{ secret: string; open: string }> {
 async function launch(
   folder: string,
   config: string[],
+  descriptors: number | undefined,
 ): Promise<{ process: RunningProcess; port: number }> {
+  const limited = descriptors === undefined
+    ? []
+    : ["/bin/sh", "-c", `ulimit -n ${descriptors} && exec "$@"`, "sh"];
   // Somebody else may take the free port before sshd does; that is no reason for a test to fail.
   for (let attempt = 1;; attempt++) {
     const port = freePort();
     await Deno.writeTextFile(`${folder}/sshd_config`, sshdConfig(folder, port, config));
-    const process = new RunningProcess([sshdProgram, "-D", "-e", "-f", `${folder}/sshd_config`]);
+    const process = new RunningProcess([
+      ...[...limited, sshdProgram],
+      ...["-D", "-e", "-f", `${folder}/sshd_config`],
+    ]);
     try {
       await process.stderr.waitFor(/^Server listening on /m);
       return { process, port };
