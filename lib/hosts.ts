@@ -8,9 +8,15 @@ import { settingsOf } from "./cli_settings.ts";
 import type { Host } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
 import { Credentials } from "./credentials.ts";
+import { divideHost, isDivisible, theSame } from "./destination.ts";
 import { AuthenticationError, messageOf, UsageError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
-import { resolveHostConfig } from "./host_config_resolver.ts";
+import {
+  type ConfiguredDestination,
+  type HostConfigOptions,
+  resolveHostConfig,
+  standsInConfig,
+} from "./host_config_resolver.ts";
 import { readKeyFile } from "./key_file.ts";
 import { logger } from "./log.ts";
 import { keyTypeOf } from "./public_key.ts";
@@ -27,16 +33,28 @@ const maximumJumps = 16;
  * @throws {UsageError} where a file or an option is not understood.
  */
 export async function readUpstreamConfig(options: Options): Promise<HostConfig> {
-  const { host, username, port, configOverrides, configFile } = options;
-  const config = await resolveHostConfig({ alias: host, user: username, port }, {
-    configFile,
+  const sources = {
+    configFile: options.configFile,
     typed: await settingsOf(options),
-    overrides: configOverrides,
-  });
+    overrides: options.configOverrides,
+  };
+  const config = await resolveHostConfig(await destinationOf(options, sources), sources);
   for (const { file, line, text } of config.notes) {
     log.debug("{file} line {line}: {text}", { file, line, text });
   }
   return config;
+}
+
+/** As with ssh, `HOST:PORT` may be the name of a host; if no Host line has it, it is divided. */
+async function destinationOf(
+  { host, port, username: user }: Options,
+  sources: HostConfigOptions,
+): Promise<ConfiguredDestination> {
+  if (isDivisible(host) && await standsInConfig({ alias: host, user, port }, sources)) {
+    return { alias: host, user, port };
+  }
+  const divided = divideHost(host);
+  return { alias: divided.host, user, port: theSame("port", divided.port, port) };
 }
 
 /**

@@ -103,6 +103,18 @@ export async function readSshConfig(request: ConfigRequest): Promise<ConfigReadi
   return { settings: reader.settings, hostName, notes: reader.notes };
 }
 
+/**
+ * Whether a Host line has the alias as it stands, in whatever block. No command is run.
+ *
+ * @throws {UsageError} As above.
+ */
+export async function namesHost(request: ConfigRequest): Promise<boolean> {
+  const reader = new ConfigReader(request, { runsCommands: false });
+  reader.readCommandLine();
+  await reader.readFiles();
+  return reader.isNamed;
+}
+
 class ConfigReader {
   readonly settings = new Settings();
   readonly notes: ConfigNote[] = [];
@@ -110,9 +122,17 @@ class ConfigReader {
   /** The real name of the host, in the second reading only. */
   #finalHost: string | undefined;
   #wantsFinalPass = false;
+  #isNamed = false;
+  readonly #runsCommands: boolean;
 
-  constructor(request: ConfigRequest) {
+  constructor(request: ConfigRequest, { runsCommands = true } = {}) {
     this.#request = request;
+    this.#runsCommands = runsCommands;
+  }
+
+  /** Whether a Host line has the alias as it stands. */
+  get isNamed(): boolean {
+    return this.#isNamed;
   }
 
   get wantsFinalPass(): boolean {
@@ -195,6 +215,7 @@ class ConfigReader {
   async #readLine(line: ConfigLine, block: Block): Promise<boolean> {
     switch (line.keyword) {
       case "host": {
+        this.#isNamed ||= line.words.includes(this.#request.alias);
         const matches = matchesHostLine(line, this.#finalHost ?? this.#request.alias);
         return matches && block.mayMatch;
       }
@@ -273,7 +294,8 @@ class ConfigReader {
       isFinalPass: this.#finalHost !== undefined,
       expand: (command) => expandTokens(command, { tokens: this.#tokens(), source }),
       // In a file of a block for other hosts, the result would not count.
-      run: async (command) => block.mayMatch && await runInShell(command, local, source),
+      run: async (command) =>
+        this.#runsCommands && block.mayMatch && await runInShell(command, local, source),
     };
   }
 

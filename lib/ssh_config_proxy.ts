@@ -106,7 +106,7 @@ export function isSafeUser(user: string): boolean {
 }
 
 function parseJumpHost(text: string): JumpHost | undefined {
-  return text.startsWith("ssh://") ? parseAddress(text.slice(6)) : parseShortForm(text);
+  return text.startsWith("ssh://") ? parseSshAddress(text) : parseShortForm(text);
 }
 
 function parseShortForm(text: string): JumpHost | undefined {
@@ -115,13 +115,14 @@ function parseShortForm(text: string): JumpHost | undefined {
   return jumpHost({ user, host: bracketed ?? bare, port });
 }
 
-/** What follows `ssh://`; parameters after the user's name are ignored, and a path is refused. */
-function parseAddress(text: string): JumpHost | undefined {
+/**
+ * Reads `ssh://[user@]host[:port]`, whose user may have `%` sequences; `undefined` where it is
+ * malformed. Parameters after the user's name and a dot at the end are dropped; a path is refused.
+ */
+export function parseSshAddress(text: string): JumpHost | undefined {
   const [, encoded, host, port] =
-    /^(?:([^@;]+)(?:;[^@]*)?@)?((?:[a-z0-9](?:[a-z0-9_-]|\.(?!\.))*))(?::([^/]*))?\/?$/is.exec(
-      text,
-    ) ??
-      [];
+    /^ssh:\/\/(?:([^@;]+)(?:;[^@]*)?@)?([a-z0-9](?:[a-z0-9_-]|\.(?=[a-z0-9_-]))*)\.?(?::([^/]*))?\/?$/i
+      .exec(text) ?? [];
   const user = encoded && decode(encoded);
   return encoded && user === undefined ? undefined : jumpHost({ user, host, port });
 }
