@@ -5,6 +5,7 @@ import { UsageError } from "./errors.ts";
 import type { HostConfig, IdentityAgent } from "./host_config.ts";
 import { type LocalFacts, localFacts } from "./local_facts.ts";
 import { type ConfigRequest, namesHost, readSshConfig, type TypedSetting } from "./ssh_config.ts";
+import { canonicalization, type NameLookup } from "./ssh_config_canonical.ts";
 import { configError, lowerCase, type Source } from "./ssh_config_line.ts";
 import {
   expandJumpHosts,
@@ -37,6 +38,7 @@ export interface HostConfigOptions {
   home?: string;
   localUser?: string;
   env?: Readonly<Record<string, string>>;
+  names?: NameLookup;
 }
 
 /**
@@ -59,6 +61,7 @@ export async function resolveHostConfig(
   const credentials = await resolver.credentials();
   return {
     ...resolver.connection(),
+    ...canonicalization(settings),
     ...resolver.way(),
     ...resolver.algorithms(),
     ...trust.config,
@@ -107,6 +110,7 @@ function configRequest(
     configFile: options.configFile,
     systemConfig: options.systemConfig ?? defaultSystemConfig(local.environment),
     local,
+    names: options.names,
   };
 }
 

@@ -3,8 +3,9 @@
  *
  * The user's file comes before the system's, and in them the first value of a keyword wins. A file
  * is checked to its end, also where its blocks are for other hosts. If a block asks for it with
- * `Match final`, everything is read a second time with the real name of the host in the place of
- * the typed one. `Match canonical` is true in that second reading only, as with ssh.
+ * `Match final`, or CanonicalizeHostname is on, everything is read a second time with the real name
+ * of the host in the place of the typed one. `Match canonical` is true in that second reading only,
+ * as with ssh.
  */
 
 import { dirname, isAbsolute } from "node:path";
@@ -13,6 +14,7 @@ import { canonicalHost } from "./host_name.ts";
 import type { LocalFacts } from "./local_facts.ts";
 import { matchesPatterns } from "./pattern.ts";
 import { userShell } from "./shell.ts";
+import { canonicalizes, canonicalName, type NameLookup } from "./ssh_config_canonical.ts";
 import { lastJumpHost } from "./ssh_config_proxy.ts";
 import { readConfigFile } from "./ssh_config_file.ts";
 import { pathsMatching } from "./ssh_config_include.ts";
@@ -57,6 +59,8 @@ export interface ConfigRequest {
   configFile?: string;
   systemConfig: string;
   local: LocalFacts;
+  /** For CanonicalizeHostname; absent: the system's. */
+  names?: NameLookup;
 }
 
 /** Something that is good to know when a setting does not do what it says. */
@@ -90,13 +94,15 @@ interface Block {
  * Reads the options and the files.
  *
  * @throws {UsageError} A line is not understood, or a file cannot be used; the message names it.
+ * @throws {UpstreamLostError} CanonicalizeHostname finds no such host, and there must be one.
  */
 export async function readSshConfig(request: ConfigRequest): Promise<ConfigReading> {
   const reader = new ConfigReader(request);
   reader.readCommandLine();
   await reader.readFiles();
-  const hostName = canonicalHost(reader.realHost);
-  if (reader.wantsFinalPass) {
+  const realHost = canonicalHost(reader.realHost);
+  const hostName = await canonicalName(realHost, reader.settings, request.names);
+  if (reader.wantsFinalPass || canonicalizes(reader.settings)) {
     reader.beginFinalPass(hostName);
     await reader.readFiles();
   }

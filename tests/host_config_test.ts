@@ -43,6 +43,11 @@ Deno.test("without a configuration everything is as by default in ssh", async ()
     hostName: "box",
     port: 22,
     user: "me",
+    canonicalizeHostname: "no",
+    canonicalizeFallbackLocal: true,
+    canonicalizeMaxDots: 1,
+    canonicalDomains: [],
+    canonicalizePermittedCnames: [],
     addressFamily: "any",
     connectionAttempts: 1,
     serverAliveCountMax: 3,
@@ -76,6 +81,11 @@ Deno.test("every setting arrives with its type", async () => {
     `HostName real
     Port 7
     User me
+    CanonicalizeHostname false
+    CanonicalizeFallbackLocal no
+    CanonicalizeMaxDots 2
+    CanonicalDomains A.Example. b
+    CanonicalizePermittedCNAMEs A:b *
     AddressFamily inet6
     BindAddress ::1
     ConnectTimeout 1m30
@@ -110,6 +120,11 @@ Deno.test("every setting arrives with its type", async () => {
     hostName: "real",
     port: 7,
     user: "me",
+    canonicalizeHostname: "no",
+    canonicalizeFallbackLocal: false,
+    canonicalizeMaxDots: 2,
+    canonicalDomains: ["a.example", "b"],
+    canonicalizePermittedCnames: ["a:b", "*:*"],
     addressFamily: "inet6",
     bindAddress: "::1",
     connectTimeoutSeconds: 90,
@@ -421,8 +436,6 @@ Deno.test("what is passed over is noted with its place", async () => {
 Deno.test("what would weaken or divert a connection is refused unless it is switched off", async () => {
   const refused: [name: string, value: string, wayOut?: string][] = [
     ["BindInterface", "eth0"],
-    ["CanonicalizeHostname", "yes", "no"],
-    ["CanonicalizeHostname", "always", "no"],
     ["CheckHostIP", "yes", "no"],
     ["KnownHostsCommand", "/bin/x %H", "none"],
     ["ProxyUseFdpass", "yes", "no"],
@@ -489,12 +502,15 @@ hostname real
 port 7
 addressfamily any
 batchmode no
+canonicalizefallbacklocal yes
+canonicalizehostname false
 hashknownhosts no
 identitiesonly no
 kbdinteractiveauthentication yes
 passwordauthentication yes
 pubkeyauthentication true
 stricthostkeychecking false
+canonicalizemaxdots 1
 connectionattempts 1
 numberofpasswordprompts 3
 serveralivecountmax 3
@@ -504,9 +520,11 @@ ciphers +x
 identityagent none
 identityfile ~/k-%h
 identityfile none
+canonicaldomains none
 globalknownhostsfile ~/g
 userknownhostsfile none
 connecttimeout 60
+canonicalizePermittedcnames none
 proxyjump a,u@b
 `,
   );

@@ -38,6 +38,8 @@ const shownKeywords = [
   ..."stricthostkeychecking connectionattempts numberofpasswordprompts".split(" "),
   ..."serveralivecountmax serveraliveinterval requiredrsasize bindaddress hostkeyalias".split(" "),
   ..."identityagent preferredauthentications identityfile certificatefile".split(" "),
+  ..."canonicalizefallbacklocal canonicalizehostname canonicalizemaxdots".split(" "),
+  ..."canonicaldomains canonicalizePermittedcnames".split(" "),
   ..."globalknownhostsfile userknownhostsfile connecttimeout proxycommand proxyjump".split(" "),
 ];
 
