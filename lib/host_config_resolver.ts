@@ -55,7 +55,7 @@ export async function resolveHostConfig(
   const request = configRequest(destination, options);
   const { alias, local, systemConfig } = request;
   const { settings, hostName, notes } = await readSshConfig(request);
-  notes.push(...settings.notFollowed().map(({ source, text }) => ({ ...source, text })));
+  notes.push(...settings.notFollowed().map(({ source, ...note }) => ({ ...source, ...note })));
   const resolver = new Resolver({ settings, local, alias, hostName, user: destination.user });
   const trust = await resolver.trust(dirname(systemConfig));
   const credentials = await resolver.credentials();

@@ -20,6 +20,7 @@ import {
 import { readKeyFile } from "./key_file.ts";
 import { logger } from "./log.ts";
 import { keyTypeOf } from "./public_key.ts";
+import { writeJumpHosts } from "./ssh_config_proxy.ts";
 import { KnownHostsTrust, PinnedTrust } from "./trust.ts";
 
 const log = logger("config");
@@ -39,10 +40,17 @@ export async function readUpstreamConfig(options: Options): Promise<HostConfig> 
     overrides: options.configOverrides,
   };
   const config = await resolveHostConfig(await destinationOf(options, sources), sources);
-  for (const { file, line, text } of config.notes) {
-    log.debug("{file} line {line}: {text}", { file, line, text });
-  }
+  tellNotes(config);
   return config;
+}
+
+function tellNotes({ notes }: HostConfig): void {
+  for (const { file, line, text, isWarning } of notes) {
+    const level = isWarning ? "warn" : "debug";
+    // An option has no line.
+    if (line === 0) log[level]("{file}: {text}", { file, text });
+    else log[level]("{file} line {line}: {text}", { file, line, text });
+  }
 }
 
 /** As with ssh, `HOST:PORT` may be the name of a host; if no Host line has it, it is divided. */
@@ -95,11 +103,16 @@ async function jumpsTo(
     );
   }
   const hosts: Host[] = [];
-  for (const [index, jump] of (config.proxyJump ?? []).entries()) {
+  const jumps = config.proxyJump ?? [];
+  for (const [index, jump] of jumps.entries()) {
     const { host, user, port } = jump;
+    const way = writeJumpHosts(jumps.slice(0, index));
     const hop = await resolveHostConfig({ alias: host, user, port }, {
       configFile: options.configFile,
+      // ssh starts another one for it, with -J and those before it.
+      typed: index === 0 ? [] : [{ option: "-J", keyword: "ProxyJump", words: [way] }],
     });
+    tellNotes(hop);
     if (index === 0) hosts.push(...await jumpsTo(hop, { options, prompter, depth: depth + 1 }));
     hosts.push(makeHost(hop, { prompter, password: undefined, fingerprint: undefined }));
   }
@@ -115,10 +128,13 @@ function makeHost(
     fingerprint: string | undefined;
   },
 ): Host {
-  if (config.bindAddress !== undefined) {
+  const { bindAddress } = config;
+  const isDirect = config.proxyJump === undefined && config.proxyCommand === undefined;
+  if (bindAddress !== undefined && isDirect) {
     throw new UsageError(
-      `BindAddress ${config.bindAddress} of ${config.alias} cannot be followed: the system ` +
-        `chooses the address to connect from. Leave it out for this host, or pass -F none.`,
+      `BindAddress ${bindAddress} of ${config.alias} cannot be followed: the system chooses the ` +
+        `address to connect from. Let a command choose it, such as ` +
+        `-o "ProxyCommand=nc -s ${bindAddress} %h %p", or remove it for this host.`,
     );
   }
   const name = `${config.user}@${config.hostName}`;

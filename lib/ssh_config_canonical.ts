@@ -61,7 +61,7 @@ export async function canonicalName(
   const how = canonicalization(settings);
   const looksLikeAddress = isIP(host) !== 0 || /[:%]/.test(host) || /^[\d.]*$/.test(host);
   const isWanted = how.canonicalizeHostname === "always" ||
-    (how.canonicalizeHostname === "yes" && !isProxied(settings));
+    (how.canonicalizeHostname === "yes" && settings.way === "direct");
   if (looksLikeAddress || !isWanted) return host;
   const candidates = candidatesFor(host, how);
   const family = families[settings.value("AddressFamily") ?? "any"];
@@ -78,11 +78,6 @@ export async function canonicalName(
     );
   }
   return await permittedTarget(host, how, () => names.aliasOf(host)) ?? host;
-}
-
-function isProxied(settings: Settings): boolean {
-  const hasJumpHost = settings.value("ProxyJump") !== undefined;
-  return hasJumpHost || lowerCase(settings.value("ProxyCommand") ?? "none") !== "none";
 }
 
 const families: Readonly<Record<string, number>> = { inet: 4, inet6: 6 };

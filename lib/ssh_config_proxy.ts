@@ -63,6 +63,15 @@ export function expandJumpHosts(
   });
 }
 
+/** Writes jump hosts as in ProxyJump, where a percent sign begins a token. */
+export function writeJumpHosts(hosts: readonly JumpHost[]): string {
+  return hosts.map(({ user, host, port }) => {
+    const address = host.includes(":") ? `[${host}]` : host;
+    return (user === undefined ? "" : `${user}@`) + address +
+      (port === undefined ? "" : `:${port}`);
+  }).join(",").replaceAll("%", "%%");
+}
+
 /** Writes jump hosts as `ssh -G` does: the last one in its usual form, the others as they are. */
 export function formatJumpHosts(value: string): string {
   const others = value.slice(0, value.lastIndexOf(",") + 1);

@@ -434,25 +434,45 @@ Deno.test("what is passed over is noted with its place", async () => {
 });
 
 Deno.test("what would weaken or divert a connection is refused unless it is switched off", async () => {
-  const refused: [name: string, value: string, wayOut?: string][] = [
+  const refused: [name: string, value: string, off?: string][] = [
     ["BindInterface", "eth0"],
-    ["CheckHostIP", "yes", "no"],
     ["KnownHostsCommand", "/bin/x %H", "none"],
-    ["ProxyUseFdpass", "yes", "no"],
     ["RefuseConnection", "'not today'"],
     ["RevokedHostKeys", "/etc/ssh/revoked", "none"],
   ];
-  for (const [name, value, wayOut] of refused) {
+  for (const [name, value, off] of refused) {
     const config = `Host box\n ${name} ${value}`;
     const message = await assertRefused({ config });
     assert.match(message, new RegExp(`^@/config line 2: ${name} cannot be followed: `));
     // Other hosts are not concerned.
     await resolve(config, { destination: "other" });
-    if (wayOut === undefined) continue;
-    assert(message.endsWith(`To connect without it, add -o ${name}=${wayOut}.`), message);
-    await isSame(config, { overrides: [`${name}=${wayOut}`] });
-    await isSame(`${name} ${wayOut}\n${config}`);
+    if (off === undefined) continue;
+    assert(message.endsWith(`To connect without it, add -o ${name}=${off}.`), message);
+    await isSame(config, { overrides: [`${name}=${off}`] });
+    await isSame(`${name} ${off}\n${config}`);
   }
+});
+
+Deno.test("what concerns another way to the host than the configured one counts for nothing", async () => {
+  const ways = { direct: "", jump: "ProxyJump hop", command: "ProxyCommand nc %h %p" };
+  const concerned: [string, keyof typeof ways, RegExp][] = [
+    ["BindInterface eth0", "direct", /so-bindtodevice=INTERFACE/],
+    ["ProxyUseFdpass yes", "command", /nc %h %p without -F, and add -o ProxyUseFdpass=no\.$/],
+  ];
+  for (const [setting, way, help] of concerned) {
+    for (const [name, other] of Object.entries(ways)) {
+      const config = `${setting}\n${other}`;
+      if (name === way) assert.match(await assertRefused({ config }), help);
+      else await isSame(config);
+    }
+  }
+  for (const [name, other] of Object.entries(ways)) {
+    const { notes } = await isSame(`CheckHostIP yes\n${other}`);
+    const warnings = notes.filter(({ isWarning }) => isWarning).map(({ text }) => text);
+    assert.equal(warnings.length, name === "direct" ? 1 : 0);
+    assert.match(warnings.join() || "CheckHostIP", /^CheckHostIP/);
+  }
+  assert.deepEqual((await isSame("CheckHostIP no")).notes, []);
 });
 
 Deno.test("a configuration without a way to log in that sshshim has is refused", async () => {
