@@ -174,7 +174,7 @@ class ConfigReader {
       if (["host", "include", "match"].includes(line.keyword)) {
         throw badValue(line, "stands in files only");
       }
-      this.#readSetting(line, true);
+      this.#readSetting(line, { isActive: true, isUsers: true });
     }
   }
 
@@ -236,16 +236,22 @@ class ConfigReader {
         await this.#include(line, block);
         return block.isActive;
       default:
-        this.#readSetting(line, block.isActive);
+        this.#readSetting(line, block);
         return block.isActive;
     }
   }
 
-  #readSetting(line: ConfigLine, isActive: boolean): void {
+  #readSetting(
+    line: ConfigLine,
+    { isActive, isUsers }: Pick<Block, "isActive" | "isUsers">,
+  ): void {
     const keyword = findKeyword(line.keyword);
     if (keyword !== undefined) {
       const values = keyword.read(line);
-      if (isActive && values !== undefined) this.#add(line.keyword, values, line.source);
+      const { source } = line;
+      if (isActive && values !== undefined) {
+        this.settings.add({ keyword, values, source, isSystems: !isUsers });
+      }
       return;
     }
     const ignored = lowerCase(this.settings.value("IgnoreUnknown") ?? "").split(",");

@@ -8,6 +8,8 @@ export interface Setting {
   keyword: Keyword;
   values: readonly string[];
   source: Source;
+  /** Whether it stands in the system's file. */
+  isSystems?: boolean;
   /** Whether the values are names of files in which nothing is expanded. */
   isLiteral?: boolean;
 }
@@ -29,11 +31,14 @@ export class Settings {
    * @throws {UsageError} There are too many files.
    */
   add(setting: Setting): void {
-    const { keyword: { name }, values, source } = setting;
+    const { keyword: { name }, values, source, isSystems = false } = setting;
     const files = this.#files.get(name);
     if (files !== undefined) {
       if (this.#sealed.has(name)) return;
-      if (files.some((other) => other.values[0] === values[0])) return;
+      // As with ssh, a file that the system's file names as well is there twice.
+      const isSame = (other: Setting) =>
+        other.values[0] === values[0] && (other.isSystems ?? false) === isSystems;
+      if (files.some(isSame)) return;
       if (files.length === maximumFiles) {
         throw configError(source, `There are more than ${maximumFiles} files. Name fewer.`);
       }

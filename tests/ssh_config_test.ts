@@ -604,6 +604,19 @@ Deno.test("the user's file comes before the system's, and both may be missing", 
     await assert.rejects(resolve(), /ssh_config line 1: include takes no ~/);
   }));
 
+Deno.test("a key that the system's file names as well is there twice, as with ssh", () =>
+  withFolder(async (home) => {
+    const systemConfig = join(home, "ssh_config");
+    await Deno.mkdir(join(home, ".ssh"));
+    const twice = (keyword: string) => `${keyword} /a\n${keyword} /b\n${keyword} /a\n`;
+    const files = twice("IdentityFile") + twice("CertificateFile");
+    await Deno.writeTextFile(join(home, ".ssh", "config"), files);
+    await Deno.writeTextFile(systemConfig, `${files}Match final\n${files}`);
+    const config = await resolveHostConfig({ alias: "box" }, { home, systemConfig });
+    assert.deepEqual(config.identityFiles, ["/a", "/b", "/a", "/b"]);
+    assert.deepEqual(config.certificateFiles, ["/a", "/b", "/a", "/b"]);
+  }));
+
 Deno.test("a file for -F that is not there is refused", () =>
   withFolder(async (folder) => {
     const path = join(folder, "missing");
