@@ -10,7 +10,7 @@
 import { Buffer } from "node:buffer";
 import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
-import { type Options, parseArguments } from "./lib/cli.ts";
+import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import { Connector, type Host } from "./lib/connector.ts";
 import {
   AuthenticationError,
@@ -275,8 +275,12 @@ async function main(args: string[]): Promise<number> {
   } catch (error) {
     const status = exitStatusOf(error);
     const message = status === 1 ? `internal error: ${error}` : (error as Error).message;
-    if (options === undefined) console.error(`sshshim: ${message}`);
-    else log.error("{message}", { message, status, error });
+    if (options === undefined && errorFormat(args) === "text") {
+      console.error(`sshshim: ${message}`);
+      return status;
+    }
+    if (options === undefined) configureLogging({ verbosity: "normal", format: "json" });
+    log.error("{message}", { message, status, error });
     return status;
   }
 }

@@ -9,7 +9,8 @@ import { runParserSync } from "@optique/core/facade";
 import { formatMessage, type Message, text } from "@optique/core/message";
 import config from "../deno.json" with { type: "json" };
 import { grammar, type Parsed } from "./cli_grammar.ts";
-import { checkHost, parseDestination } from "./destination.ts";
+import { separateValues } from "./cli_short_options.ts";
+import { checkHost, parseDestination, theSame } from "./destination.ts";
 import { UsageError } from "./errors.ts";
 import { helpText, programName, usageLine } from "./help.ts";
 
@@ -24,7 +25,7 @@ export type Credential =
 
 /** A command line that was understood, every default filled in. */
 export interface Options {
-  /** Name or address of upstream as it was typed; an IPv6 address without its brackets. */
+  /** A name or an address of upstream as it was typed, perhaps with `:PORT`. */
   host: string;
   /** 1 to 65535; absent: as configured, or 22. */
   port: number | undefined;
@@ -92,12 +93,17 @@ function commandFrom(args: readonly string[]): Command {
   let printed = "";
   // What these callbacks return takes the place of the parsed arguments.
   const onShow = () => undefined;
-  const parsed: Parsed | undefined = runParserSync(grammar, programName, args, {
+  const words = separateValues(args, grammar.usage);
+  const parsed: Parsed | undefined = runParserSync(grammar, programName, words, {
     help: {
       option: { names: ["-h", "--help"], group: "Other" },
       onShow: (_status, page) => void (printed = helpText(page)),
     },
-    version: { option: { group: "Other" }, value: `${programName} ${config.version}`, onShow },
+    version: {
+      option: { names: ["-V", "--version"], group: "Other" },
+      value: `${programName} ${config.version}`,
+      onShow,
+    },
     completion: { option: { group: "Other" }, onShow },
     usageLine,
     aboveError: "none",
@@ -112,6 +118,16 @@ function commandFrom(args: readonly string[]): Command {
     : { kind: "run", options: optionsFrom(parsed) };
 }
 
+/** In which form an error of the command line is told: --log-format may stand anywhere. */
+export function errorFormat(args: readonly string[]): Options["logFormat"] {
+  const end = args.indexOf("--");
+  const words = end < 0 ? args : args.slice(0, end);
+  const isJson = words.some((word, index) =>
+    word === "--log-format=json" || (word === "--log-format" && words[index + 1] === "json")
+  );
+  return isJson ? "json" : "text";
+}
+
 /** Optique's own messages quote what was typed, as for an unknown shell; not here. */
 function withoutTypedValues(error: Message, args: readonly string[]): Message {
   return error.map((term) =>
@@ -120,7 +136,8 @@ function withoutTypedValues(error: Message, args: readonly string[]): Message {
 }
 
 function optionsFrom(parsed: Parsed): Options {
-  const { verbose, quiet, logFormat } = parsed.output;
+  const { quiet, logFormat } = parsed.output;
+  const verbose = parsed.output.verbose.length > 0;
   if (verbose && quiet) throw new UsageError("--verbose and --quiet exclude each other.");
   return {
     ...destinationFrom(parsed.upstream),
@@ -188,20 +205,11 @@ function destinationFrom(
   if (destination === undefined && host === undefined) {
     throw new UsageError("A host is missing: [USER@]HOST[:PORT].");
   }
-  const typed = destination === undefined
-    ? { host: host?.replace(/^\[(.*)\]$/s, "$1") ?? "" }
-    : parseDestination(destination);
+  const typed = destination === undefined ? { host: host ?? "" } : parseDestination(destination);
   checkHost(typed.host);
   return {
     host: typed.host,
     port: theSame("port", typed.port, port),
     username: theSame("user name", typed.username, username),
   };
-}
-
-function theSame<T>(what: string, withHost: T | undefined, byOption: T | undefined): T | undefined {
-  if (withHost !== undefined && byOption !== undefined && withHost !== byOption) {
-    throw new UsageError(`The ${what} is given twice and differs: with the host and by an option.`);
-  }
-  return withHost ?? byOption;
 }

@@ -62,20 +62,25 @@ function givenTwice(name: string): Message {
 
 const upstream = object({
   destination: optional(argument(string({ metavar: "[USER@]HOST[:PORT]" }), {
-    description: message`The server. An IPv6 address with a port is written as [::1]:22.`,
+    description: [text(
+      "The server; ssh://[USER@]HOST[:PORT] as well. " +
+        "An IPv6 address with a port is written as [::1]:22.",
+    )],
   })),
   host: optional(valued("--host", string({ metavar: "HOST" }), {
     takes: "a host name or an address",
     description: "The server, in place of the argument.",
   })),
-  port: optional(valued("--port", portValue, {
+  port: optional(valued(["-p", "--port"], portValue, {
     takes: portRange,
     description: "Its port. Default: ssh's configuration, or 22.",
   })),
-  username: optional(valued("--username", string({ metavar: "USER", pattern: userPattern }), {
-    takes: "a user name",
-    description: "The user to log in as. Default: ssh's configuration, or your login name.",
-  })),
+  username: optional(
+    valued(["-l", "--username"], string({ metavar: "USER", pattern: userPattern }), {
+      takes: "a user name",
+      description: "The user to log in as. Default: ssh's configuration, or your login name.",
+    }),
+  ),
   jump: optional(valued(["-J", "--jump"], string({ metavar: "HOSTS", pattern: /./s }), {
     takes: "hosts with commas between, or none",
     description: "Go through these hosts, as ProxyJump; none for no host.",
@@ -87,7 +92,7 @@ const upstream = object({
     takes: "KEY=VALUE",
     description: "A setting of ssh_config; may be repeated.",
   })),
-  printConfig: toggle(["--print-config"], "Show the configuration for the server, and end."),
+  printConfig: toggle(["-G", "--print-config"], "Show the configuration for the server, and end."),
 });
 
 const credential = object({
@@ -220,7 +225,8 @@ const survival = object({
 });
 
 const output = object({
-  verbose: toggle(["-v", "--verbose"], "Log details, with times and stack traces."),
+  // ssh knows several degrees; here there is one.
+  verbose: multiple(toggle(["-v", "--verbose"], "Log details, with times and stack traces.")),
   quiet: toggle(["-q", "--quiet"], "Log warnings and errors only."),
   logFormat: withDefault(
     valued("--log-format", choice(["text", "json"], { metavar: "FORMAT" }), {
@@ -252,7 +258,7 @@ function unexpectedInput(token: string): Message {
   const name = /^(?:--[\w-]+|-\w)/.exec(token)?.[0];
   if (name === undefined) return message`An argument starts with - and is no option.`;
   const known = extractOptionNames(grammar.usage);
-  for (const other of ["-h", "--help", "--version", "--completion"]) known.add(other);
+  for (const other of ["-h", "--help", "-V", "--version", "--completion"]) known.add(other);
   // An option after "--", or a value for one of those that Optique adds.
   if (known.has(name)) return message`${text(name)} is not understood in this place.`;
   const similar = name.startsWith("--") ? findSimilar(name, known) : [];

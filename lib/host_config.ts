@@ -4,6 +4,7 @@
  */
 
 import type { ConfigNote } from "./ssh_config.ts";
+import type { Canonicalization } from "./ssh_config_canonical.ts";
 import { formatJumpHosts, type JumpHost } from "./ssh_config_proxy.ts";
 
 /** Where the keys of an agent are. */
@@ -16,7 +17,7 @@ export type IdentityAgent =
   | { kind: "socket"; path: string };
 
 /** How to reach one host. An option that is absent was not given and has no default here. */
-export interface HostConfig {
+export interface HostConfig extends Canonicalization {
   /** The host as typed. */
   alias: string;
   /** The real name in lower case, or an address without brackets. */
@@ -102,12 +103,15 @@ export function printHostConfig(config: HostConfig): string {
     ["port", config.port],
     ["addressfamily", config.addressFamily],
     ["batchmode", yesOrNo(config.batchMode)],
+    ["canonicalizefallbacklocal", yesOrNo(config.canonicalizeFallbackLocal)],
+    ["canonicalizehostname", trueOrFalse(config.canonicalizeHostname)],
     ["hashknownhosts", yesOrNo(config.hashKnownHosts)],
     ["identitiesonly", yesOrNo(config.identitiesOnly)],
     ["kbdinteractiveauthentication", yesOrNo(config.kbdInteractiveAuthentication)],
     ["passwordauthentication", yesOrNo(config.passwordAuthentication)],
     ["pubkeyauthentication", trueOrFalse(config.pubkeyAuthentication)],
     ["stricthostkeychecking", trueOrFalse(config.strictHostKeyChecking)],
+    ["canonicalizemaxdots", config.canonicalizeMaxDots],
     ["connectionattempts", config.connectionAttempts],
     ["numberofpasswordprompts", config.numberOfPasswordPrompts],
     ["serveralivecountmax", config.serverAliveCountMax],
@@ -124,9 +128,11 @@ export function printHostConfig(config: HostConfig): string {
     ["pubkeyacceptedalgorithms", config.pubkeyAcceptedAlgorithms],
     ...asWritten.identityFiles.map((file): [string, string] => ["identityfile", file]),
     ...asWritten.certificateFiles.map((file): [string, string] => ["certificatefile", file]),
-    ["globalknownhostsfile", fileList(asWritten.globalKnownHostsFiles)],
-    ["userknownhostsfile", fileList(config.userKnownHostsFiles)],
+    ["canonicaldomains", listOrNone(config.canonicalDomains)],
+    ["globalknownhostsfile", listOrNone(asWritten.globalKnownHostsFiles)],
+    ["userknownhostsfile", listOrNone(config.userKnownHostsFiles)],
     ["connecttimeout", config.connectTimeoutSeconds ?? "none"],
+    ["canonicalizePermittedcnames", listOrNone(config.canonicalizePermittedCnames)],
     ["proxycommand", config.proxyCommand],
     ["proxyjump", asWritten.proxyJump && formatJumpHosts(asWritten.proxyJump)],
   ];
@@ -143,6 +149,6 @@ function trueOrFalse(value: string): string {
   return value === "yes" ? "true" : value === "no" ? "false" : value;
 }
 
-function fileList(files: readonly string[]): string {
-  return files.length === 0 ? "none" : files.join(" ");
+function listOrNone(values: readonly string[]): string {
+  return values.length === 0 ? "none" : values.join(" ");
 }

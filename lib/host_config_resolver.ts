@@ -4,7 +4,8 @@ import { dirname, join } from "node:path";
 import { UsageError } from "./errors.ts";
 import type { HostConfig, IdentityAgent } from "./host_config.ts";
 import { type LocalFacts, localFacts } from "./local_facts.ts";
-import { readSshConfig, type TypedSetting } from "./ssh_config.ts";
+import { type ConfigRequest, namesHost, readSshConfig, type TypedSetting } from "./ssh_config.ts";
+import { canonicalization, type NameLookup } from "./ssh_config_canonical.ts";
 import { configError, lowerCase, type Source } from "./ssh_config_line.ts";
 import {
   expandJumpHosts,
@@ -37,6 +38,7 @@ export interface HostConfigOptions {
   home?: string;
   localUser?: string;
   env?: Readonly<Record<string, string>>;
+  names?: NameLookup;
 }
 
 /**
@@ -50,33 +52,16 @@ export async function resolveHostConfig(
   destination: ConfiguredDestination,
   options: HostConfigOptions = {},
 ): Promise<HostConfig> {
-  const { alias } = destination;
-  if (!isSafeHost(alias)) {
-    throw new UsageError("The host has characters that no name or address has. Check its name.");
-  }
-  if (destination.user !== undefined && !isSafeUser(destination.user)) {
-    throw new UsageError("The user's name has characters that mean something to a shell.");
-  }
-  const local = localFacts({
-    user: options.localUser,
-    home: options.home,
-    environment: options.env,
-  });
-  const systemConfig = options.systemConfig ?? defaultSystemConfig(local.environment);
-  const { settings, hostName, notes } = await readSshConfig({
-    ...destination,
-    typed: options.typed ?? [],
-    overrides: options.overrides ?? [],
-    configFile: options.configFile,
-    systemConfig,
-    local,
-  });
-  notes.push(...settings.notFollowed().map(({ source, text }) => ({ ...source, text })));
+  const request = configRequest(destination, options);
+  const { alias, local, systemConfig } = request;
+  const { settings, hostName, notes } = await readSshConfig(request);
+  notes.push(...settings.notFollowed().map(({ source, ...note }) => ({ ...source, ...note })));
   const resolver = new Resolver({ settings, local, alias, hostName, user: destination.user });
   const trust = await resolver.trust(dirname(systemConfig));
   const credentials = await resolver.credentials();
   return {
     ...resolver.connection(),
+    ...canonicalization(settings),
     ...resolver.way(),
     ...resolver.algorithms(),
     ...trust.config,
@@ -88,6 +73,44 @@ export async function resolveHostConfig(
       ...credentials.asWritten,
       proxyJump: resolver.text("ProxyJump"),
     },
+  };
+}
+
+/**
+ * Whether a Host line has this very name, whatever looks like a port in it.
+ *
+ * @throws {UsageError} The configuration is not understood.
+ */
+export async function standsInConfig(
+  destination: ConfiguredDestination,
+  options: HostConfigOptions = {},
+): Promise<boolean> {
+  return await namesHost(configRequest(destination, options));
+}
+
+function configRequest(
+  destination: ConfiguredDestination,
+  options: HostConfigOptions,
+): ConfigRequest {
+  if (!isSafeHost(destination.alias)) {
+    throw new UsageError("The host has characters that no name or address has. Check its name.");
+  }
+  if (destination.user !== undefined && !isSafeUser(destination.user)) {
+    throw new UsageError("The user's name has characters that mean something to a shell.");
+  }
+  const local = localFacts({
+    user: options.localUser,
+    home: options.home,
+    environment: options.env,
+  });
+  return {
+    ...destination,
+    typed: options.typed ?? [],
+    overrides: options.overrides ?? [],
+    configFile: options.configFile,
+    systemConfig: options.systemConfig ?? defaultSystemConfig(local.environment),
+    local,
+    names: options.names,
   };
 }
 

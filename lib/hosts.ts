@@ -8,13 +8,20 @@ import { settingsOf } from "./cli_settings.ts";
 import type { Host } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
 import { Credentials } from "./credentials.ts";
+import { divideHost, isDivisible, theSame } from "./destination.ts";
 import { AuthenticationError, messageOf, UsageError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
-import { resolveHostConfig } from "./host_config_resolver.ts";
+import {
+  type ConfiguredDestination,
+  type HostConfigOptions,
+  resolveHostConfig,
+  standsInConfig,
+} from "./host_config_resolver.ts";
 import { readKeyFile } from "./key_file.ts";
 import { logger } from "./log.ts";
 import { keyTypeOf } from "./public_key.ts";
 import { missingAlgorithms } from "./ssh2_algorithms.ts";
+import { writeJumpHosts } from "./ssh_config_proxy.ts";
 import { KnownHostsTrust, PinnedTrust } from "./trust.ts";
 
 const log = logger("config");
@@ -28,16 +35,35 @@ const maximumJumps = 16;
  * @throws {UsageError} where a file or an option is not understood.
  */
 export async function readUpstreamConfig(options: Options): Promise<HostConfig> {
-  const { host, username, port, configOverrides, configFile } = options;
-  const config = await resolveHostConfig({ alias: host, user: username, port }, {
-    configFile,
+  const sources = {
+    configFile: options.configFile,
     typed: await settingsOf(options),
-    overrides: configOverrides,
-  });
-  for (const { file, line, text } of config.notes) {
-    log.debug("{file} line {line}: {text}", { file, line, text });
-  }
+    overrides: options.configOverrides,
+  };
+  const config = await resolveHostConfig(await destinationOf(options, sources), sources);
+  tellNotes(config);
   return config;
+}
+
+function tellNotes({ notes }: HostConfig): void {
+  for (const { file, line, text, isWarning } of notes) {
+    const level = isWarning ? "warn" : "debug";
+    // An option has no line.
+    if (line === 0) log[level]("{file}: {text}", { file, text });
+    else log[level]("{file} line {line}: {text}", { file, line, text });
+  }
+}
+
+/** As with ssh, `HOST:PORT` may be the name of a host; if no Host line has it, it is divided. */
+async function destinationOf(
+  { host, port, username: user }: Options,
+  sources: HostConfigOptions,
+): Promise<ConfiguredDestination> {
+  if (isDivisible(host) && await standsInConfig({ alias: host, user, port }, sources)) {
+    return { alias: host, user, port };
+  }
+  const divided = divideHost(host);
+  return { alias: divided.host, user, port: theSame("port", divided.port, port) };
 }
 
 /**
@@ -78,11 +104,16 @@ async function jumpsTo(
     );
   }
   const hosts: Host[] = [];
-  for (const [index, jump] of (config.proxyJump ?? []).entries()) {
+  const jumps = config.proxyJump ?? [];
+  for (const [index, jump] of jumps.entries()) {
     const { host, user, port } = jump;
+    const way = writeJumpHosts(jumps.slice(0, index));
     const hop = await resolveHostConfig({ alias: host, user, port }, {
       configFile: options.configFile,
+      // ssh starts another one for it, with -J and those before it.
+      typed: index === 0 ? [] : [{ option: "-J", keyword: "ProxyJump", words: [way] }],
     });
+    tellNotes(hop);
     if (index === 0) hosts.push(...await jumpsTo(hop, { options, prompter, depth: depth + 1 }));
     hosts.push(makeHost(hop, { prompter, password: undefined, fingerprint: undefined }));
   }
@@ -98,10 +129,13 @@ function makeHost(
     fingerprint: string | undefined;
   },
 ): Host {
-  if (config.bindAddress !== undefined) {
+  const { bindAddress } = config;
+  const isDirect = config.proxyJump === undefined && config.proxyCommand === undefined;
+  if (bindAddress !== undefined && isDirect) {
     throw new UsageError(
-      `BindAddress ${config.bindAddress} of ${config.alias} cannot be followed: the system ` +
-        `chooses the address to connect from. Leave it out for this host, or pass -F none.`,
+      `BindAddress ${bindAddress} of ${config.alias} cannot be followed: the system chooses the ` +
+        `address to connect from. Let a command choose it, such as ` +
+        `-o "ProxyCommand=nc -s ${bindAddress} %h %p", or remove it for this host.`,
     );
   }
   const name = `${config.user}@${config.hostName}`;

@@ -3,8 +3,9 @@
  *
  * The user's file comes before the system's, and in them the first value of a keyword wins. A file
  * is checked to its end, also where its blocks are for other hosts. If a block asks for it with
- * `Match final`, everything is read a second time with the real name of the host in the place of
- * the typed one. `Match canonical` is true in that second reading only, as with ssh.
+ * `Match final`, or CanonicalizeHostname is on, everything is read a second time with the real name
+ * of the host in the place of the typed one. `Match canonical` is true in that second reading only,
+ * as with ssh.
  */
 
 import { dirname, isAbsolute } from "node:path";
@@ -13,6 +14,7 @@ import { canonicalHost } from "./host_name.ts";
 import type { LocalFacts } from "./local_facts.ts";
 import { matchesPatterns } from "./pattern.ts";
 import { userShell } from "./shell.ts";
+import { canonicalizes, canonicalName, type NameLookup } from "./ssh_config_canonical.ts";
 import { lastJumpHost } from "./ssh_config_proxy.ts";
 import { readConfigFile } from "./ssh_config_file.ts";
 import { pathsMatching } from "./ssh_config_include.ts";
@@ -57,11 +59,15 @@ export interface ConfigRequest {
   configFile?: string;
   systemConfig: string;
   local: LocalFacts;
+  /** For CanonicalizeHostname; absent: the system's. */
+  names?: NameLookup;
 }
 
 /** Something that is good to know when a setting does not do what it says. */
 export interface ConfigNote extends Source {
   text: string;
+  /** Whether it is told in any case. */
+  isWarning: boolean;
 }
 
 /** What the files say about one connection. */
@@ -90,17 +96,31 @@ interface Block {
  * Reads the options and the files.
  *
  * @throws {UsageError} A line is not understood, or a file cannot be used; the message names it.
+ * @throws {UpstreamLostError} CanonicalizeHostname finds no such host, and there must be one.
  */
 export async function readSshConfig(request: ConfigRequest): Promise<ConfigReading> {
   const reader = new ConfigReader(request);
   reader.readCommandLine();
   await reader.readFiles();
-  const hostName = canonicalHost(reader.realHost);
-  if (reader.wantsFinalPass) {
+  const realHost = canonicalHost(reader.realHost);
+  const hostName = await canonicalName(realHost, reader.settings, request.names);
+  if (reader.wantsFinalPass || canonicalizes(reader.settings)) {
     reader.beginFinalPass(hostName);
     await reader.readFiles();
   }
   return { settings: reader.settings, hostName, notes: reader.notes };
+}
+
+/**
+ * Whether a Host line has the alias as it stands, in whatever block. No command is run.
+ *
+ * @throws {UsageError} As above.
+ */
+export async function namesHost(request: ConfigRequest): Promise<boolean> {
+  const reader = new ConfigReader(request, { runsCommands: false });
+  reader.readCommandLine();
+  await reader.readFiles();
+  return reader.isNamed;
 }
 
 class ConfigReader {
@@ -110,9 +130,17 @@ class ConfigReader {
   /** The real name of the host, in the second reading only. */
   #finalHost: string | undefined;
   #wantsFinalPass = false;
+  #isNamed = false;
+  readonly #runsCommands: boolean;
 
-  constructor(request: ConfigRequest) {
+  constructor(request: ConfigRequest, { runsCommands = true } = {}) {
     this.#request = request;
+    this.#runsCommands = runsCommands;
+  }
+
+  /** Whether a Host line has the alias as it stands. */
+  get isNamed(): boolean {
+    return this.#isNamed;
   }
 
   get wantsFinalPass(): boolean {
@@ -146,7 +174,7 @@ class ConfigReader {
       if (["host", "include", "match"].includes(line.keyword)) {
         throw badValue(line, "stands in files only");
       }
-      this.#readSetting(line, true);
+      this.#readSetting(line, { isActive: true, isUsers: true });
     }
   }
 
@@ -195,6 +223,7 @@ class ConfigReader {
   async #readLine(line: ConfigLine, block: Block): Promise<boolean> {
     switch (line.keyword) {
       case "host": {
+        this.#isNamed ||= line.words.includes(this.#request.alias);
         const matches = matchesHostLine(line, this.#finalHost ?? this.#request.alias);
         return matches && block.mayMatch;
       }
@@ -207,16 +236,22 @@ class ConfigReader {
         await this.#include(line, block);
         return block.isActive;
       default:
-        this.#readSetting(line, block.isActive);
+        this.#readSetting(line, block);
         return block.isActive;
     }
   }
 
-  #readSetting(line: ConfigLine, isActive: boolean): void {
+  #readSetting(
+    line: ConfigLine,
+    { isActive, isUsers }: Pick<Block, "isActive" | "isUsers">,
+  ): void {
     const keyword = findKeyword(line.keyword);
     if (keyword !== undefined) {
       const values = keyword.read(line);
-      if (isActive && values !== undefined) this.#add(line.keyword, values, line.source);
+      const { source } = line;
+      if (isActive && values !== undefined) {
+        this.settings.add({ keyword, values, source, isSystems: !isUsers });
+      }
       return;
     }
     const ignored = lowerCase(this.settings.value("IgnoreUnknown") ?? "").split(",");
@@ -252,7 +287,7 @@ class ConfigReader {
       const files = await pathsMatching(pattern);
       const mayMatch = block.mayMatch && block.isActive;
       if (files.length === 0 && mayMatch && this.#finalHost === undefined) {
-        this.notes.push({ ...source, text: `Include finds no file ${pattern}` });
+        this.notes.push({ ...source, text: `Include finds no file ${pattern}`, isWarning: false });
       }
       for (const file of files) {
         const inner = { ...block, mayMatch, depth: block.depth + 1 };
@@ -273,7 +308,8 @@ class ConfigReader {
       isFinalPass: this.#finalHost !== undefined,
       expand: (command) => expandTokens(command, { tokens: this.#tokens(), source }),
       // In a file of a block for other hosts, the result would not count.
-      run: async (command) => block.mayMatch && await runInShell(command, local, source),
+      run: async (command) =>
+        this.#runsCommands && block.mayMatch && await runInShell(command, local, source),
     };
   }
 

@@ -1,8 +1,9 @@
 /**
- * The keywords of ssh_config(5): what sshshim follows, what it passes over, and what it refuses.
+ * The keywords of ssh_config(5): what sshshim follows, what it passes over, with a warning or
+ * without, and what it refuses.
  *
- * A keyword is refused where sshshim, without it, would trust more than ssh does or connect
- * another way. Keywords of all three kinds have their values checked, so that a file is either
+ * A keyword is refused where sshshim, without it, would trust more than ssh does by default or
+ * connect another way. Keywords of every kind have their values checked, so that a file is either
  * good for both or for neither.
  */
 
@@ -12,9 +13,11 @@ import {
   anything,
   choice,
   command,
+  domains,
   flag,
   flagOr,
   integer,
+  namePairs,
   port,
   seconds,
   type ValueReader,
@@ -32,9 +35,20 @@ export type Keyword =
   & (
     | { kind: "followed" }
     | { kind: "ignored"; reason: string }
-    /** `wayOut` is the value with which it is not refused; absent if there is none. */
-    | { kind: "refused"; reason: string; wayOut?: string }
+    | Unfollowed & { kind: "warned" }
+    | Unfollowed & { kind: "refused" }
   );
+
+/** A keyword without which sshshim does less than ssh. */
+interface Unfollowed {
+  reason: string;
+  /** The value that switches it off; absent if there is none. */
+  off?: string;
+  /** The only way to the host that it concerns. */
+  way?: "direct" | "command";
+  /** What to do, if it is not to switch it off. */
+  help?: string;
+}
 
 /** The keyword of a name in lower case, also under an older name; undefined if there is none. */
 export function findKeyword(name: string): Keyword | undefined {
@@ -45,6 +59,11 @@ const followed: Readonly<Record<string, ValueReader>> = {
   AddressFamily: choice({ any: "any", inet: "inet", inet6: "inet6" }),
   BatchMode: flag,
   BindAddress: word,
+  CanonicalDomains: domains,
+  CanonicalizeFallbackLocal: flag,
+  CanonicalizeHostname: flagOr("always"),
+  CanonicalizeMaxDots: integer,
+  CanonicalizePermittedCNAMEs: namePairs,
   CertificateFile: word,
   Ciphers: algorithms,
   ConnectionAttempts: integer,
@@ -155,12 +174,6 @@ const ignored: Readonly<Record<string, Readonly<Record<string, ValueReader>>>> =
     PKCS11Provider: word,
     SecurityKeyProvider: word,
   },
-  "host names are not made canonical": {
-    CanonicalDomains: anything,
-    CanonicalizeFallbackLocal: flag,
-    CanonicalizeMaxDots: integer,
-    CanonicalizePermittedCNAMEs: anything,
-  },
   "host keys are checked against known_hosts alone, which is stricter": {
     NoHostAuthenticationForLocalhost: flag,
     VerifyHostKeyDNS: flagOr("ask"),
@@ -188,40 +201,40 @@ const ignored: Readonly<Record<string, Readonly<Record<string, ValueReader>>>> =
   },
 };
 
-const refused: readonly (Keyword & { kind: "refused" })[] = [
+const unfollowed: readonly Keyword[] = [
   {
     kind: "refused",
     name: "BindInterface",
     read: word,
-    reason: "the connection would leave by another interface",
+    reason: "the system chooses the interface",
+    way: "direct",
+    help: "Let a command choose it, such as " +
+      "ProxyCommand socat - TCP:%h:%p,so-bindtodevice=INTERFACE, or remove it for this host.",
   },
   {
-    kind: "refused",
-    name: "CanonicalizeHostname",
-    read: flagOr("always"),
-    reason: "the connection could go to another host",
-    wayOut: "no",
-  },
-  {
-    kind: "refused",
+    kind: "warned",
     name: "CheckHostIP",
     read: flag,
-    reason: "host keys are checked by the name of the host and not by its address",
-    wayOut: "no",
+    reason: "host keys are looked up by the name of the host alone, as is ssh's default since 8.5",
+    off: "no",
+    way: "direct",
   },
   {
     kind: "refused",
     name: "KnownHostsCommand",
     read: command,
     reason: "a key that the command knows or revokes would not be seen",
-    wayOut: "none",
+    off: "none",
   },
   {
     kind: "refused",
     name: "ProxyUseFdpass",
     read: flag,
-    reason: "the ProxyCommand could not hand over its connection",
-    wayOut: "no",
+    reason: "sshshim takes no connection over from the ProxyCommand",
+    off: "no",
+    way: "command",
+    help: "Use a command that carries the data, such as nc %h %p without -F, and add " +
+      "-o ProxyUseFdpass=no.",
   },
   {
     kind: "refused",
@@ -234,7 +247,7 @@ const refused: readonly (Keyword & { kind: "refused" })[] = [
     name: "RevokedHostKeys",
     read: words,
     reason: "a host key that the file revokes would be accepted",
-    wayOut: "none",
+    off: "none",
   },
 ];
 
@@ -264,6 +277,6 @@ const keywords: ReadonlyMap<string, Keyword> = new Map(
         reason,
       }))
     ),
-    ...refused,
+    ...unfollowed,
   ].map((keyword) => [keyword.name.toLowerCase(), keyword]),
 );

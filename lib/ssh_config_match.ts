@@ -2,6 +2,7 @@
 
 import { matchesPatterns } from "./pattern.ts";
 import { type ConfigLine, lowerCase } from "./ssh_config_line.ts";
+import { isInNetworks } from "./ssh_config_network.ts";
 import { badValue } from "./ssh_config_values.ts";
 
 /** What Match compares with, as far as it is known at the line that is read. */
@@ -84,15 +85,17 @@ function nextCriterion(words: string[], line: ConfigLine): Criterion {
   const name = lowerCase(given ?? "");
   const isNegated = negation === "!";
   if (["all", "canonical", "final"].includes(name)) return { name, isNegated, value: "" };
-  if (name === "tagged" && inline !== undefined) return { name, isNegated, value: inline };
+  const mayBeEmpty = name === "tagged" || name === "command";
+  if (mayBeEmpty && inline !== undefined) return { name, isNegated, value: inline };
   let value = inline === undefined || inline === "" ? words.shift() : inline;
   if (inline === undefined) value = value === "=" ? words.shift() : value?.replace(/^=/, "");
-  if (value === undefined || (value === "" && name !== "tagged")) {
+  if (value === undefined || (value === "" && !mayBeEmpty)) {
     throw badValue(line, "has a criterion without a value");
   }
   return { name, isNegated, value };
 }
 
+/** As for `ssh -N`, which runs no command and has no session: clients have theirs. */
 function judge({ name, value }: Criterion, line: ConfigLine, facts: MatchFacts): boolean {
   const list = value.split(",");
   switch (name) {
@@ -110,8 +113,14 @@ function judge({ name, value }: Criterion, line: ConfigLine, facts: MatchFacts):
     case "tagged":
       return facts.tag === "" ? value === "" : matchesPatterns(facts.tag, list);
     case "command":
-    case "localnetwork":
+      return value === "";
     case "sessiontype":
+      return matchesPatterns("none", list);
+    case "localnetwork": {
+      const isIn = isInNetworks(value);
+      if (isIn === undefined) throw badValue(line, "localnetwork takes networks: 192.0.2.0/24,…");
+      return isIn;
+    }
     case "version":
       throw badValue(line, `${name} is not supported; use another criterion, such as exec`);
     default:

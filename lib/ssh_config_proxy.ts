@@ -63,6 +63,15 @@ export function expandJumpHosts(
   });
 }
 
+/** Writes jump hosts as in ProxyJump, where a percent sign begins a token. */
+export function writeJumpHosts(hosts: readonly JumpHost[]): string {
+  return hosts.map(({ user, host, port }) => {
+    const address = host.includes(":") ? `[${host}]` : host;
+    return (user === undefined ? "" : `${user}@`) + address +
+      (port === undefined ? "" : `:${port}`);
+  }).join(",").replaceAll("%", "%%");
+}
+
 /** Writes jump hosts as `ssh -G` does: the last one in its usual form, the others as they are. */
 export function formatJumpHosts(value: string): string {
   const others = value.slice(0, value.lastIndexOf(",") + 1);
@@ -106,7 +115,7 @@ export function isSafeUser(user: string): boolean {
 }
 
 function parseJumpHost(text: string): JumpHost | undefined {
-  return text.startsWith("ssh://") ? parseAddress(text.slice(6)) : parseShortForm(text);
+  return text.startsWith("ssh://") ? parseSshAddress(text) : parseShortForm(text);
 }
 
 function parseShortForm(text: string): JumpHost | undefined {
@@ -115,13 +124,14 @@ function parseShortForm(text: string): JumpHost | undefined {
   return jumpHost({ user, host: bracketed ?? bare, port });
 }
 
-/** What follows `ssh://`; parameters after the user's name are ignored, and a path is refused. */
-function parseAddress(text: string): JumpHost | undefined {
+/**
+ * Reads `ssh://[user@]host[:port]`, whose user may have `%` sequences; `undefined` where it is
+ * malformed. Parameters after the user's name and a dot at the end are dropped; a path is refused.
+ */
+export function parseSshAddress(text: string): JumpHost | undefined {
   const [, encoded, host, port] =
-    /^(?:([^@;]+)(?:;[^@]*)?@)?((?:[a-z0-9](?:[a-z0-9_-]|\.(?!\.))*))(?::([^/]*))?\/?$/is.exec(
-      text,
-    ) ??
-      [];
+    /^ssh:\/\/(?:([^@;]+)(?:;[^@]*)?@)?([a-z0-9](?:[a-z0-9_-]|\.(?=[a-z0-9_-]))*)\.?(?::([^/]*))?\/?$/i
+      .exec(text) ?? [];
   const user = encoded && decode(encoded);
   return encoded && user === undefined ? undefined : jumpHost({ user, host, port });
 }

@@ -8,6 +8,8 @@ export interface Setting {
   keyword: Keyword;
   values: readonly string[];
   source: Source;
+  /** Whether it stands in the system's file. */
+  isSystems?: boolean;
   /** Whether the values are names of files in which nothing is expanded. */
   isLiteral?: boolean;
 }
@@ -29,11 +31,14 @@ export class Settings {
    * @throws {UsageError} There are too many files.
    */
   add(setting: Setting): void {
-    const { keyword: { name }, values, source } = setting;
+    const { keyword: { name }, values, source, isSystems = false } = setting;
     const files = this.#files.get(name);
     if (files !== undefined) {
       if (this.#sealed.has(name)) return;
-      if (files.some((other) => other.values[0] === values[0])) return;
+      // As with ssh, a file that the system's file names as well is there twice.
+      const isSame = (other: Setting) =>
+        other.values[0] === values[0] && (other.isSystems ?? false) === isSystems;
+      if (files.some(isSame)) return;
       if (files.length === maximumFiles) {
         throw configError(source, `There are more than ${maximumFiles} files. Name fewer.`);
       }
@@ -67,25 +72,38 @@ export class Settings {
     return this.#files.get(name) ?? [];
   }
 
+  /** How the host is reached: directly, through jump hosts or by a command. */
+  get way(): "direct" | "jump" | "command" {
+    if (this.value("ProxyJump") !== undefined) return "jump";
+    return lowerCase(this.value("ProxyCommand") ?? "none") === "none" ? "direct" : "command";
+  }
+
   /**
    * Judges what sshshim does not follow, and returns the settings that it passes over.
    *
    * @throws {UsageError} A setting cannot be passed over.
    */
-  notFollowed(): { source: Source; text: string }[] {
-    const notes: { source: Source; text: string }[] = [];
+  notFollowed(): { source: Source; text: string; isWarning: boolean }[] {
+    const notes: { source: Source; text: string; isWarning: boolean }[] = [];
     for (const { keyword, values, source } of this.#first.values()) {
       if (keyword.kind === "followed") continue;
       const { name, reason } = keyword;
       if (keyword.kind === "ignored") {
-        notes.push({ source, text: `${name} is ignored: ${reason}` });
-      } else if (keyword.wayOut === undefined || lowerCase(values[0] ?? "") !== keyword.wayOut) {
-        const help = keyword.wayOut === undefined
-          ? "Remove it for this host."
-          : `To connect without it, add -o ${name}=${keyword.wayOut}.`;
-        throw configError(source, `${name} cannot be followed: ${reason}. ${help}`);
+        notes.push({ source, text: `${name} is ignored: ${reason}`, isWarning: false });
+        continue;
       }
+      const { off, way = this.way, help = helpWithout(name, off) } = keyword;
+      if (way !== this.way || lowerCase(values[0] ?? "") === off) continue;
+      const text = `${name} cannot be followed: ${reason}.`;
+      if (keyword.kind === "refused") throw configError(source, `${text} ${help}`);
+      notes.push({ source, text: `${text} ${help}`, isWarning: true });
     }
     return notes;
   }
+}
+
+function helpWithout(name: string, off: string | undefined): string {
+  return off === undefined
+    ? "Remove it for this host."
+    : `To connect without it, add -o ${name}=${off}.`;
 }

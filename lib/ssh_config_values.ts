@@ -97,6 +97,27 @@ export const words: ValueReader = (line) => {
   return line.words;
 };
 
+/** Domains in lower case, without a dot at the end; or `none` alone. */
+export const domains: ValueReader = (line) => {
+  const isDomain = (word: string) => /^[a-z0-9](?:[a-z0-9_-]|\.(?!\.))*$/i.test(word);
+  const values = line.words.map((word) => lowerCase(word).replace(/\.$/, ""));
+  const hasNone = values.includes("none");
+  if (values.length === 0 || !line.words.every(isDomain) || (hasNone && values.length > 1)) {
+    throw badValue(line, "takes names of domains, or none alone");
+  }
+  return values;
+};
+
+/** Pairs of lists with a colon between, or `*`; no values at all stand for `none`. */
+export const namePairs: ValueReader = (line) => {
+  const values = line.words.map((word) => word === "*" ? "*:*" : lowerCase(word));
+  if (values.length === 1 && values[0] === "none") return [];
+  if (values.length === 0 || values.includes("none") || !values.every((it) => /:./s.test(it))) {
+    throw badValue(line, "takes pairs SOURCES:TARGETS, * or none alone");
+  }
+  return values;
+};
+
 /** A shell command: all that follows the keyword, with its quotes, as written. */
 export const command: ValueReader = (line) => [line.text.replace(/^[ \t=]+/, "")];
 

@@ -43,6 +43,11 @@ Deno.test("without a configuration everything is as by default in ssh", async ()
     hostName: "box",
     port: 22,
     user: "me",
+    canonicalizeHostname: "no",
+    canonicalizeFallbackLocal: true,
+    canonicalizeMaxDots: 1,
+    canonicalDomains: [],
+    canonicalizePermittedCnames: [],
     addressFamily: "any",
     connectionAttempts: 1,
     serverAliveCountMax: 3,
@@ -76,6 +81,11 @@ Deno.test("every setting arrives with its type", async () => {
     `HostName real
     Port 7
     User me
+    CanonicalizeHostname false
+    CanonicalizeFallbackLocal no
+    CanonicalizeMaxDots 2
+    CanonicalDomains A.Example. b
+    CanonicalizePermittedCNAMEs A:b *
     AddressFamily inet6
     BindAddress ::1
     ConnectTimeout 1m30
@@ -110,6 +120,11 @@ Deno.test("every setting arrives with its type", async () => {
     hostName: "real",
     port: 7,
     user: "me",
+    canonicalizeHostname: "no",
+    canonicalizeFallbackLocal: false,
+    canonicalizeMaxDots: 2,
+    canonicalDomains: ["a.example", "b"],
+    canonicalizePermittedCnames: ["a:b", "*:*"],
     addressFamily: "inet6",
     bindAddress: "::1",
     connectTimeoutSeconds: 90,
@@ -419,27 +434,45 @@ Deno.test("what is passed over is noted with its place", async () => {
 });
 
 Deno.test("what would weaken or divert a connection is refused unless it is switched off", async () => {
-  const refused: [name: string, value: string, wayOut?: string][] = [
+  const refused: [name: string, value: string, off?: string][] = [
     ["BindInterface", "eth0"],
-    ["CanonicalizeHostname", "yes", "no"],
-    ["CanonicalizeHostname", "always", "no"],
-    ["CheckHostIP", "yes", "no"],
     ["KnownHostsCommand", "/bin/x %H", "none"],
-    ["ProxyUseFdpass", "yes", "no"],
     ["RefuseConnection", "'not today'"],
     ["RevokedHostKeys", "/etc/ssh/revoked", "none"],
   ];
-  for (const [name, value, wayOut] of refused) {
+  for (const [name, value, off] of refused) {
     const config = `Host box\n ${name} ${value}`;
     const message = await assertRefused({ config });
     assert.match(message, new RegExp(`^@/config line 2: ${name} cannot be followed: `));
     // Other hosts are not concerned.
     await resolve(config, { destination: "other" });
-    if (wayOut === undefined) continue;
-    assert(message.endsWith(`To connect without it, add -o ${name}=${wayOut}.`), message);
-    await isSame(config, { overrides: [`${name}=${wayOut}`] });
-    await isSame(`${name} ${wayOut}\n${config}`);
+    if (off === undefined) continue;
+    assert(message.endsWith(`To connect without it, add -o ${name}=${off}.`), message);
+    await isSame(config, { overrides: [`${name}=${off}`] });
+    await isSame(`${name} ${off}\n${config}`);
   }
+});
+
+Deno.test("what concerns another way to the host than the configured one counts for nothing", async () => {
+  const ways = { direct: "", jump: "ProxyJump hop", command: "ProxyCommand nc %h %p" };
+  const concerned: [string, keyof typeof ways, RegExp][] = [
+    ["BindInterface eth0", "direct", /so-bindtodevice=INTERFACE/],
+    ["ProxyUseFdpass yes", "command", /nc %h %p without -F, and add -o ProxyUseFdpass=no\.$/],
+  ];
+  for (const [setting, way, help] of concerned) {
+    for (const [name, other] of Object.entries(ways)) {
+      const config = `${setting}\n${other}`;
+      if (name === way) assert.match(await assertRefused({ config }), help);
+      else await isSame(config);
+    }
+  }
+  for (const [name, other] of Object.entries(ways)) {
+    const { notes } = await isSame(`CheckHostIP yes\n${other}`);
+    const warnings = notes.filter(({ isWarning }) => isWarning).map(({ text }) => text);
+    assert.equal(warnings.length, name === "direct" ? 1 : 0);
+    assert.match(warnings.join() || "CheckHostIP", /^CheckHostIP/);
+  }
+  assert.deepEqual((await isSame("CheckHostIP no")).notes, []);
 });
 
 Deno.test("a configuration without a way to log in that sshshim has is refused", async () => {
@@ -489,12 +522,15 @@ hostname real
 port 7
 addressfamily any
 batchmode no
+canonicalizefallbacklocal yes
+canonicalizehostname false
 hashknownhosts no
 identitiesonly no
 kbdinteractiveauthentication yes
 passwordauthentication yes
 pubkeyauthentication true
 stricthostkeychecking false
+canonicalizemaxdots 1
 connectionattempts 1
 numberofpasswordprompts 3
 serveralivecountmax 3
@@ -504,9 +540,11 @@ ciphers +x
 identityagent none
 identityfile ~/k-%h
 identityfile none
+canonicaldomains none
 globalknownhostsfile ~/g
 userknownhostsfile none
 connecttimeout 60
+canonicalizePermittedcnames none
 proxyjump a,u@b
 `,
   );

@@ -5,7 +5,7 @@ import { resolveHostConfig } from "../lib/host_config_resolver.ts";
 import { pathsMatching } from "../lib/ssh_config_include.ts";
 import { parseConfigLine } from "../lib/ssh_config_line.ts";
 import { matchesPattern } from "../lib/pattern.ts";
-import { runChecked } from "./support/run.ts";
+import { run, runChecked, text } from "./support/run.ts";
 import {
   assertBothRefuse,
   assertRefused,
@@ -314,10 +314,16 @@ Deno.test("a Match line that ssh refuses is refused", async () => {
     'exec "kill -9 $$"',
     "#",
     "tagged",
-    "localnetwork 10.0.0.0/8",
-    "version OpenSSH_*",
-    "command ''",
-    "sessiontype shell",
+    "localnetwork",
+    "localnetwork x",
+    "localnetwork ,127.0.0.1",
+    "localnetwork !127.0.0.1",
+    "localnetwork 127.0.0.1/8",
+    "localnetwork 127.0.0.0/33",
+    "localnetwork 127.0.0.0/",
+    "localnetwork 7f.0.0.1",
+    "sessiontype ''",
+    "command",
   ].map((criteria) => ({ config: `Match ${criteria}\n Port 1` })));
   await assertAllRefused([{ config: 'Match exec "true"', environment: { SHELL: "/nonexistent" } }]);
 });
@@ -340,6 +346,41 @@ Deno.test("Match tagged compares with Tag", async () => {
   assert.equal(await port("Match tagged ''\n Port 7"), 7);
   assert.equal(await port("Tag a\nMatch !tagged=b\n Port 7"), 7);
 });
+
+// OpenSSH before 9.4 has no localnetwork, and before 10 neither command nor sessiontype.
+const newCriteria: [string, boolean][] = [
+  ["localnetwork 127.0.0.0/8", true],
+  ["localnetwork 127.1", true],
+  ["localnetwork=127.0.0.1", true],
+  ["localnetwork 0.0.0.0/0,::1", true],
+  ["localnetwork 192.0.2.255,127.0.0.1/032", true],
+  ["localnetwork 192.0.2.255,2001:db8:ffff::/48", false],
+  ["localnetwork ::ffff:127.0.0.1", false],
+  ["!localnetwork 127.0.0.0/8", false],
+  ["!localnetwork 192.0.2.255/32", true],
+  ["command ''", true],
+  ["command=", true],
+  ["command *", false],
+  ["!command rsync*", true],
+  ["sessiontype none", true],
+  ["sessiontype n*,shell", true],
+  ["sessiontype shell,exec", false],
+  ["!sessiontype none", false],
+];
+
+Deno.test("Match localnetwork, command and sessiontype are judged as for ssh -N", () =>
+  withFolder(async (folder) => {
+    for (const [criterion, expected] of newCriteria) {
+      const ofCase = { config: `Match ${criterion}\n Port 7` };
+      const path = await writeCase(folder, ofCase);
+      assert.equal((await resolveCase(path, ofCase)).port, expected ? 7 : 22, criterion);
+      const ssh = await run(["ssh", "-N", "-G", "-F", path, "box"]);
+      if (ssh.code !== 0) continue;
+      assert.equal(/^port 7$/m.test(text(ssh.stdout)), expected, criterion);
+    }
+    const message = await assertRefused({ config: "Match version OpenSSH_*\n Port 7" });
+    assert.match(message, /version is not supported; use another criterion/);
+  }));
 
 Deno.test("Match !final does not ask for a second reading", async () => {
   // OpenSSH before 9.9 reads a second time here, too, so this is not compared.
@@ -561,6 +602,19 @@ Deno.test("the user's file comes before the system's, and both may be missing", 
     await resolve();
     await Deno.writeTextFile(systemConfig, "Include ~/x");
     await assert.rejects(resolve(), /ssh_config line 1: include takes no ~/);
+  }));
+
+Deno.test("a key that the system's file names as well is there twice, as with ssh", () =>
+  withFolder(async (home) => {
+    const systemConfig = join(home, "ssh_config");
+    await Deno.mkdir(join(home, ".ssh"));
+    const twice = (keyword: string) => `${keyword} /a\n${keyword} /b\n${keyword} /a\n`;
+    const files = twice("IdentityFile") + twice("CertificateFile");
+    await Deno.writeTextFile(join(home, ".ssh", "config"), files);
+    await Deno.writeTextFile(systemConfig, `${files}Match final\n${files}`);
+    const config = await resolveHostConfig({ alias: "box" }, { home, systemConfig });
+    assert.deepEqual(config.identityFiles, ["/a", "/b", "/a", "/b"]);
+    assert.deepEqual(config.certificateFiles, ["/a", "/b", "/a", "/b"]);
   }));
 
 Deno.test("a file for -F that is not there is refused", () =>

@@ -361,6 +361,14 @@ Deno.test("what is said depends on -v, -q and --log-format", async (t) => {
     }
   });
 
+  await t.step("a wrong command line is told in JSON as well", async () => {
+    const result = await runProgram(folder.path, ["--bogus", "--log-format", "json"]);
+    const [line, ...others] = lines(result);
+    const { level, message, status } = JSON.parse(line!);
+    assert.deepEqual([result.code, level, status, others], [2, "error", 2, []]);
+    assert.match(message, /^There is no option --bogus\.\nTry /);
+  });
+
   for (const format of ["text", "json"]) {
     await t.step(`a whole life, told as ${format}`, async () => {
       await using shim = startProgram(folder.path, [
