@@ -11,26 +11,25 @@ import {
   isKeepalive,
   type Link,
   type LiveMessage,
-  openFailure,
   opposite,
   type Side,
 } from "./channel.ts";
+import { ChannelArrivals } from "./channel_arrivals.ts";
+import { confirm } from "./channel_confirmation.ts";
+import { Links } from "./channel_links.ts";
+import { ChannelOpens } from "./channel_opens.ts";
 import { ChannelTable } from "./channel_table.ts";
-import { SessionRoom } from "./session_room.ts";
-import { objectionTo, type Usage } from "./share.ts";
-import { WaitingLine } from "./waiting_line.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
-import { type Peer, type Schedule, usualPayloadBytes } from "./transport.ts";
+import type { Usage } from "./share.ts";
+import type { Peer, Schedule } from "./transport.ts";
 import {
   type ChannelMessage,
   type ChannelOpen,
-  type ChannelOpenConfirmation,
   type ChannelOpenFailure,
   MessageType,
-  rewriteConfirmation,
   rewriteRecipient,
 } from "./wire.ts";
-import { findOwner, heldWindowBytes, hold, offerHeld, release } from "./x11_handover.ts";
+import { findOwner, offerHeld } from "./x11_handover.ts";
 
 /** Remote forwards: the client for a channel that upstream opens, and what listeners take there. */
 export interface ForwardOwners {
@@ -67,35 +66,36 @@ export interface ChannelsOptions {
   onCrowded(): void;
 }
 
-/**
- * Whether channels can be opened: `open`; `away`, upstream will come back; `refused`, it will not,
- * or not by itself.
- */
-type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
-  kind: "refused";
-  reason: string;
-};
-
-/** Why nothing but sessions passes to a host whose key has changed. */
-const doubted = "the remote host's key is not trusted";
-
 /** Relays the messages of all channels between the clients and upstream. */
 export class Channels {
   readonly #table = new ChannelTable();
   readonly #options: ChannelsOptions;
-  /** The one connection upstream. */
-  #upstream: Link | undefined;
-  /** Further connections, for sessions that the one does not allow. */
-  readonly #overflow = new Map<Peer, Link>();
-  /** Channels that upstream has not been asked for; forwards take no room of sessions. */
-  readonly #waitingSessions = new WaitingLine<Channel>();
-  readonly #waitingForwards = new WaitingLine<Channel>();
-  /** Whether upstream's host key was trusted, so that anything but sessions may pass. */
-  #allowsForwards = true;
-  #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
+  readonly #links: Links;
+  readonly #opens: ChannelOpens;
+  readonly #arrivals: ChannelArrivals;
 
   constructor(options: ChannelsOptions) {
+    const { owners, limits, schedule, onWanted, onCrowded } = options;
     this.#options = options;
+    this.#links = new Links(limits.sessions);
+    const shared = {
+      table: this.#table,
+      links: this.#links,
+      maximum: limits.channels,
+      usageOf: (client: Peer) => this.usageOf(client),
+    };
+    this.#opens = new ChannelOpens({
+      ...shared,
+      timeoutMs: limits.openTimeoutMs,
+      schedule,
+      giveUp: (channel, reason) => this.#leave(channel, "upstream", reason),
+      onWanted,
+      onCrowded,
+    });
+    this.#arrivals = new ChannelArrivals({
+      ...shared,
+      ownerOf: (channelType, data) => owners.ownerOf(channelType, data),
+    });
   }
 
   /** How many slots are taken. */
@@ -105,7 +105,7 @@ export class Channels {
 
   /** Whether a client waits for a channel that upstream has not been asked for. */
   get isWanted(): boolean {
-    return this.#waitingSessions.size + this.#waitingForwards.size > 0;
+    return this.#opens.size > 0;
   }
 
   /** Resolves when no channel is left. */
@@ -114,20 +114,16 @@ export class Channels {
   }
 
   /** Upstream is there: what waits for it goes on. */
-  attachUpstream(upstream: Peer, { allowsForwards }: { allowsForwards: boolean }): void {
-    this.#upstream = this.#newLink(upstream);
-    this.#allowsForwards = allowsForwards;
-    this.#availability = { kind: "open" };
-    if (!allowsForwards) {
-      for (const channel of this.#waitingForwards) this.#leave(channel, "upstream", doubted);
-    }
-    this.#offerWaiting();
+  attachUpstream(upstream: Peer, options: { allowsForwards: boolean }): void {
+    this.#links.attachUpstream(upstream, options);
+    if (!options.allowsForwards) this.#opens.giveUpForwards();
+    this.#opens.offer();
   }
 
   /** A further connection is there, for sessions. */
   attachOverflow(peer: Peer): void {
-    this.#overflow.set(peer, this.#newLink(peer));
-    this.#offerWaiting();
+    this.#links.attachOverflow(peer);
+    this.#opens.offer();
   }
 
   /**
@@ -135,18 +131,13 @@ export class Channels {
    * tells why. A channel that upstream has not confirmed waits.
    */
   detachUpstream(reason: string): void {
-    this.#availability = { kind: "away", reason };
-    const link = this.#upstream;
-    this.#upstream = undefined;
-    if (link) this.#onLinkLost(link, reason);
+    this.#onLinkLost(this.#links.detachUpstream(reason), reason);
   }
 
   /** A further connection is gone: its sessions end, and those not confirmed wait. */
   detachOverflow(peer: Peer, reason: string): void {
-    const link = this.#overflow.get(peer);
-    this.#overflow.delete(peer);
-    if (link) this.#onLinkLost(link, reason);
-    this.#offerWaiting();
+    this.#onLinkLost(this.#links.detachOverflow(peer), reason);
+    this.#opens.offer();
   }
 
   /** The most data that upstream may have under way to a client, in bytes. */
@@ -157,7 +148,7 @@ export class Channels {
 
   /** How many channels a connection upstream carries. */
   countOn(upstream: Peer): number {
-    return this.#linkOf(upstream)?.channels.size ?? 0;
+    return this.#links.of(upstream)?.channels.size ?? 0;
   }
 
   /** What a client's channels and listeners take of what all share; sessions that wait nothing. */
@@ -166,7 +157,7 @@ export class Channels {
     const own = this.#table.client(client)?.channels.size ?? 0;
     return {
       own: own + owners.descriptorCountOf(client),
-      all: this.#table.size - this.#waitingSessions.size + owners.descriptorCount,
+      all: this.#table.size - this.#opens.sessionCount + owners.descriptorCount,
       maximum: limits.allChannels,
     };
   }
@@ -177,14 +168,10 @@ export class Channels {
       .findLast(({ type, link }) => type === "session" && link)?.link?.peer;
   }
 
-  #newLink(peer: Peer): Link {
-    return { peer, channels: new Set(), room: new SessionRoom(this.#options.limits.sessions) };
-  }
-
-  #onLinkLost(link: Link, reason: string): void {
-    for (const channel of [...link.channels]) {
+  #onLinkLost(link: Link | undefined, reason: string): void {
+    for (const channel of [...link?.channels ?? []]) {
       if (channel.waiting) {
-        this.#waitAgain(channel);
+        this.#opens.waitAgain(channel);
       } else {
         channel.sendNotice(reason);
         this.#leave(channel, "upstream", reason);
@@ -195,15 +182,13 @@ export class Channels {
 
   /** Upstream will not come back by itself: what waits for it is refused, and so is what comes. */
   refuseOpens(reason: string): void {
-    this.#availability = { kind: "refused", reason };
-    const waiting = [...this.#waitingSessions, ...this.#waitingForwards];
-    for (const channel of waiting) this.#leave(channel, "upstream", reason);
+    this.#links.refuse(reason);
+    this.#opens.giveUpAll(reason);
   }
 
   /** Opens wait again for an upstream that was thought lost for good. */
   awaitUpstream(): void {
-    if (this.#availability.kind !== "refused") return;
-    this.#availability = { kind: "away", reason: this.#availability.reason };
+    this.#links.await();
   }
 
   /** Ends every channel in both directions and refuses new ones. */
@@ -243,8 +228,7 @@ export class Channels {
    */
   onDownstreamMessage(client: Peer, message: ChannelMessage, payload: Uint8Array): void {
     if (message.type === MessageType.channelOpen) {
-      this.#onDownstreamOpen(client, message, payload);
-      return;
+      return this.#opens.open(client, message, payload);
     }
     const channel = this.#table.get(message.recipientChannel);
     if (channel?.owner !== client) throw new ProtocolError("no such channel");
@@ -263,7 +247,7 @@ export class Channels {
     payload: Uint8Array,
   ): Peer | undefined {
     if (message.type === MessageType.channelOpen) {
-      return this.#onUpstreamOpen(upstream, message, payload);
+      return this.#arrivals.open(upstream, message, payload);
     }
     const channel = this.#table.get(message.recipientChannel);
     if (channel?.link?.peer !== upstream) throw new ProtocolError("no such channel");
@@ -289,206 +273,10 @@ export class Channels {
 
   /** Upstream has taken its backlog: grants that were withheld because of it are due. */
   onUpstreamDrain(upstream: Peer): void {
-    for (const channel of this.#linkOf(upstream)?.channels ?? []) channel.refill("upstream");
+    for (const channel of this.#links.of(upstream)?.channels ?? []) channel.refill("upstream");
   }
 
   // Opening
-
-  #onDownstreamOpen(client: Peer, message: ChannelOpen, payload: Uint8Array): void {
-    const record = this.#table.client(client);
-    if (record === undefined) throw new ProtocolError("the client has left");
-    const refuse = (reasonCode: number, description: string) =>
-      client.send(openFailure(message.senderChannel, reasonCode, description));
-    const { limits, schedule } = this.#options;
-    const { administrativelyProhibited, connectFailed, resourceShortage } =
-      ChannelOpenFailureReason;
-
-    if (this.#availability.kind === "refused") {
-      return refuse(connectFailed, this.#availability.reason);
-    }
-    if (message.channelType === "session" && record.refusesSessions) {
-      return refuse(administrativelyProhibited, "no more sessions were announced");
-    }
-    if (message.channelType !== "session" && !this.#allowsForwards) {
-      return refuse(administrativelyProhibited, doubted);
-    }
-    if (record.channels.size >= limits.channels) {
-      return refuse(resourceShortage, "too many channels of this client");
-    }
-    const objection = objectionTo(1, this.usageOf(client));
-    if (message.channelType !== "session" && objection !== undefined) {
-      return refuse(resourceShortage, objection);
-    }
-    // It may have to wait for another connection, which need not take more.
-    if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");
-
-    const channel = this.#table.add(message.channelType, client, {
-      downstream: "asking",
-      upstream: "unasked",
-    });
-    channel.waiting = {
-      opening: channel.takeOpening("downstream", message, payload),
-      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),
-    };
-    this.#lineOf(channel).add(channel);
-    this.#offerWaiting();
-    if (this.#availability.kind === "away") this.#options.onWanted();
-  }
-
-  #lineOf({ type }: Channel): WaitingLine<Channel> {
-    return type === "session" ? this.#waitingSessions : this.#waitingForwards;
-  }
-
-  /** A channel that upstream was asked for in vain waits where it has waited before. */
-  #waitAgain(channel: Channel): void {
-    channel.link = undefined;
-    channel.upstream.state = "unasked";
-    this.#lineOf(channel).putBack(channel);
-  }
-
-  /** Sends upstream what waits for it, in order, as far as it can take it. */
-  #offerWaiting(): void {
-    if (this.#upstream === undefined) return;
-    while (true) {
-      const link = this.#linkWithRoom();
-      const session = link && this.#waitingSessions.first;
-      const forward = this.#waitingForwards.first;
-      if (forward && (session === undefined || forward.order < session.order)) {
-        this.#offer(forward, this.#upstream);
-      } else if (session) {
-        this.#offer(session, link);
-      } else {
-        break;
-      }
-    }
-    if (this.#waitingSessions.size > 0) this.#options.onCrowded();
-  }
-
-  #offer(channel: Channel, link: Link): void {
-    this.#lineOf(channel).delete(channel);
-    channel.link = link;
-    link.room.ask(channel, { isSession: channel.type === "session" });
-    channel.upstream.state = "awaiting";
-    channel.send("upstream", channel.waiting!.opening);
-  }
-
-  /** The connection that can take a session now; forwards are not counted by servers. */
-  #linkWithRoom(): Link | undefined {
-    const links = [this.#upstream, ...this.#overflow.values()];
-    return links.find((link) => link && !link.room.isFull);
-  }
-
-  #onWaitedTooLong(channel: Channel): void {
-    if (channel.upstream.state !== "unasked") {
-      channel.waiting = undefined; // Upstream has been asked: its answer counts, whatever it is.
-      return;
-    }
-    const allowed = this.#upstream?.room.limit;
-    const seconds = this.#options.limits.openTimeoutMs / 1000;
-    const reason = this.#availability.kind === "open"
-      ? `no session became free within ${seconds} s; the remote host allows ${allowed}`
-      : `waited ${seconds} s: ${this.#availability.reason}`;
-    this.#leave(channel, "upstream", reason);
-  }
-
-  #onUpstreamOpen(
-    upstream: Peer,
-    message: ChannelOpen,
-    payload: Uint8Array,
-  ): Peer | undefined {
-    const refuse = (reasonCode: number, description: string) => {
-      upstream.send(openFailure(message.senderChannel, reasonCode, description));
-      return undefined;
-    };
-    const { administrativelyProhibited, resourceShortage } = ChannelOpenFailureReason;
-    if (this.#availability.kind !== "open") {
-      return refuse(administrativelyProhibited, this.#availability.reason);
-    }
-    const owners = this.#ownersOf(message);
-    const [owner] = owners;
-    if (owner === undefined) {
-      return refuse(administrativelyProhibited, "no client asked for this channel");
-    }
-    const { channels } = this.#options.limits;
-    const own = this.#table.client(owner)?.channels.size ?? 0;
-    if (own >= channels || this.#table.ownerlessCount >= channels) {
-      return refuse(resourceShortage, "too many channels for this client");
-    }
-    const objection = objectionTo(1, this.usageOf(owner));
-    if (message.channelType.startsWith("forwarded-") && objection !== undefined) {
-      return refuse(resourceShortage, objection);
-    }
-    const isFound = owners.size === 1;
-    const channel = this.#table.add(message.channelType, isFound ? owner : undefined, {
-      downstream: isFound ? "awaiting" : "done",
-      upstream: isFound ? "asking" : "live",
-    });
-    channel.link = this.#linkOf(upstream);
-    if (isFound) channel.send("downstream", channel.takeOpening("upstream", message, payload));
-    else hold(channel, message);
-    return isFound ? owner : undefined;
-  }
-
-  #linkOf(peer: Peer): Link | undefined {
-    if (this.#upstream?.peer === peer) return this.#upstream;
-    return this.#overflow.get(peer);
-  }
-
-  /** The clients for whom upstream may have opened this channel; several only for x11. */
-  #ownersOf(message: ChannelOpen): Set<Peer> {
-    const owners = new Set<Peer>();
-    if (!this.#allowsForwards) return owners;
-    if (message.channelType === "x11") {
-      for (const session of this.#table.live()) {
-        if (session.x11Cookie) owners.add(session.owner);
-      }
-    } else if (message.channelType === "auth-agent@openssh.com") {
-      const asked = [...this.#table.live()].filter((session) => session.forwardsAgent);
-      if (asked.length > 0) owners.add(asked[asked.length - 1]!.owner);
-    } else {
-      const owner = this.#options.owners.ownerOf(message.channelType, message.data);
-      if (owner && this.#table.client(owner)) owners.add(owner);
-    }
-    return owners;
-  }
-
-  #onConfirmation(
-    channel: Channel,
-    from: Side,
-    message: ChannelOpenConfirmation,
-    payload: Uint8Array,
-  ): void {
-    const end = channel[from];
-    const other = channel[opposite(from)];
-    if (from === "downstream" && message.data.length > 0) {
-      // No type of channel that upstream opens has any, and sshd ends the whole connection for it.
-      throw new ProtocolError("bytes after the end");
-    }
-    end.announce(message, channel.held ? heldWindowBytes : 0);
-    end.state = "live";
-    if (from === "upstream") channel.link?.room.onConfirmation(channel);
-    channel.stopWaiting();
-    switch (other.state) {
-      case "asking":
-        other.state = "live";
-        rewriteConfirmation(payload, {
-          recipientChannel: other.channel,
-          senderChannel: channel.slot,
-          initialWindowSize: end.flow.takeGrant(),
-          maximumPacketSize: end.maximumPacketSize,
-        });
-        channel.send(opposite(from), payload);
-        break;
-      case "live":
-      case "done":
-        if (channel.held) release(channel, message);
-        else channel.finish(from, "");
-        break;
-      case "unasked":
-      case "awaiting":
-        throw new Error("both ends of a channel were asked to open it");
-    }
-  }
 
   #onFailure(
     channel: Channel,
@@ -503,8 +291,8 @@ export class Channels {
     const mayBeCrowded = isShort && type === "session" && waiting !== undefined;
     if (from === "upstream" && link?.room.onRefusal(channel, { mayBeCrowded })) {
       // This connection allows no more at a time; the client waits for its turn.
-      this.#waitAgain(channel);
-      this.#offerWaiting();
+      this.#opens.waitAgain(channel);
+      this.#opens.offer();
       return;
     }
     channel[from].state = "done";
@@ -534,7 +322,7 @@ export class Channels {
       if (end.state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
       if (message.type === MessageType.channelOpenFailure) {
         this.#onFailure(channel, from, message, payload);
-      } else this.#onConfirmation(channel, from, message, payload);
+      } else confirm(channel, from, message, payload);
       return;
     }
     if (end.state !== "live") throw new ProtocolError("the channel is not open");
@@ -577,9 +365,9 @@ export class Channels {
     }
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
     if (!this.#table.remove(channel)) return;
-    this.#lineOf(channel).delete(channel);
+    this.#opens.delete(channel);
     channel.stopWaiting();
-    if (channel.type === "session") this.#offerWaiting();
+    if (channel.type === "session") this.#opens.offer();
   }
 
   /** Looks for the owner of a held x11 channel after each message of it. */
