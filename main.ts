@@ -126,6 +126,7 @@ function assemble(
     limits: {
       openTimeoutMs: options.openTimeoutMs,
       sessions: options.maxSessions ?? Infinity,
+      // Of one client, sessions that wait for their turn included.
       channels: Math.max(1000, options.maxChannels),
       allChannels: options.maxChannels,
     },

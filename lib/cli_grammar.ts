@@ -207,8 +207,8 @@ const survival = object({
     "How many sessions the server allows at a time; more wait. Default: found out.",
   )),
   maxChannels: withDefault(
-    valued("--max-channels", integer({ metavar: "N", min: 32, max: 100_000 }), {
-      takes: "a number from 32 to 100000",
+    valued("--max-channels", integer({ metavar: "N", min: 32, max: 20_000 }), {
+      takes: "a number from 32 to 20000",
       description: "How many forwarded connections and remote forwards all clients together may " +
         "have; OpenSSH's server has 1024 file descriptors for them, or `ulimit -n`. Default: 960.",
     }),

@@ -33,13 +33,21 @@ export interface Requests {
  * - `requested`: the client's request waits for upstream, or for its answer;
  * - `listening`: upstream granted it; if its owner has left, another client has the same place;
  * - `cancelling`: upstream was asked to end it;
- * - `lost`: it went with a connection, and is to be brought back on the next one.
+ * - `lost`: it went with a connection, and is to be brought back on the next one; or it was ended
+ *   with others at its place, and is asked for again.
  */
 type ListenerState =
   | { kind: "requested"; request: GlobalRequest; onReply: (reply: GlobalReply) => void }
   | { kind: "listening" }
   | { kind: "cancelling"; onReply: (reply: GlobalReply) => void }
-  | { kind: "lost"; failures: number; isAsked: boolean; cancelRetry: () => void };
+  | {
+    kind: "lost";
+    /** Whether people hear of its return. */
+    isMissed: boolean;
+    failures: number;
+    isAsked: boolean;
+    cancelRetry: () => void;
+  };
 
 interface Listener<Owner> {
   place: Place;
@@ -71,6 +79,9 @@ const longestRetryMs = 10_000;
 
 /** Of an address or a path, in bytes: any connection that is to have the forward again takes it. */
 const maximumPlaceBytes = 32_768;
+
+/** How many sockets of clients that have left may be at one path before they are ended. */
+const mostUnowned = 16;
 
 /** The names of the four requests that this file handles. */
 const requestNames = {
@@ -174,15 +185,11 @@ export class Forwards<Owner> {
       const { state } = listener;
       listener.grant = 0;
       if (state.kind === "listening" && listener.owner !== undefined) {
-        listener.state = {
-          kind: "lost",
-          failures: 0,
-          isAsked: false,
-          cancelRetry: () => {},
-        };
+        listener.state = newlyLost({ isMissed: true });
       } else if (state.kind === "lost" && listener.owner !== undefined) {
         state.cancelRetry();
         state.isAsked = false;
+        state.isMissed = true;
       } else if (state.kind === "cancelling") {
         this.#listeners.delete(listener);
         state.onReply(requestSuccess);
@@ -286,7 +293,9 @@ export class Forwards<Owner> {
       if (!this.#listeners.has(listener)) return; // Everything was closed meanwhile.
       if (reply.type === MessageType.requestSuccess) {
         this.#onGrant(listener);
-        if (listener.owner !== undefined) report(`remote forward ${where} is back`);
+        if (listener.owner !== undefined && state.isMissed) {
+          report(`remote forward ${where} is back`);
+        }
         return;
       }
       this.#endUnowned(listener.place);
@@ -294,6 +303,7 @@ export class Forwards<Owner> {
         this.#listeners.delete(listener);
       } else {
         if (state.failures === 0) report(`remote forward ${where} is still taken, trying again`);
+        state.isMissed = true;
         const delayMs = Math.min(longestRetryMs, firstRetryMs * retryGrowth ** state.failures++);
         state.cancelRetry = schedule(delayMs, () => this.#sendAgain(listener, state));
       }
@@ -312,6 +322,7 @@ export class Forwards<Owner> {
     }
     if (this.#isWanted(place, listener)) {
       listener.owner = undefined;
+      this.#endUnowned(place);
       return onReply(requestSuccess);
     }
     this.#sendCancel(listener, onReply);
@@ -328,14 +339,22 @@ export class Forwards<Owner> {
   }
 
   /**
-   * Cancels the listeners at a place whose owners have left, unless another client has the place:
-   * sshd ends all that are spelled alike at once.
+   * Cancels the listeners at a place whose owners have left. Where another client has the place they
+   * wait for its end: sshd ends all that are spelled alike at once. Only where clients come and go at
+   * one path are they ended before, and the others' asked for again in the same breath.
    */
   #endUnowned(place: Place): void {
-    if (this.#isWanted(place)) return;
-    for (const listener of this.#listeners) {
-      const isThere = listener.state.kind === "listening" && isEqualPlace(listener.place, place);
-      if (isThere) this.#sendCancel(listener, () => {});
+    const here = [...this.#listeners].filter((it) => isEqualPlace(it.place, place));
+    const isQuiet = here.every((it) => it.state.kind === "listening");
+    const unowned = here.filter((it) => it.state.kind === "listening" && it.owner === undefined);
+    const isTooMuch = place.kind === "streamlocal" && unowned.length >= mostUnowned && isQuiet;
+    if (this.#isWanted(place) && !isTooMuch) return;
+    for (const listener of unowned) this.#sendCancel(listener, () => {});
+    if (!isTooMuch) return;
+    const owned = here.filter((it) => it.owner !== undefined);
+    for (const listener of owned.sort((one, two) => one.grant - two.grant)) {
+      const state = listener.state = newlyLost({ isMissed: false });
+      this.#sendAgain(listener, state);
     }
   }
 
@@ -356,6 +375,10 @@ export class Forwards<Owner> {
     state.cancelRetry();
     if (!state.isAsked) this.#listeners.delete(listener);
   }
+}
+
+function newlyLost({ isMissed }: { isMissed: boolean }): ListenerState & { kind: "lost" } {
+  return { kind: "lost", isMissed, failures: 0, isAsked: false, cancelRetry: () => {} };
 }
 
 function sumOfDescriptors(listeners: Iterable<{ place: Place }>): number {

@@ -242,7 +242,7 @@ const refused: [string[], RegExp][] = [
   [["prod", "--open-timeout", "-1"], /--open-timeout takes a number of seconds/],
   [["prod", "--max-sessions", "0"], /--max-sessions takes a number from 1 to 1000/],
   [["prod", "--max-sessions", "5", "--max-sessions", "5"], /--max-sessions is given twice/],
-  [["prod", "--max-channels", "31"], /--max-channels takes a number from 32 to 100000/],
+  [["prod", "--max-channels", "31"], /--max-channels takes a number from 32 to 20000/],
   [["prod", "--overflow", "101"], /--overflow takes a number from 0 to 100/],
   [["prod", ...key, "--password", secret], /Only one of --password, --rsa-key can/],
   [["prod", ...key, "--ed25519-key", "f"], /Only one of --rsa-key, --ed25519-key can/],

@@ -260,6 +260,37 @@ Deno.test("a place that upstream grants twice stays the newest client's when the
   }
 });
 
+Deno.test("clients that come and go at another's path do not leave ever more sockets there", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  grantPath(world, alice, "/tmp/s");
+  for (let round = 0; round < 3; round++) {
+    for (let count = 1; count < 16; count++) {
+      const bob = world.client("bob");
+      grantPath(world, bob, "/tmp/s");
+      bob.leave();
+      world.upstream.expectNothing();
+    }
+    const carol = world.client("carol");
+    grantPath(world, carol, "/tmp/s");
+    carol.leave();
+    for (let count = 0; count < 16; count++) {
+      assert.equal(world.upstream.expect(globalRequest).name, cancelAtPath);
+    }
+    assert.equal(world.upstream.expect(globalRequest).name, listenAtPath);
+    world.upstream.say(requestSuccess);
+    for (let count = 1; count < 16; count++) world.upstream.say(requestFailure);
+    world.upstream.say(requestSuccess);
+    assert.equal(world.relay.forwardCount, 1);
+    world.askFromUpstream("forwarded-streamlocal@openssh.com", encodeFields("/tmp/s", ""));
+    alice.expect(channelOpen);
+  }
+  alice.say(globalRequest, cancelAtPath, true, "/tmp/s");
+  assert.equal(world.upstream.expect(globalRequest).name, cancelAtPath);
+  assert.deepEqual(world.reports, []);
+  world.expectQuiet(alice);
+});
+
 Deno.test("a client leaves while another asks for its place: the answer decides what is cancelled", () => {
   for (const answer of [requestSuccess, requestFailure]) {
     const world = new World();
