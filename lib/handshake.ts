@@ -103,7 +103,7 @@ class Handshake {
   constructor(client: Ssh2Client, options: HandshakeOptions) {
     this.#options = options;
     this.#client = client;
-    const { name, username, methods, credentials, algorithms, notify } = options;
+    const { name, isJump, username, methods, credentials, algorithms, notify } = options;
     client.start({
       username,
       algorithms,
@@ -125,6 +125,7 @@ class Handshake {
     const { transport } = client;
     this.#userAuth = new UserAuth({
       name,
+      isJump,
       username,
       methods,
       source: credentials,

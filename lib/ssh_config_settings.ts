@@ -82,7 +82,7 @@ export class Settings {
       } else if (keyword.wayOut === undefined || lowerCase(values[0] ?? "") !== keyword.wayOut) {
         const help = keyword.wayOut === undefined
           ? "Remove it for this host."
-          : `To connect without it, add -o ${name}=${keyword.wayOut}.`;
+          : `To connect without it, set ${name} to ${keyword.wayOut} for this host.`;
         throw configError(source, `${name} cannot be followed: ${reason}. ${help}`);
       }
     }

@@ -436,7 +436,10 @@ Deno.test("what would weaken or divert a connection is refused unless it is swit
     // Other hosts are not concerned.
     await resolve(config, { destination: "other" });
     if (wayOut === undefined) continue;
-    assert(message.endsWith(`To connect without it, add -o ${name}=${wayOut}.`), message);
+    assert(
+      message.endsWith(`To connect without it, set ${name} to ${wayOut} for this host.`),
+      message,
+    );
     await isSame(config, { overrides: [`${name}=${wayOut}`] });
     await isSame(`${name} ${wayOut}\n${config}`);
   }

@@ -156,7 +156,8 @@ Deno.test("each hop's host key is checked before anything is sent there", async 
       const config = await Deno.readTextFile(file);
       await Deno.writeTextFile(file, `Host ${what}\n${nothing}\n\n${config}`);
       const result = await logIn(args, { folder });
-      assertFailed(result, 4, /Host key of "127\.0\.0\.1" is unknown/);
+      assertFailed(result, 4, /Host key of "127\.0\.0\.1" is unknown.* StrictHostKeyChecking/);
+      assert.doesNotMatch(result.log, / --/);
       await hop.log.waitFor(/ port \d+ \[preauth\]/, { from: position });
       assert.doesNotMatch(hop.log.text.slice(position), /authenticating|Accepted|Failed/);
       const after = [first, second, last].map(logins);
@@ -200,6 +201,18 @@ Deno.test("a jump host asks for its own credentials, and gets nobody else's", as
     const result = await logIn([...args, "--password-file", "-"], { folder, stdin: "last's\n" });
     assertFailed(result, 3, /no terminal to ask "jane@127\.0\.0\.1's password:"/);
     assert.deepEqual(hop.attempts, ["none"]);
+  });
+});
+
+Deno.test("advice about a jump host names no option that is for the last host alone", async () => {
+  await withFolder(async (folder) => {
+    await using hop = await startScriptedServer({ method: "publickey", key: new Uint8Array() });
+    const config = `Host 127.0.0.1\nUserKnownHostsFile ${hop.knownHostsFile}\n`;
+    await Deno.writeTextFile(`${folder}/config`, config);
+    const args = ["-F", `${folder}/config`, "last", "-J", `jane@127.0.0.1:${hop.port}`];
+    const result = await logIn(args, { folder });
+    assertFailed(result, 3, /refused authentication.* IdentityFile in ssh's configuration/);
+    assert.doesNotMatch(result.log, / -i| --/);
   });
 });
 

@@ -7,6 +7,7 @@ import { type CredentialSource, type KeyCandidate, UserAuth } from "../lib/usera
 
 const userauthRequest = 50;
 const userauthFailure = 51;
+const userauthInfoRequest = 60;
 const extInfo = 7;
 
 /** A source with these keys, and nobody to ask. */
@@ -34,6 +35,7 @@ async function offersAfter(
   const methods = ["publickey"] as const;
   const userAuth = new UserAuth({
     name: "jane@host",
+    isJump: false,
     username: "jane",
     methods: { first: methods, afterwards: methods },
     source: sourceOf(keys),
@@ -82,4 +84,52 @@ Deno.test("a certificate is offered where the server lists the algorithm of its 
   const keys = names.map((name) => ({ publicKey: encodeFields(name), algorithms: [name] }));
   const offers = await offersAfter(extensions, keys);
   assert.deepEqual(offers, names.slice(0, 3));
+});
+
+/** What one is told by a server that asks these questions round after round, up to an end. */
+async function toldOf(
+  round: (index: number) => { instruction: string; prompts: string[] },
+): Promise<string[]> {
+  const told: string[] = [];
+  const methods = ["keyboard-interactive"] as const;
+  let rounds = 0;
+  const userAuth = new UserAuth({
+    name: "jane@host",
+    isJump: false,
+    username: "jane",
+    methods: { first: methods, afterwards: methods },
+    source: {
+      ...sourceOf([]),
+      answer: ({ prompts }) => Promise.resolve(prompts.map(() => "an answer")),
+    },
+    send(payload) {
+      const { instruction, prompts } = round(rounds);
+      const fields = prompts.flatMap((text) => [text, false]);
+      const isFirst = payload[0] === userauthRequest && rounds === 0 &&
+        !new TextDecoder().decode(payload).includes("keyboard-interactive");
+      const answer = isFirst || rounds++ > 1000
+        ? buildMessage(userauthFailure, "keyboard-interactive", false)
+        : buildMessage(userauthInfoRequest, "", instruction, "", prompts.length, ...fields);
+      queueMicrotask(() => userAuth.receive(answer));
+    },
+    sessionId: () => new Uint8Array(32),
+    notify: (text) => told.push(text),
+    onWait: () => {},
+  });
+  await assert.rejects(userAuth.run(), (error) => {
+    assert(error instanceof AuthenticationError);
+    assert.match(error.message, /^jane@host asks on and on: more than 100 questions/);
+    return true;
+  });
+  return told;
+}
+
+Deno.test("a server that asks on and on is given up, and its words do not fill the log", async () => {
+  const prompts = (count: number) => Array.from({ length: count }, () => "Code: ");
+  const same = await toldOf(() => ({ instruction: "Look at your phone.", prompts: [] }));
+  assert.deepEqual(same, ["jane@host says: Look at your phone."]);
+  const others = await toldOf((index) => ({ instruction: `${index}`, prompts: [] }));
+  assert(others.length <= 100, `${others.length}`);
+  assert.deepEqual(await toldOf(() => ({ instruction: "", prompts: prompts(1) })), []);
+  assert.deepEqual(await toldOf(() => ({ instruction: "", prompts: prompts(200) })), []);
 });
