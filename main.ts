@@ -16,6 +16,7 @@ import {
   AuthenticationError,
   EndpointError,
   HostKeyError,
+  messageOf,
   NegotiationError,
   NobodyToAskError,
   UpstreamLostError,
@@ -268,7 +269,7 @@ async function main(args: string[]): Promise<number> {
     return 0;
   } catch (error) {
     const status = exitStatusOf(error);
-    const message = status === 1 ? `internal error: ${error}` : (error as Error).message;
+    const message = status === 1 ? `internal error: ${error}` : messageOf(error);
     if (options === undefined) console.error(`sshshim: ${message}`);
     else log.error("{message}", { message, status, error });
     return status;

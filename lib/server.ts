@@ -5,7 +5,7 @@
 
 import type { Admit } from "./access.ts";
 import { Door, endpointsOf } from "./door.ts";
-import { EndpointError } from "./errors.ts";
+import { EndpointError, messageOf } from "./errors.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
@@ -120,7 +120,7 @@ function createServer({ hostKey, relay }: EndpointOptions): Ssh2Server {
   } catch (cause) {
     const where = hostKey.file ? ` ${hostKey.file}` : "";
     throw new EndpointError(
-      `The local host key${where} cannot be used: ${(cause as Error).message}. ` +
+      `The local host key${where} cannot be used: ${messageOf(cause)}. ` +
         `Name another one with --local-ed25519-key FILE.`,
       { cause },
     );
@@ -135,7 +135,7 @@ function bind(port: number): Deno.TcpListener {
       ? "another program listens there"
       : cause instanceof Deno.errors.PermissionDenied
       ? "ports below 1024 need privileges"
-      : (cause as Error).message;
+      : messageOf(cause);
     throw new EndpointError(
       `Cannot listen on ${hostname}:${port}: ${reason}. ` +
         `Choose another port with --local-port PORT; 0 takes a free one.`,
