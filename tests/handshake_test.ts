@@ -5,6 +5,7 @@ import { Buffer } from "node:buffer";
 import { createDiffieHellmanGroup } from "node:crypto";
 import type ssh2Types from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
+import { resetSync } from "@logtape/logtape";
 import { HostKeyError, UpstreamLostError } from "../lib/errors.ts";
 import {
   handshake,
@@ -14,6 +15,7 @@ import {
 } from "../lib/handshake.ts";
 import { fingerprint } from "../lib/public_key.ts";
 import { generateKey } from "../lib/local_host_key.ts";
+import { configureLogging } from "../lib/log.ts";
 import { buildMessage, encodeFields } from "../lib/ssh_data.ts";
 import { ssh2 } from "../lib/ssh2.ts";
 import { clientAlgorithms, serverAlgorithms } from "../lib/ssh2_algorithms.ts";
@@ -412,6 +414,28 @@ Deno.test("a server that answers no request to log in is given up after 10 minut
   await settled();
   time.advance(1);
   await refused;
+});
+
+Deno.test("a server's words before the log-in do not fill the log", async () => {
+  const lines: string[] = [];
+  configureLogging({
+    verbosity: "normal",
+    format: "text",
+    write: (line) => lines.push(line),
+    columns: () => Infinity,
+  });
+  try {
+    await using ground = new Ground({
+      onAuthentication: (context, { transport }) => {
+        for (let count = 0; count < 200; count++) transport.send(buildMessage(53, "Welcome", ""));
+        context.accept();
+      },
+    });
+    await ground.connect();
+  } finally {
+    resetSync();
+  }
+  assert.equal(lines.filter((line) => line.includes("says: Welcome")).length, 20);
 });
 
 /** A server that sends these bytes and waits; leaving its scope ends it. */
