@@ -16,6 +16,7 @@ import {
   AuthenticationError,
   EndpointError,
   HostKeyError,
+  messageOf,
   NegotiationError,
   NobodyToAskError,
   UpstreamLostError,
@@ -275,7 +276,7 @@ async function main(args: string[]): Promise<number> {
     return 0;
   } catch (error) {
     const status = exitStatusOf(error);
-    const message = status === 1 ? `internal error: ${error}` : (error as Error).message;
+    const message = status === 1 ? `internal error: ${error}` : messageOf(error);
     if (options === undefined && errorFormat(args) === "text") {
       console.error(`sshshim: ${message}`);
       return status;

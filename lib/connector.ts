@@ -5,7 +5,7 @@
 
 import { clientAlgorithms } from "./ssh2_algorithms.ts";
 import type { AttemptOptions } from "./credential_questions.ts";
-import { UpstreamLostError } from "./errors.ts";
+import { ChannelOpenFailureReason, messageOf, UpstreamLostError } from "./errors.ts";
 import { handshake, type HandshakeOptions, type HostTrust, type Session } from "./handshake.ts";
 import type { HostConfig } from "./host_config.ts";
 import { logger } from "./log.ts";
@@ -38,6 +38,8 @@ export interface ConnectionHandlers {
   signal: AbortSignal;
   /** Whether a person may be asked. */
   mayAsk: boolean;
+  /** Whether a person watches, who can give it up; false by default. */
+  isAttended?: boolean;
   onReady(transport: StartableTransport, session: Session): void;
   onLost(end: ConnectionEnd): void;
 }
@@ -81,7 +83,7 @@ export class Connector implements Connects {
     for (const [index, host] of this.#hosts.entries()) {
       const next = this.#hosts[index + 1];
       if (next === undefined) {
-        await this.#logIn(host, connection, handlers);
+        await this.#logIn(host, connection, { ...handlers, isJump: false });
       } else {
         connection = await this.#jump(host, connection, { next: next.config, handlers });
       }
@@ -98,6 +100,7 @@ export class Connector implements Connects {
     let channel: JumpChannel | undefined;
     await this.#logIn(host, connection, {
       ...handlers,
+      isJump: true,
       onReady: (transport) => {
         channel = new JumpChannel(transport, { host: next.hostName, port: next.port });
         ready.resolve(channel);
@@ -118,9 +121,11 @@ export class Connector implements Connects {
   async #logIn(
     host: Host,
     connection: ByteConnection,
-    handlers: Omit<ConnectionHandlers, "onReady"> & Pick<HandshakeOptions, "onReady">,
+    handlers:
+      & Omit<ConnectionHandlers, "onReady">
+      & Pick<HandshakeOptions, "onReady" | "isJump">,
   ): Promise<void> {
-    const { signal, mayAsk, onReady, onLost } = handlers;
+    const { signal, mayAsk, isAttended = false, isJump, onReady, onLost } = handlers;
     const { config, credentials, firstMethods } = host;
     const client = new Ssh2Client(connection);
     const abort = () => client.destroy();
@@ -135,6 +140,9 @@ export class Connector implements Connects {
       const methods = methodsOf(config);
       await handshake(client, {
         name: nameOf(config),
+        isJump,
+        isAttended,
+        identificationTimeoutMs: identificationTimeoutMs(config, { isAttended }),
         username: config.user,
         methods: { first: firstMethods ?? methods, afterwards: methods },
         credentials: attempt,
@@ -157,20 +165,29 @@ export class Connector implements Connects {
   }
 }
 
+/**
+ * How long a server may take to identify itself while nobody watches, by itself and behind a command
+ * that may have to start a machine first; in milliseconds.
+ */
+const unattendedIdentificationMs = { direct: 30_000, proxied: 600_000 };
+
+/** As with ssh, ConnectTimeout counts, and else nothing while somebody watches. */
+function identificationTimeoutMs(
+  config: HostConfig,
+  { isAttended }: { isAttended: boolean },
+): number | undefined {
+  if (config.connectTimeoutSeconds) return config.connectTimeoutSeconds * 1000;
+  if (isAttended) return undefined;
+  const { direct, proxied } = unattendedIdentificationMs;
+  return config.proxyCommand === undefined ? direct : proxied;
+}
+
 function openFirst(config: HostConfig, signal: AbortSignal): Promise<ByteConnection> {
   const command = expandProxyCommand(config);
   if (command === undefined) return connectTcp(config, signal);
   log.debug("ProxyCommand: {command}", { command });
   return Promise.resolve(startProxyCommand(command));
 }
-
-/** What the reason codes of a refused channel mean to the user (RFC 4254, section 5.1). */
-const refusals: Record<number, string> = {
-  1: "it does not allow that",
-  2: "nobody answers there",
-  3: "it knows no such channels",
-  4: "it is short of resources",
-};
 
 /** How long the jump host may take to reach the next one unless ConnectTimeout says so. */
 const defaultOpenTimeoutMs = 30_000;
@@ -195,17 +212,33 @@ async function opened(
     return channel;
   } catch (error) {
     channel.close();
-    const cause = error as Error;
-    const meaning = cause instanceof ChannelRefusedError ? refusals[cause.reasonCode] : undefined;
-    const reason = meaning === undefined ? cause.message : `${meaning} (${cause.message})`;
-    throw new UpstreamLostError(
-      `The jump host ${from} cannot connect to ${to.hostName}:${to.port}: ${reason}. ` +
-        `Check the address as the jump host sees it, and that it allows forwarding.`,
-      { cause },
-    );
+    throw new UpstreamLostError(refusal(error, { from, to: `${to.hostName}:${to.port}` }), {
+      cause: error,
+    });
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", abort);
+  }
+}
+
+/** Why there is no channel, and what may help; the reason codes are of RFC 4254, section 5.1. */
+function refusal(error: unknown, { from, to }: { from: string; to: string }): string {
+  const words = messageOf(error);
+  const address = "Check the address as the jump host sees it.";
+  switch (error instanceof ChannelRefusedError ? error.reasonCode : undefined) {
+    case ChannelOpenFailureReason.administrativelyProhibited:
+      return `The jump host ${from} does not allow a connection to ${to} (${words}). ` +
+        `Its administrator decides about that: AllowTcpForwarding and PermitOpen of sshd.`;
+    case ChannelOpenFailureReason.connectFailed:
+      return `The jump host ${from} cannot connect to ${to}: nobody answers there (${words}). ` +
+        address;
+    case ChannelOpenFailureReason.unknownChannelType:
+      return `The jump host ${from} forwards no connections (${words}). Use another one.`;
+    case ChannelOpenFailureReason.resourceShortage:
+      return `The jump host ${from} is short of resources for a connection to ${to} (${words}). ` +
+        `Try again later.`;
+    default:
+      return `The jump host ${from} has not connected to ${to}: ${words}. ${address}`;
   }
 }
 

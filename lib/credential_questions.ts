@@ -1,6 +1,8 @@
 /** Questions to the person about one host, within one attempt to log in. */
 
 import { NobodyToAskError } from "./errors.ts";
+import { fold, terminalColumns, widthOf } from "./fold.ts";
+import { escapeControls } from "./log.ts";
 
 /** Asks a person. */
 export interface Prompter {
@@ -49,8 +51,13 @@ export class Questions {
 
   /** Marks each line as the host's words, so that none can pass for a question of ours. */
   asTheirs(text: string): string {
-    const lines = text.slice(0, longestWords).trimEnd().split(/\r\n?|\n/).slice(0, mostLines);
+    const mark = `(${this.name}) `;
+    const columns = terminalColumns();
+    const room = columns - widthOf(mark) % columns;
+    const lines = text.slice(0, longestWords).trimEnd().split(/\r\n?|\n/)
+      .flatMap((line) => fold(escapeControls(line), room))
+      .slice(0, mostLines);
     const space = /\s*$/.exec(text)![0].includes(" ") ? " " : "";
-    return lines.map((line) => `(${this.name}) ${line}`).join("\n") + space;
+    return lines.map((line) => `${mark}${line}`).join("\n") + space;
   }
 }

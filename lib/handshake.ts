@@ -1,16 +1,8 @@
-/**
- * Key exchange, host key and authentication on a fresh connection to upstream, and what its end
- * means.
- */
+/** Key exchange, host key and authentication on a fresh connection to upstream. */
 
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
-import {
-  AuthenticationError,
-  HostKeyError,
-  MalformedDataError,
-  NegotiationError,
-  UpstreamLostError,
-} from "./errors.ts";
+import { HostKeyError, MalformedDataError, UpstreamLostError } from "./errors.ts";
+import { handshakeError, type HandshakePhase, lateError, lossOf } from "./handshake_end.ts";
 import { logger } from "./log.ts";
 import { rsaBits } from "./public_key.ts";
 import { maximumRsaBits } from "./rsa_signature.ts";
@@ -20,9 +12,14 @@ import { type CredentialSource, UserAuth, type UserAuthOptions } from "./useraut
 
 const log = logger("upstream");
 
-/** How long the server may take, a person's time to answer not counted, in milliseconds. */
-const handshakeTimeoutMs = 30_000;
-const authenticationTimeoutMs = 60_000;
+/**
+ * How long a server may take for an answer while nobody watches, a person's time not counted, in
+ * milliseconds. To log in somebody may have to approve it elsewhere.
+ */
+const unattendedMs = { "key exchange": 30_000, "authentication": 600_000 };
+
+/** How many messages of a server are logged before it lets us in. */
+const mostBanners = 20;
 
 /** `doubted`: the connection goes on, but nothing that helps an eavesdropper may be given away. */
 export type TrustVerdict = "trusted" | "doubted";
@@ -44,6 +41,12 @@ export interface HostTrust {
 export interface HandshakeOptions {
   /** For messages: `user@host:port`. */
   name: string;
+  /** Whether it is on the way to another host. */
+  isJump: boolean;
+  /** Whether a person watches, who can give it up: as with ssh, it may take any time then. */
+  isAttended: boolean;
+  /** How long the server may take to identify itself; `undefined` for any time. */
+  identificationTimeoutMs: number | undefined;
   username: string;
   /** In the order of preference; some are for after a partial success only. */
   methods: UserAuthOptions["methods"];
@@ -94,21 +97,26 @@ class Handshake {
   #trust: Trust = { kind: "no key" };
   /** What is known better than the end of the connection tells it. */
   #ourError: Error | undefined;
-  #isEncrypted = false;
+  #phase: HandshakePhase = "identification";
+  #bannerCount = 0;
   #isReady = false;
 
   constructor(client: Ssh2Client, options: HandshakeOptions) {
     this.#options = options;
     this.#client = client;
-    const { name, username, methods, credentials, algorithms, notify } = options;
+    const { name, isJump, username, methods, credentials, algorithms, notify } = options;
     client.start({
       username,
       algorithms,
       handlers: {
         verifyHostKey: (key) => this.#verifyHostKey(key),
-        onEncrypted: (exchange) => this.#onEncrypted(exchange),
+        onIdentified: () => this.#enter("key exchange"),
+        onEncrypted: (exchange) => {
+          log.info("{exchange}", { exchange });
+          this.#enter("authentication");
+        },
         onService: () => void this.#authenticate(),
-        onBanner: (text) => log.info("{name} says: {text}", { name, text }),
+        onBanner: (text) => this.#onBanner(text),
         onExtensions: (payload) => this.#userAuth.receiveExtensions(payload),
         onAnswer: (payload) => this.#onAnswer(payload),
         onReady: () => this.#onReady(),
@@ -118,6 +126,7 @@ class Handshake {
     const { transport } = client;
     this.#userAuth = new UserAuth({
       name,
+      isJump,
       username,
       methods,
       source: credentials,
@@ -126,14 +135,15 @@ class Handshake {
       serverVersion: () => transport.peerVersion,
       notify,
       onWait: (isWaiting) => {
-        if (isWaiting) this.#deadline.start("authentication", authenticationTimeoutMs);
+        if (isWaiting) this.#expectAnswer();
         else this.#deadline.stop();
       },
     });
-    this.#deadline = new Deadline((phase) =>
-      this.#client.fail(new Error(`no answer during ${phase}`))
-    );
-    this.#deadline.start("key exchange", handshakeTimeoutMs);
+    this.#deadline = new Deadline((timeoutMs) => {
+      this.#ourError ??= lateError(options, this.#phase, timeoutMs);
+      this.#client.fail(this.#ourError);
+    });
+    this.#expectAnswer();
   }
 
   get whenReady(): Promise<void> {
@@ -151,14 +161,25 @@ class Handshake {
       this.#ourError = error as Error;
       return false;
     }
-    this.#deadline.start("key exchange", handshakeTimeoutMs);
+    this.#expectAnswer();
     return true;
   }
 
-  #onEncrypted(exchange: string): void {
-    this.#isEncrypted = true;
-    log.info("{exchange}", { exchange });
-    this.#deadline.start("authentication", authenticationTimeoutMs);
+  #enter(phase: HandshakePhase): void {
+    this.#phase = phase;
+    this.#expectAnswer();
+  }
+
+  /** The server's time begins. */
+  #expectAnswer(): void {
+    const { isAttended, identificationTimeoutMs } = this.#options;
+    if (this.#phase === "identification") this.#deadline.start(identificationTimeoutMs);
+    else this.#deadline.start(isAttended ? undefined : unattendedMs[this.#phase]);
+  }
+
+  #onBanner(text: string): void {
+    const { name } = this.#options;
+    if (this.#bannerCount++ < mostBanners) log.info("{name} says: {text}", { name, text });
   }
 
   async #authenticate(): Promise<void> {
@@ -186,12 +207,14 @@ class Handshake {
 
   async #onClose(end: Ssh2End): Promise<void> {
     this.#deadline.end();
-    if (this.#isReady) return this.#options.onLost(lost(end, this.#options));
+    if (this.#isReady) return this.#options.onLost(lossOf(end, this.#options));
     this.#asking.abort();
     // Whether it is the right host matters more than what it said.
     const hasSaidWhy = end.kind === "violation" || end.kind === "disconnected";
     const untrusted = hasSaidWhy ? await this.#hostKeyError() : undefined;
-    this.#ready.reject(untrusted ?? this.#ourError ?? this.#failure(end));
+    const error = untrusted ?? this.#ourError ?? handshakeError(end, this.#options, this.#phase);
+    log.debug("{name}: {error}", { name: this.#options.name, error });
+    this.#ready.reject(error);
   }
 
   /** Why the host key that was shown is not accepted, if it is not. */
@@ -203,14 +226,6 @@ class Handshake {
     } catch (error) {
       return error as Error;
     }
-  }
-
-  #failure(end: Ssh2End): Error {
-    const { name } = this.#options;
-    // In the clear anybody may have said it: worth another try.
-    return end.kind === "disconnected" && !this.#isEncrypted
-      ? new UpstreamLostError(`${name}: ${end.description}`, { cause: end.error })
-      : withAdvice(classify(end, name));
   }
 
   /** @throws {Error} where there is none: nothing gets that far. */
@@ -243,17 +258,19 @@ async function verifyHost(
 
 /** One timer for the phases of a handshake. */
 class Deadline {
-  readonly #onExpired: (phase: string) => void;
+  readonly #onExpired: (timeoutMs: number) => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isOver = false;
 
-  constructor(onExpired: (phase: string) => void) {
+  constructor(onExpired: (timeoutMs: number) => void) {
     this.#onExpired = onExpired;
   }
 
-  start(phase: string, timeoutMs: number): void {
+  /** @param timeoutMs `undefined` for no limit. */
+  start(timeoutMs: number | undefined): void {
     this.stop();
-    if (!this.#isOver) this.#timer = setTimeout(() => this.#onExpired(phase), timeoutMs);
+    if (this.#isOver || timeoutMs === undefined) return;
+    this.#timer = setTimeout(() => this.#onExpired(timeoutMs), timeoutMs);
   }
 
   /** No phase follows. */
@@ -265,80 +282,6 @@ class Deadline {
   stop(): void {
     clearTimeout(this.#timer);
   }
-}
-
-/**
- * The reason codes of a DISCONNECT that the next attempt would meet again: key exchange failed, no
- * such service, protocol version, host key not verifiable, no more methods, illegal user name.
- */
-const lastingReasons: readonly number[] = [3, 7, 8, 9, 14, 15];
-
-/** Adds to the reason why a handshake failed what may help against it. */
-function withAdvice(error: Error): Error {
-  if (!(error instanceof UpstreamLostError)) return error;
-  const { message, cause } = error;
-  const advice = message.endsWith("does not speak SSH")
-    ? "Check the port: something other than an SSH server answers there."
-    : "It may be busy or limit connections: try again, and look into the host's log.";
-  return new UpstreamLostError(`${message}. ${advice}`, { cause });
-}
-
-/** What the end of a connection means, as an error. */
-function classify(end: Ssh2End, name: string): Error {
-  switch (end.kind) {
-    case "closed":
-      return new UpstreamLostError(`${name} closed the connection`);
-    case "violation":
-      return new UpstreamLostError(`${name} broke the protocol: ${end.description}`);
-    case "key-changed":
-      return new HostKeyError(
-        `Host key of ${name} changed within a connection. Somebody may be listening in: do not ` +
-          `connect before the host's administrator has explained it.`,
-      );
-    case "disconnected":
-      return classifyDisconnect(end, name);
-    case "failed": {
-      const { error: cause } = end;
-      return /no matching/.test(cause.message)
-        ? noCommonWay(name, cause)
-        : new UpstreamLostError(`${name}: ${cause.message}`, { cause });
-    }
-  }
-}
-
-function classifyDisconnect(
-  { reasonCode, description, error: cause }: Ssh2End & { kind: "disconnected" },
-  name: string,
-): Error {
-  if (reasonCode === 14 || /too many authentication failures/i.test(description)) {
-    return new AuthenticationError(
-      `${name} ended authentication: ${description}. If an agent has many keys, name the right ` +
-        `one with -i FILE and -o IdentitiesOnly=yes.`,
-      { cause },
-    );
-  }
-  return lastingReasons.includes(reasonCode)
-    ? noCommonWay(name, cause)
-    : new UpstreamLostError(`${name}: ${description}`, { cause });
-}
-
-function noCommonWay(name: string, cause: Error): NegotiationError {
-  return new NegotiationError(
-    `${name} and sshshim have no common way to talk: ${cause.message}. ` +
-      `See which algorithms the server has with "ssh -vv".`,
-    { cause },
-  );
-}
-
-/** The end of a connection that was ready. */
-function lost(end: Ssh2End, { name }: HandshakeOptions): ConnectionEnd {
-  if (end.kind !== "disconnected") {
-    return { reason: classify(end, name), endedBy: end.kind === "closed" ? "server" : "network" };
-  }
-  // Whatever its code is: it has let us in before, and may do so again.
-  const { description, error: cause } = end;
-  const reason = new UpstreamLostError(`${name}: ${description}`, { cause });
-  return { reason, endedBy: "server" };
 }
 
 /** Of what authentication throws, a message of the server that makes no sense. */

@@ -268,7 +268,9 @@ class Resolver {
     if (!wanted.some((method) => Object.hasOwn(enabled, method) && enabled[method])) {
       throw new UsageError(
         `The configuration for ${this.#alias} leaves no way to log in that sshshim has: ` +
-          `${Object.keys(enabled).join(", ")}. Add -o PreferredAuthentications=… or enable one.`,
+          `${
+            Object.keys(enabled).join(", ")
+          }. Set PreferredAuthentications to one of them, or enable one.`,
       );
     }
     return {

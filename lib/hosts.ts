@@ -89,7 +89,7 @@ export async function findHosts(
     : credential !== undefined && options.identityFiles.length === 0
     ? ["password", "keyboard-interactive"] as const
     : undefined;
-  const upstream = makeHost(config, { prompter, password, fingerprint });
+  const upstream = makeHost(config, { prompter, password, fingerprint, isJump: false });
   return [...await jumpsTo(config, { options, prompter, depth: 0 }), { ...upstream, firstMethods }];
 }
 
@@ -115,7 +115,9 @@ async function jumpsTo(
     });
     tellNotes(hop);
     if (index === 0) hosts.push(...await jumpsTo(hop, { options, prompter, depth: depth + 1 }));
-    hosts.push(makeHost(hop, { prompter, password: undefined, fingerprint: undefined }));
+    hosts.push(
+      makeHost(hop, { prompter, password: undefined, fingerprint: undefined, isJump: true }),
+    );
   }
   return hosts;
 }
@@ -123,10 +125,11 @@ async function jumpsTo(
 /** @throws {UsageError} where something is configured that cannot be followed. */
 function makeHost(
   config: HostConfig,
-  { prompter, password, fingerprint }: {
+  { prompter, password, fingerprint, isJump }: {
     prompter: Prompter;
     password: string | undefined;
     fingerprint: string | undefined;
+    isJump: boolean;
   },
 ): Host {
   const { bindAddress } = config;
@@ -154,6 +157,7 @@ function makeHost(
       if (fingerprint !== undefined) return new PinnedTrust(config.hostName, fingerprint);
       return await KnownHostsTrust.load({
         config,
+        isJump,
         ask: async (question, verdictSignal) => {
           const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
           return await credentials.questions(asking).ask(question, { echo: true });

@@ -81,7 +81,7 @@ export class KnownHosts {
         if (error instanceof Deno.errors.NotFound) continue;
         throw new HostKeyError(
           `Cannot read the known_hosts file "${file}": ${reasonOf(error)}. ` +
-            `Make it readable, or name another one with --known-hosts.`,
+            `Make it readable, or name another one with UserKnownHostsFile.`,
           { cause: error },
         );
       }
@@ -182,7 +182,7 @@ export async function addKnownHost(
   } catch (error) {
     throw new HostKeyError(
       `Cannot add the key of host "${host}" to "${file}": ${reasonOf(error)}. ` +
-        `Make it writable, or name another file with --known-hosts.`,
+        `Make it writable, or name another file with UserKnownHostsFile.`,
       { cause: error },
     );
   }

@@ -3,7 +3,7 @@
  *
  * For people: `sshshim: upstream: connected to prod.example.com:22`. The level is named only for
  * warnings and errors, and the time only when verbose; then each error also brings its stack, on
- * indented lines. As JSON: one object per line with `time`, `level`, `category`, `message` and
+ * indented lines. So is what does not fit into a line of the terminal. As JSON: one object per line with `time`, `level`, `category`, `message` and
  * every property of the record; a property that bears one of these four names gets a `_` after it.
  *
  * A value may come from a peer: a user name, a server's banner. Whatever could end a line, drive a
@@ -11,6 +11,7 @@
  * hold a secret by their name are masked.
  */
 
+import { fold, terminalColumns } from "./fold.ts";
 import { LineQueue } from "./line_queue.ts";
 import { configureSync, getLogger, type Logger, type LogRecord } from "@logtape/logtape";
 
@@ -21,19 +22,23 @@ export interface LoggingOptions {
   format: "text" | "json";
   /** Takes one record at a time, ended by a newline; stderr by default. */
   write?: (line: string) => void;
+  /** The width of what it is written to; by default that of the terminal, where stderr is one. */
+  columns?: () => number;
 }
 
 const lowestLevels = { quiet: "warning", normal: "info", verbose: "debug" } as const;
 
 /** Sets, or replaces, where the records of every {@link logger} go. */
 export function configureLogging(
-  { verbosity, format, write = (line) => stderr.write(line) }: LoggingOptions,
+  { verbosity, format, write = (line) => stderr.write(line), columns = stderrColumns }:
+    LoggingOptions,
 ): void {
-  const formatRecord = format === "json" ? jsonRecord : textRecord;
   const verbose = verbosity === "verbose";
+  const formatRecord = (record: LogRecord) =>
+    format === "json" ? jsonRecord(record, verbose) : textRecord(record, verbose, columns());
   configureSync({
     reset: true,
-    sinks: { lines: (record) => write(formatRecord(record, verbose)) },
+    sinks: { lines: (record) => write(formatRecord(record)) },
     loggers: [
       { category: "sshshim", sinks: ["lines"], lowestLevel: lowestLevels[verbosity] },
       // LogTape reports its own failures here, such as a sink that throws.
@@ -66,15 +71,19 @@ function unicodeEscape(character: string): string {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }
 
-function textRecord(record: LogRecord, verbose: boolean): string {
+function textRecord(record: LogRecord, verbose: boolean, columns: number): string {
   const time = verbose ? `${timeOf(record)} ` : "";
   const parts = record.category[0] === "sshshim" ? record.category.slice(1) : record.category;
   const level = severe.has(record.level) ? [record.level] : [];
   const head = `${time}${["sshshim", ...parts, ...level, messageOf(record)].join(": ")}`;
   const stacks = verbose ? Object.values(record.properties).flatMap(stackOf) : [];
-  return [head, ...stacks].map(escapeControls).join("\n    ") + "\n";
+  const lines = [head, ...stacks].flatMap((line) =>
+    fold(escapeControls(line), columns - indentation.length)
+  );
+  return lines.join(`\n${indentation}`) + "\n";
 }
 
+const indentation = "    ";
 const severe = new Set(["warning", "error", "fatal"]);
 
 /** The lines of an error's stack and of its causes'; none for any other value. */
@@ -209,6 +218,10 @@ const stderr = new LineQueue(Deno.stderr, {
   onDropped: (count) =>
     logger("log").warn("{count} lines were dropped, since nobody read them", { count }),
 });
+
+function stderrColumns(): number {
+  return Deno.stderr.isTerminal() ? terminalColumns() : Infinity;
+}
 
 /** Resolves when what was logged to stderr is written, or nobody reads it any more. */
 export function logFlushed(): Promise<void> {

@@ -39,7 +39,8 @@ export class UserPrompter implements Prompter {
       if (program !== undefined) return await runAskpass(program, text, signal);
       throw new NobodyToAskError(
         `There is no terminal to ask "${text.trim()}". Use a key without a passphrase or an SSH ` +
-          `agent, set SSH_ASKPASS, or give the password with --password-file FILE.`,
+          `agent, or set SSH_ASKPASS. For the last host, and no jump host, --password-file FILE ` +
+          `gives the password.`,
       );
     }
     try {

@@ -1,12 +1,9 @@
 /** A connection to upstream through the standard input and output of a command. */
 
 import { messageOf, UpstreamLostError } from "./errors.ts";
-import { logger } from "./log.ts";
 import type { ByteConnection } from "./byte_connection.ts";
 import { StreamConnection } from "./byte_connection.ts";
 import { userShell } from "./shell.ts";
-
-const log = logger("upstream");
 
 /**
  * Starts `command` in the user's shell; the connection's end ends it.
@@ -30,35 +27,57 @@ export function startProxyCommand(command: string): ByteConnection {
     );
   }
   let isClosed = false;
-  /** Whether it was the command that ended the connection. */
-  let hasEnded = false;
-  void child.status.then(({ code }) => {
-    if (!isClosed || hasEnded) log.warn("ProxyCommand has ended with exit status {code}", { code });
-    isClosed = true;
-  });
+  let hasRead = false;
   const connection = new StreamConnection({
     readable: child.stdout,
     writable: child.stdin,
     onClose: () => {
-      if (isClosed) return;
       isClosed = true;
       try {
         child.kill("SIGHUP");
       } catch {
-        // It has just ended by itself.
+        // It has ended by itself.
       }
     },
   });
   return {
     read: async (buffer) => {
       const count = await connection.read(buffer);
-      hasEnded ||= count === null && !isClosed;
-      return count;
+      hasRead ||= count !== null;
+      if (count !== null || isClosed) return count;
+      // A command that ends well after it has been of use has carried the server's end.
+      const status = await statusOf(child);
+      if (status?.success && hasRead) return null;
+      throw endError(status);
     },
     write: (data) =>
-      connection.write(data).catch((cause) => {
-        throw new Error("ProxyCommand has ended or reads no more", { cause });
+      connection.write(data).catch(async (cause) => {
+        throw isClosed ? cause : endError(await statusOf(child));
       }),
     close: () => connection.close(),
   };
+}
+
+/** How long a command may take to end once it has closed a stream, in milliseconds. */
+const endingTimeoutMs = 1000;
+
+/** `undefined` where it goes on. */
+async function statusOf(child: Deno.ChildProcess): Promise<Deno.CommandStatus | undefined> {
+  const expired = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => expired.resolve(undefined), endingTimeoutMs);
+  try {
+    return await Promise.race([child.status, expired.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Its own words are on standard error, which it shares with us. */
+function endError(status: Deno.CommandStatus | undefined): UpstreamLostError {
+  const end = status === undefined
+    ? "has closed its input or its output"
+    : status.signal !== null
+    ? `was ended by ${status.signal}`
+    : `has ended with exit status ${status.code}`;
+  return new UpstreamLostError(`ProxyCommand ${end}. Run it by hand to see why.`);
 }

@@ -5,7 +5,7 @@
 
 import type { Admit } from "./access.ts";
 import { Door, endpointsOf } from "./door.ts";
-import { EndpointError } from "./errors.ts";
+import { EndpointError, messageOf } from "./errors.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
@@ -127,7 +127,7 @@ function createServer(hostKeys: readonly LocalHostKey[], relay: Relay): Ssh2Serv
   } catch (cause) {
     const files = hostKeys.flatMap(({ file }) => file ?? []).join(", ");
     throw new EndpointError(
-      `A local host key cannot be used (${files}): ${(cause as Error).message}. ` +
+      `A local host key cannot be used (${files}): ${messageOf(cause)}. ` +
         `Name another one with --local-ed25519-key FILE.`,
       { cause },
     );
@@ -142,7 +142,7 @@ function bind(port: number): Deno.TcpListener {
       ? "another program listens there"
       : cause instanceof Deno.errors.PermissionDenied
       ? "ports below 1024 need privileges"
-      : (cause as Error).message;
+      : messageOf(cause);
     throw new EndpointError(
       `Cannot listen on ${hostname}:${port}: ${reason}. ` +
         `Choose another port with --local-port PORT; 0 takes a free one.`,

@@ -17,6 +17,8 @@ export interface Ssh2ClientHandlers {
    * ends it. The exchange may go on if it is true.
    */
   verifyHostKey(key: Uint8Array): Promise<boolean>;
+  /** The server's identification line has come (RFC 4253, section 4.2). */
+  onIdentified(): void;
   /** The host key is accepted, and both directions are encrypted for the first time. */
   onEncrypted(exchange: string): void;
   /** The server is ready for requests of authentication. */
@@ -43,11 +45,16 @@ export type Ssh2End =
   | { kind: "violation"; description: string }
   /** A key exchange showed another host key than the first one. */
   | { kind: "key-changed" }
-  /** By the network, or because ssh2 could not go on. */
+  /** By what ssh2 can make nothing of; `words` are its own, where it has noticed it itself. */
+  | { kind: "faulty"; words: string | undefined; error: Error }
+  /** By the network, or because we gave it up. */
   | { kind: "failed"; error: Error };
 
-/** ssh2's errors: a DISCONNECT has its reason code, one of the network a word. */
-type Ssh2Error = Error & { code?: string | number };
+/**
+ * ssh2's errors: a DISCONNECT has its reason code, one of the network the level `client-socket`. One
+ * without either was thrown within ssh2, by what it did not expect.
+ */
+type Ssh2Error = Error & { code?: string | number; level?: string };
 
 /** One connection to one server. */
 export class Ssh2Client {
@@ -109,11 +116,11 @@ export class Ssh2Client {
   #listen(handlers: Ssh2ClientHandlers): void {
     const client = this.#client;
     client.on("error", (error: Ssh2Error) => {
-      this.#end ??= typeof error.code === "number"
-        ? { kind: "disconnected", reasonCode: error.code, description: error.message, error }
-        : { kind: "failed", error };
+      this.#end ??= endOf(error);
       this.#socket.end();
     });
+    // The first bytes that ssh2 is given have the whole line.
+    this.#socket.once("data", () => handlers.onIdentified());
     client.on("banner", (text) => handlers.onBanner(text));
     client.once("handshake", (negotiated) => handlers.onEncrypted(describeExchange(negotiated)));
     client.on("ready", () => handlers.onReady());
@@ -137,4 +144,15 @@ export class Ssh2Client {
       accept(isAccepted);
     });
   }
+}
+
+function endOf(error: Ssh2Error): Ssh2End {
+  const { code, level, message } = error;
+  if (typeof code === "number") {
+    return { kind: "disconnected", reasonCode: code, description: message, error };
+  }
+  if (level === "client-socket") return { kind: "failed", error };
+  if (message === "Connection lost before handshake") return { kind: "closed" };
+  const words = level === undefined ? undefined : message.replace(/^Handshake failed: /, "");
+  return { kind: "faulty", words, error };
 }

@@ -9,7 +9,7 @@
  */
 
 import { dirname, isAbsolute } from "node:path";
-import { UsageError } from "./errors.ts";
+import { messageOf, UsageError } from "./errors.ts";
 import { canonicalHost } from "./host_name.ts";
 import type { LocalFacts } from "./local_facts.ts";
 import { matchesPatterns } from "./pattern.ts";
@@ -345,7 +345,7 @@ async function runInShell(command: string, local: LocalFacts, source: Source): P
   } catch (cause) {
     throw configError(
       source,
-      `The shell ${shell} cannot be run: ${(cause as Error).message}. Set SHELL to another.`,
+      `The shell ${shell} cannot be run: ${messageOf(cause)}. Set SHELL to another.`,
     );
   }
   if (status.signal === null) return status.success;

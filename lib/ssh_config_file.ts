@@ -1,6 +1,6 @@
 /** A configuration file as text, if nobody else could have written it. */
 
-import { UsageError } from "./errors.ts";
+import { messageOf, UsageError } from "./errors.ts";
 import { readJudged } from "./judged_file.ts";
 
 /**
@@ -29,7 +29,7 @@ export async function readConfigFile(
     if (cause instanceof IsADirectory) return "";
     if (cause instanceof NotFound || cause instanceof NotADirectory) return undefined;
     throw new UsageError(
-      `The configuration file ${file} cannot be read: ${(cause as Error).message}. ` +
+      `The configuration file ${file} cannot be read: ${messageOf(cause)}. ` +
         `Make it readable, or name another one with -F.`,
       { cause },
     );

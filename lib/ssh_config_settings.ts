@@ -105,5 +105,5 @@ export class Settings {
 function helpWithout(name: string, off: string | undefined): string {
   return off === undefined
     ? "Remove it for this host."
-    : `To connect without it, add -o ${name}=${off}.`;
+    : `To connect without it, set ${name} to ${off} for this host.`;
 }

@@ -2,11 +2,13 @@
  * Asking the person at the terminal, also when standard input and output lead elsewhere.
  *
  * Where the answer may be seen, the terminal's own line editing and echo are used. A secret is read
- * without echo; the modes are restored however the question ends. As with ssh, what was typed before
+ * without echo; the modes are restored however the question ends. They cannot be set while a write
+ * waits for a terminal that somebody has stopped (Ctrl-S), and the whole program would wait as well:
+ * so that is waited for first, and at the exit they are left as they are then. As with ssh, what was typed before
  * a question does not answer it: it was meant for something else, perhaps for another host.
  */
 
-import { closeSync, constants, openSync, readSync } from "node:fs";
+import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 
 /** A person to ask. Questions come one at a time. */
 export interface Terminal {
@@ -32,6 +34,8 @@ interface Device {
     setRaw(isRaw: boolean, options?: { cbreak: boolean }): void;
   };
   output: { write(bytes: Uint8Array): Promise<number> };
+  /** Whether it takes output at this moment; a terminal that is stopped does not. */
+  takesOutput(): boolean;
   /** Forgets what has been typed and not been read. */
   discardTyped(): void;
   close(): void;
@@ -86,6 +90,8 @@ class DeviceTerminal implements Terminal {
   #isOpen = true;
   /** What is typed next; it outlives a question that was taken back. */
   #typed: Promise<Uint8Array | undefined> | undefined;
+  /** The modes are those from before the last question. */
+  #restored: Promise<void> = Promise.resolve();
 
   constructor(device: Device) {
     this.#device = device;
@@ -97,6 +103,8 @@ class DeviceTerminal implements Terminal {
   ): Promise<string | undefined> {
     // Not printed at all then.
     signal?.throwIfAborted();
+    await unlessAborted(this.#restored, signal);
+    await this.#untilWritten(signal);
     const { input } = this.#device;
     const restore = () => {
       try {
@@ -111,17 +119,30 @@ class DeviceTerminal implements Terminal {
     } catch {
       return undefined;
     }
-    globalThis.addEventListener("unload", restore);
+    const restoreAtExit = () => {
+      if (this.#device.takesOutput()) restore();
+    };
+    globalThis.addEventListener("unload", restoreAtExit);
     try {
       await this.#forgetTyped();
       signal?.throwIfAborted();
       if (!echo) return await this.#askSecret(question, signal);
+      await this.#untilWritten(signal);
       restore();
       return await this.#askLine(question, signal);
     } finally {
-      globalThis.removeEventListener("unload", restore);
-      restore();
+      this.#restored = this.#untilWritten().then(() => {
+        globalThis.removeEventListener("unload", restoreAtExit);
+        restore();
+      });
+      await unlessAborted(this.#restored, signal);
     }
+  }
+
+  /** Nothing waits to be written to the terminal, by whomever: a write of nothing comes after that. */
+  async #untilWritten(signal?: AbortSignal): Promise<void> {
+    const written = this.#device.output.write(new Uint8Array(0)).then(() => {}, () => {});
+    await unlessAborted(written, signal);
   }
 
   /** Half a line, too: without the line editing it can be read. */
@@ -136,13 +157,13 @@ class DeviceTerminal implements Terminal {
   }
 
   async #askLine(question: string, signal?: AbortSignal): Promise<string | undefined> {
-    await this.#print(question);
+    await this.#print(question, signal);
     let line: string | undefined;
     try {
       line = await this.#readLine(signal);
     } finally {
       // Whatever is printed next starts on a line of its own.
-      if (line === undefined) await this.#print("\n");
+      if (line === undefined) await this.#print("\n", signal);
     }
     return line;
   }
@@ -150,10 +171,10 @@ class DeviceTerminal implements Terminal {
   /** Echo is off already, so that nothing typed ahead of the question is seen. */
   async #askSecret(question: string, signal?: AbortSignal): Promise<string | undefined> {
     try {
-      await this.#print(question);
+      await this.#print(question, signal);
       return await this.#readSecret(signal);
     } finally {
-      await this.#print("\n");
+      await this.#print("\n", signal);
     }
   }
 
@@ -179,7 +200,12 @@ class DeviceTerminal implements Terminal {
     this.#isOpen = false;
   }
 
-  async #print(text: string): Promise<void> {
+  /** What is not written when `signal` is aborted is written later. */
+  async #print(text: string, signal?: AbortSignal): Promise<void> {
+    await unlessAborted(this.#write(text), signal);
+  }
+
+  async #write(text: string): Promise<void> {
     let bytes = new TextEncoder().encode(text);
     try {
       while (bytes.length > 0) bytes = bytes.subarray(await this.#device.output.write(bytes));
@@ -241,6 +267,7 @@ function openDevice(inputPath: string, outputPath: string): Device | undefined {
   return {
     input: files[0]!,
     output: files[1]!,
+    takesOutput: () => takesOutput(outputPath),
     discardTyped: () => discardTyped(inputPath),
     close,
   };
@@ -261,10 +288,31 @@ function discardTyped(path: string): void {
   }
 }
 
+/** Tries with a NUL, which no terminal shows; that of Windows has no such writes. */
+function takesOutput(path: string): boolean {
+  if (Deno.build.os === "windows") return true;
+  let file: number | undefined;
+  try {
+    file = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    return writeSync(file, new Uint8Array(1)) > 0;
+  } catch {
+    return false;
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
+}
+
 /** Deno on Windows cannot open the console by name in every version. */
 function openStandardStreams(): Device | undefined {
   if (!Deno.stdin.isTerminal() || !Deno.stderr.isTerminal()) return undefined;
-  return { input: Deno.stdin, output: Deno.stderr, discardTyped: () => {}, close: () => {} };
+  const nothing = () => {};
+  return {
+    input: Deno.stdin,
+    output: Deno.stderr,
+    takesOutput: () => true,
+    discardTyped: nothing,
+    close: nothing,
+  };
 }
 
 async function unlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {

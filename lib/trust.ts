@@ -32,6 +32,8 @@ export interface TrustOptions {
     | "strictHostKeyChecking"
     | "hashKnownHosts"
   >;
+  /** Whether it is on the way to another host: of the options only `-F` counts for it. */
+  isJump: boolean;
   /** @throws {NobodyToAskError} where nobody can be asked now. */
   ask(question: string, signal: AbortSignal): Promise<string | undefined>;
 }
@@ -137,7 +139,9 @@ export class KnownHostsTrust implements HostTrust {
     if (!isAccepted) {
       throw new HostKeyError(
         `Host key of "${host}" is unknown: ${offered} is in no known_hosts file. ` +
-          `Connect once with ssh, pass --accept-new to add it, or --fingerprint to expect it.`,
+          (this.#options.isJump
+            ? "Connect to it once with ssh, or set its StrictHostKeyChecking to accept-new."
+            : "Connect once with ssh, pass --accept-new to add it, or --fingerprint to expect it."),
       );
     }
     const [file] = userKnownHostsFiles;

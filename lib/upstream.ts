@@ -91,7 +91,7 @@ export class Upstream {
    * @throws what the connector throws: nothing is tried again before it has worked once.
    */
   async start(): Promise<void> {
-    await this.#connect({ mayAsk: true });
+    await this.#connect({ mayAsk: true, isAttended: true });
   }
 
   /** A client wants something: a long wait is cut short. */
@@ -128,7 +128,9 @@ export class Upstream {
     if (state.kind === "ready") state.connection.disconnect("sshshim has been stopped");
   }
 
-  async #connect({ mayAsk }: { mayAsk: boolean }): Promise<void> {
+  async #connect(
+    { mayAsk, isAttended = false }: { mayAsk: boolean; isAttended?: boolean },
+  ): Promise<void> {
     const attempt = new AbortController();
     const since = performance.now();
     const connecting: State = { kind: "connecting", attempt, mayAsk, since };
@@ -137,6 +139,7 @@ export class Upstream {
     await this.#options.connector.connect({
       signal: attempt.signal,
       mayAsk,
+      isAttended,
       onReady: (transport, { verdict }) => {
         if (this.#state === connecting) connection = this.#onReady(transport, verdict);
         else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");

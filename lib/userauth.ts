@@ -28,6 +28,9 @@ const userauthInfoResponse = 61;
 /** Servers that know RSA certificates by the name with SHA-1 alone. */
 const oldCertificates = /^(OpenSSH_([2-5]|6\.[56]|7\.[0-7])|Sun_SSH_1\.0)/;
 
+/** What a server asks in one authentication; a round without a question counts as one. */
+const mostQuestions = 100;
+
 /** Methods in ssh's order of preference, as far as we have them. */
 export const defaultMethods = ["publickey", "keyboard-interactive", "password"] as const;
 
@@ -71,6 +74,8 @@ export interface CredentialSource {
 export interface UserAuthOptions {
   /** For messages: `user@host:port`. */
   name: string;
+  /** Whether it is on the way to another host: of the options only `-F` counts for it. */
+  isJump: boolean;
   username: string;
   /** In the order of preference: at first, and once the server has accepted one and wants more. */
   methods: { first: readonly Method[]; afterwards: readonly Method[] };
@@ -101,6 +106,9 @@ export class UserAuth {
   readonly #exhausted = new Set<Method>();
   /** How often keyboard-interactive was begun, whatever came of it. */
   #questionings = 0;
+  #questionCount = 0;
+  /** What was last told of a server that asks nothing. */
+  #told = "";
   /** The first question that nobody was there for. */
   #unasked: NobodyToAskError | undefined;
   /** `server-sig-algs`. */
@@ -241,6 +249,7 @@ export class UserAuth {
       }
       while (message[0] === userauthInfoRequest) {
         const request = readInfoRequest(message);
+        this.#count(request);
         const answers = request.prompts.length === 0
           ? this.#tell(request)
           : await this.#ifPossible(() => this.#options.source.answer(request));
@@ -260,10 +269,21 @@ export class UserAuth {
     return failure;
   }
 
+  /** ssh would go on for ever; here nobody may be there to end it. */
+  #count({ prompts }: InfoRequest): void {
+    this.#questionCount += Math.max(1, prompts.length);
+    if (this.#questionCount <= mostQuestions) return;
+    throw new AuthenticationError(
+      `${this.#options.name} asks on and on: more than ${mostQuestions} questions, and no verdict. ` +
+        `Look into the host's log.`,
+    );
+  }
+
   /** Servers that ask nothing may have something to say, such as to look at one's telephone. */
   #tell({ name, instruction }: InfoRequest): string[] {
     const words = [name, instruction].filter(Boolean).join(": ");
-    if (words) this.#options.notify(`${this.#options.name} says: ${words}`);
+    if (words && words !== this.#told) this.#options.notify(`${this.#options.name} says: ${words}`);
+    this.#told = words;
     return [];
   }
 
@@ -328,15 +348,17 @@ export class UserAuth {
   }
 
   #refusal({ methods, isPartial }: Failure): AuthenticationError {
-    const { name } = this.#options;
+    const { name, isJump } = this.#options;
     const tried = this.#tried.length > 0 ? `Tried: ${this.#tried.join(", ")}` : "Nothing to try";
     const wanted = methods.join(", ") || "nothing";
     const state = isPartial ? "accepted that but still wants" : "accepts";
     const isPassword = this.#tried.length > 0 &&
       this.#tried.every((it) => it === "password" || it === "keyboard-interactive");
     const advice = isPassword
-      ? "Check the user name and the password."
-      : "Check the user name, and name another key with -i FILE or let ssh-agent have it.";
+      ? "Check the user name, the password, and whatever else the server asks for."
+      : `Check the user name, and name another key with ${
+        isJump ? "IdentityFile in ssh's configuration" : "-i FILE"
+      } or let ssh-agent have it.`;
     return new AuthenticationError(
       `${name} refused authentication. ${tried}; the server ${state}: ${wanted}. ${advice}`,
     );

@@ -88,6 +88,7 @@ function believing(
       }\n`;
       await Deno.writeTextFile(file, known === undefined ? "" : line);
       return await KnownHostsTrust.load({
+        isJump: false,
         config: {
           hostName: "127.0.0.1",
           port: impostor.port,

@@ -5,10 +5,17 @@ import { Buffer } from "node:buffer";
 import { createDiffieHellmanGroup } from "node:crypto";
 import type ssh2Types from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
+import { resetSync } from "@logtape/logtape";
 import { HostKeyError, NegotiationError, UpstreamLostError } from "../lib/errors.ts";
-import { handshake, type HostTrust, type TrustVerdict } from "../lib/handshake.ts";
+import {
+  handshake,
+  type HandshakeOptions,
+  type HostTrust,
+  type TrustVerdict,
+} from "../lib/handshake.ts";
 import { publicKeyInside } from "../lib/key_text.ts";
 import { generateKey } from "../lib/local_host_key.ts";
+import { configureLogging } from "../lib/log.ts";
 import { fingerprint } from "../lib/public_key.ts";
 import { buildMessage, encodeFields } from "../lib/ssh_data.ts";
 import { ssh2 } from "../lib/ssh2.ts";
@@ -18,6 +25,8 @@ import { ByteSocket } from "../lib/ssh2_socket.ts";
 import { Ssh2Transport } from "../lib/ssh2_transport.ts";
 import type { ConnectionEnd, StartableTransport } from "../lib/transport.ts";
 import { PinnedTrust } from "../lib/trust.ts";
+import { FakeTime } from "./support/fake_time.ts";
+import { settled } from "./support/scripted_connector.ts";
 
 const ignore = 2;
 const globalRequest = 80;
@@ -95,8 +104,28 @@ function sendWithinExchange(protocol: Protocol, payload: Uint8Array): void {
   sendPacket(protocol, write.finalize(packet, true), true);
 }
 
+/** What a handshake needs and no test here is about. */
+const usual = {
+  name: "jane@upstream.test",
+  isJump: false,
+  isAttended: false,
+  identificationTimeoutMs: 30_000,
+  username: "jane",
+  methods: { first: ["password"], afterwards: [] },
+  credentials: {
+    async *keys() {},
+    password: () => Promise.resolve("wrong"),
+    answer: () => Promise.resolve(undefined),
+    numberOfPasswordPrompts: 3,
+    newPassword: () => Promise.resolve(undefined),
+  },
+  requiredRsaSize: 1024,
+  notify: () => {},
+} satisfies Partial<HandshakeOptions>;
+
 /** What a test makes of the server. */
 interface ServerOptions {
+  isAttended?: boolean;
   kex?: string[];
   /** Its host key; by default one that is made for it. */
   hostKey?: { privateKey: string; publicKey: Uint8Array };
@@ -137,20 +166,10 @@ class Ground implements AsyncDisposable {
     this.#serve(await accepted, kex);
     this.#client = new Ssh2Client(outgoing);
     await handshake(this.#client, {
-      name: "jane@upstream.test",
-      username: "jane",
-      methods: { first: ["password"], afterwards: [] },
-      credentials: {
-        async *keys() {},
-        password: () => Promise.resolve("wrong"),
-        answer: () => Promise.resolve(undefined),
-        numberOfPasswordPrompts: 3,
-        newPassword: () => Promise.resolve(undefined),
-      },
+      ...usual,
+      isAttended: this.#options.isAttended ?? false,
       trust,
-      requiredRsaSize: 1024,
       algorithms: clientAlgorithms({ kexAlgorithms: kex.join(",") }, []),
-      notify: () => {},
       onReady: (transport) => {
         this.transport = transport;
         transport.start({
@@ -165,6 +184,8 @@ class Ground implements AsyncDisposable {
   }
 
   #serve(incoming: Deno.Conn, kex: string[]): void {
+    // Else it gives up a client who waits, by the clock of the test.
+    Object.assign(ssh2.Server, { KEEPALIVE_CLIENT_INTERVAL: 0 });
     const algorithms = { ...serverAlgorithms(), kex };
     const { onConnection, onAuthentication = (context) => context.accept() } = this.#options;
     const server = new ssh2.Server({
@@ -449,5 +470,198 @@ for (const answer of ["no", "yes"]) {
       },
     });
     await assert.rejects(ground.connect(), UpstreamLostError);
+  });
+}
+
+/** Resolves when the server has been asked to let somebody in; it waits for `approve`. */
+function slowServer(isAttended: boolean) {
+  const asked = Promise.withResolvers<() => void>();
+  const ground = new Ground({
+    isAttended,
+    onAuthentication: (context) => asked.resolve(() => context.accept()),
+  });
+  return { ground, asked: asked.promise };
+}
+
+Deno.test("a log-in that is approved elsewhere after 75 s succeeds, and after an hour if somebody watches", async () => {
+  for (const [isAttended, waitMs] of [[false, 75_000], [true, 3_600_000]] as const) {
+    using time = new FakeTime();
+    const { ground, asked } = slowServer(isAttended);
+    await using _ground = ground;
+    const connected = ground.connect();
+    const approve = await Promise.race([asked, connected.then(() => assert.fail())]);
+    time.advance(waitMs);
+    approve();
+    await connected;
+  }
+});
+
+Deno.test("a server that answers no request to log in is given up after 10 minutes if nobody watches", async () => {
+  using time = new FakeTime();
+  const { ground, asked } = slowServer(false);
+  await using _ground = ground;
+  const refused = assert.rejects(ground.connect(), (error) => {
+    assert(error instanceof UpstreamLostError);
+    assert.match(error.message, /no answer within 10 min during authentication.* approval/);
+    assert.doesNotMatch(error.message, /busy/);
+    return true;
+  });
+  await asked;
+  time.advance(599_999);
+  await settled();
+  time.advance(1);
+  await refused;
+});
+
+Deno.test("a server's words before the log-in do not fill the log", async () => {
+  const lines: string[] = [];
+  configureLogging({
+    verbosity: "normal",
+    format: "text",
+    write: (line) => lines.push(line),
+    columns: () => Infinity,
+  });
+  try {
+    await using ground = new Ground({
+      onAuthentication: (context, { transport }) => {
+        for (let count = 0; count < 200; count++) transport.send(buildMessage(53, "Welcome", ""));
+        context.accept();
+      },
+    });
+    await ground.connect();
+  } finally {
+    resetSync();
+  }
+  assert.equal(lines.filter((line) => line.includes("says: Welcome")).length, 20);
+});
+
+/** A server that sends these bytes and waits; leaving its scope ends it. */
+class RawServer implements AsyncDisposable {
+  readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  readonly #connections = new AsyncDisposableStack();
+  /** Resolves when the client has said something. */
+  readonly #heard = Promise.withResolvers<void>();
+
+  get whenHeard(): Promise<void> {
+    return this.#heard.promise;
+  }
+
+  /** Shakes hands with it. */
+  async connect(
+    bytes: Uint8Array,
+    options: Partial<HandshakeOptions> = {},
+  ): Promise<void> {
+    const accepted = this.#listener.accept();
+    const client = new Ssh2Client(
+      await Deno.connect({ hostname: "127.0.0.1", port: this.#listener.addr.port }),
+    );
+    const incoming = await accepted;
+    this.#connections.defer(() => client.destroy());
+    this.#connections.defer(() => incoming.close());
+    if (bytes.length > 0) await incoming.write(bytes);
+    void incoming.read(new Uint8Array(1)).then(() => this.#heard.resolve(), () => {});
+    await handshake(client, {
+      ...usual,
+      trust: { keyTypes: [], verify: () => Promise.resolve("trusted") },
+      algorithms: clientAlgorithms({}, []),
+      onReady: () => {},
+      onLost: () => {},
+      ...options,
+    });
+  }
+
+  /** May be called twice. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#connections.disposed) this.#listener.close();
+    await this.#connections.disposeAsync();
+  }
+}
+
+Deno.test("a server that does not identify itself is given up after its time, or never", async () => {
+  const ways: [identificationTimeoutMs: number | undefined, outcome: RegExp][] = [
+    [5000, /has not identified itself within 5 s\. Check the port/],
+    [undefined, /closed the connection/],
+  ];
+  for (const [identificationTimeoutMs, outcome] of ways) {
+    await using server = new RawServer();
+    using time = new FakeTime();
+    const refused = assert.rejects(
+      server.connect(new Uint8Array(), { identificationTimeoutMs, isAttended: true }),
+      outcome,
+    );
+    await server.whenHeard;
+    time.advance(3_600_000);
+    await settled();
+    await server[Symbol.asyncDispose]();
+    await refused;
+  }
+});
+
+/** An unencrypted packet (RFC 4253, section 6). */
+function packet(payload: Uint8Array, paddingLength = 16 - (5 + payload.length) % 8): Uint8Array {
+  const padding = Buffer.alloc(paddingLength);
+  const length = 1 + payload.length + paddingLength;
+  return Buffer.concat([encodeFields(length), Buffer.of(paddingLength), payload, padding]);
+}
+
+/** A server's part of a key exchange, with a host key and a signature that may be anything. */
+function keyExchange(type: string, key: Uint8Array, signature: Uint8Array): Uint8Array {
+  const names = ["curve25519-sha256", type, "aes128-ctr", "aes128-ctr"];
+  const lists = [...names, "hmac-sha2-256", "hmac-sha2-256", "none", "none", "", ""];
+  const kexInit = buildMessage(20, { raw: new Uint8Array(16) }, ...lists, false, 0);
+  const publicValue = Buffer.alloc(32, 9);
+  const reply = buildMessage(31, key, publicValue, signature);
+  return Buffer.concat([kexInit, reply, Buffer.of(21)].map((payload) => packet(payload)));
+}
+
+/** What servers can send first of all, and what is said about it. */
+const nonsense: [name: string, packets: Uint8Array, complaint: RegExp][] = [
+  ["NEWKEYS before anything", packet(Buffer.of(21)), /key exchange\. /],
+  [
+    "more padding than packet",
+    Buffer.concat([encodeFields(12), Buffer.of(255), Buffer.alloc(30)]),
+    /key exchange\. /,
+  ],
+  [
+    "a DISCONNECT that is cut short",
+    packet(Buffer.of(1, 0)),
+    /key exchange: .*DISCONNECT packet\. /,
+  ],
+  [
+    "a host key that is no point of its curve",
+    keyExchange(
+      "ecdsa-sha2-nistp256",
+      encodeFields("ecdsa-sha2-nistp256", "nistp256", ""),
+      encodeFields("ecdsa-sha2-nistp256", encodeFields(encodeFields("r"), encodeFields("s"))),
+    ),
+    /key exchange\. /,
+  ],
+  [
+    "a signature that does not verify",
+    keyExchange(
+      "ssh-ed25519",
+      encodeFields("ssh-ed25519", Buffer.alloc(32, 1)),
+      encodeFields("ssh-ed25519", Buffer.alloc(64, 1)),
+    ),
+    /key exchange: signature verification failed\. /,
+  ],
+];
+
+for (const [name, bytes, complaint] of nonsense) {
+  Deno.test(`${name} is a breach of the protocol, in our own words`, async () => {
+    await using server = new RawServer();
+    const identification = new TextEncoder().encode("SSH-2.0-OpenSSH_9.2\r\n");
+    await assert.rejects(server.connect(Buffer.concat([identification, bytes])), (error) => {
+      assert(error instanceof UpstreamLostError);
+      assert.match(
+        error.message,
+        /^jane@upstream\.test broke the protocol during the key exchange/,
+      );
+      assert.match(error.message, complaint);
+      assert.match(error.message, /is at fault: look into its log\.$/);
+      assert.doesNotMatch(error.message, /undefined|typed array|assert|busy/);
+      assert(error.cause instanceof Error);
+      return true;
+    });
   });
 }

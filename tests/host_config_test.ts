@@ -447,7 +447,8 @@ Deno.test("what would weaken or divert a connection is refused unless it is swit
     // Other hosts are not concerned.
     await resolve(config, { destination: "other" });
     if (off === undefined) continue;
-    assert(message.endsWith(`To connect without it, add -o ${name}=${off}.`), message);
+    const wayOut = `To connect without it, set ${name} to ${off} for this host.`;
+    assert(message.endsWith(wayOut), message);
     await isSame(config, { overrides: [`${name}=${off}`] });
     await isSame(`${name} ${off}\n${config}`);
   }

@@ -156,7 +156,8 @@ Deno.test("each hop's host key is checked before anything is sent there", async 
       const config = await Deno.readTextFile(file);
       await Deno.writeTextFile(file, `Host ${what}\n${nothing}\n\n${config}`);
       const result = await logIn(args, { folder });
-      assertFailed(result, 4, /Host key of "127\.0\.0\.1" is unknown/);
+      assertFailed(result, 4, /Host key of "127\.0\.0\.1" is unknown.* StrictHostKeyChecking/);
+      assert.doesNotMatch(result.log, / --/);
       await hop.log.waitFor(/ port \d+ \[preauth\]/, { from: position });
       assert.doesNotMatch(hop.log.text.slice(position), /authenticating|Accepted|Failed/);
       const after = [first, second, last].map(logins);
@@ -203,6 +204,18 @@ Deno.test("a jump host asks for its own credentials, and gets nobody else's", as
   });
 });
 
+Deno.test("advice about a jump host names no option that is for the last host alone", async () => {
+  await withFolder(async (folder) => {
+    await using hop = await startScriptedServer({ method: "publickey", key: new Uint8Array() });
+    const config = `Host 127.0.0.1\nUserKnownHostsFile ${hop.knownHostsFile}\n`;
+    await Deno.writeTextFile(`${folder}/config`, config);
+    const args = ["-F", `${folder}/config`, "last", "-J", `jane@127.0.0.1:${hop.port}`];
+    const result = await logIn(args, { folder });
+    assertFailed(result, 3, /refused authentication.* IdentityFile in ssh's configuration/);
+    assert.doesNotMatch(result.log, / -i| --/);
+  });
+});
+
 Deno.test("a hop that leads nowhere is named", async (t) => {
   await t.step("it refuses to forward", async () => {
     await using chain = await startChain(["AllowTcpForwarding no"]);
@@ -212,8 +225,8 @@ Deno.test("a hop that leads nowhere is named", async (t) => {
       await logIn(args, { folder }),
       5,
       new RegExp(
-        `The jump host \\S+:${second.port} cannot connect to 127\\.0\\.0\\.1:\\d+: it does not allow that .*` +
-          `Check the address as the jump host sees it, and that it allows forwarding`,
+        `The jump host \\S+:${second.port} does not allow a connection to 127\\.0\\.0\\.1:\\d+ ` +
+          `\\(.*\\)\\. Its administrator decides about that: AllowTcpForwarding`,
       ),
     );
   });
@@ -304,9 +317,7 @@ Deno.test("a ProxyCommand carries the connection, with its tokens expanded", asy
       );
       const [, pid] = /pid=(\d+)$/.exec(await waitForFile(notes))!;
       Deno.kill(Number(pid), "SIGKILL");
-      // Its last byte and its exit status come in either order.
-      await shim.log.waitFor(/ProxyCommand has ended/);
-      await shim.log.waitFor(/connection lost: /);
+      await shim.log.waitFor(/connection lost: .*ProxyCommand was ended by SIGKILL/);
       assert.equal(text((await shim.target.ssh("echo again")).stdout), "again\n");
       pids = [...(await Deno.readTextFile(notes)).matchAll(/pid=(\d+)/g)].map(([, it]) =>
         Number(it)
@@ -319,7 +330,21 @@ Deno.test("a ProxyCommand carries the connection, with its tokens expanded", asy
   await t.step("one that fails, with its own words", async () => {
     const command = "ProxyCommand=sh -c 'echo the gate is shut >&2; exit 7'";
     const result = await logIn([...args, "-o", command], { folder });
-    assertFailed(result, 5, /the gate is shut\n[^]*(ProxyCommand has ended|closed the connection)/);
+    assertFailed(
+      result,
+      5,
+      /the gate is shut\n[^]*ProxyCommand has ended with exit status 7\. Run/,
+    );
+    assert.doesNotMatch(result.log, /busy/);
+  });
+  await t.step("one that has closed its output before it fails", async () => {
+    const command = "ProxyCommand=sh -c 'exec >&- <&-; sleep 0.3; exit 7'";
+    const result = await logIn([...args, "-o", command], { folder });
+    assertFailed(result, 5, /ProxyCommand has ended with exit status 7\. Run/);
+  });
+  await t.step("one that ends well, without a word", async () => {
+    const result = await logIn([...args, "-o", "ProxyCommand=true"], { folder });
+    assertFailed(result, 5, /ProxyCommand has ended with exit status 0\. Run/);
   });
   await t.step("with an empty SHELL, which means the usual one", async () => {
     assert((await logIn(args, { folder, environment: { SHELL: "" } })).isIn);

@@ -159,7 +159,7 @@ Deno.test("a missing file is empty, and an unreadable one is an error that names
     await assert.rejects(KnownHosts.load([folder]), (error) => {
       assert(error instanceof HostKeyError);
       assert(error.message.includes(folder), error.message);
-      assert.match(error.message, /--known-hosts/);
+      assert.match(error.message, /UserKnownHostsFile/);
       return true;
     });
   }));

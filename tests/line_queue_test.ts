@@ -2,9 +2,14 @@
 
 import assert from "node:assert/strict";
 import { LineQueue } from "../lib/line_queue.ts";
-import { serverArguments, startServing } from "./support/login.ts";
+import { loginEnvironment, serverArguments, shimCommand, startServing } from "./support/login.ts";
+import { waitForFile, waitUntil } from "./support/processes.ts";
+import { Terminal } from "./support/pty.ts";
+import { startQuestionServer } from "./support/question_server.ts";
+import { within } from "./support/deadline.ts";
 import { text } from "./support/run.ts";
 import { settled } from "./support/scripted_connector.ts";
+import { withFolder } from "./support/signing.ts";
 import { startSshd } from "./support/sshd.ts";
 
 /** A target that takes what a test lets it take. */
@@ -95,4 +100,35 @@ Deno.test("with a standard error that nobody reads, sessions run and SIGTERM end
   for (let session = 0; session < 3; session++) {
     assert.equal(text((await shim.target.ssh("echo through")).stdout), "through\n");
   }
+});
+
+Deno.test("at a terminal that is stopped by Ctrl-S, a question holds nobody up, nor does it hold up SIGTERM", async () => {
+  await withFolder(async (folder) => {
+    await using server = await startQuestionServer({ prompt: "Code: ", answer: "1" });
+    const command = shimCommand([...serverArguments({ ...server, username: "jane" }), "-v"]);
+    await using terminal = new Terminal(
+      ["sh", "-c", 'echo $$ > "$0/pid"; exec "$@"', folder, ...command],
+      { environment: loginEnvironment(folder) },
+    );
+    await terminal.screen.waitFor(/Code: /);
+    await terminal.type("1\r");
+    const [, port] = await terminal.screen.waitFor(/ is at 127\.0\.0\.1:(\d+)/);
+    await terminal.screen.waitFor(/Ctrl-C ends it/);
+    const pid = Number(await waitForFile(`${folder}/pid`));
+
+    await terminal.type("\x13");
+    server.cutAll();
+    // It is asked in silence first, and then, as SIGUSR2 wants it, for a person.
+    await waitUntil("a person is asked", () => {
+      if (server.counts.asked >= 2) Deno.kill(pid, "SIGUSR2");
+      return Promise.resolve(server.counts.asked >= 3);
+    });
+    using client = await Deno.connect({ hostname: "127.0.0.1", port: Number(port) });
+    await client.write(new TextEncoder().encode("SSH-2.0-OpenSSH_test\r\n"));
+    const buffer = new Uint8Array(8);
+    assert.equal(await within(client.read(buffer), "no identification line"), 8);
+    assert.equal(new TextDecoder().decode(buffer), "SSH-2.0-");
+    Deno.kill(pid, "SIGTERM");
+    assert.equal(await terminal.exit, 0);
+  });
 });

@@ -1,15 +1,16 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { resetSync } from "@logtape/logtape";
+import { widthOf } from "../lib/fold.ts";
 import { configureLogging, escapeControls, logger, type LoggingOptions } from "../lib/log.ts";
 
 /** Runs `body` with logging set up so, and returns what was written, one entry per write. */
 function written(
-  options: Pick<LoggingOptions, "verbosity" | "format">,
+  options: Pick<LoggingOptions, "verbosity" | "format" | "columns">,
   body: () => void,
 ): string[] {
   const lines: string[] = [];
-  configureLogging({ ...options, write: (line) => lines.push(line) });
+  configureLogging({ columns: () => Infinity, ...options, write: (line) => lines.push(line) });
   try {
     body();
   } finally {
@@ -51,6 +52,24 @@ Deno.test("a text line has the program, the part and the message", () => {
     "sshshim: server: client: 10 channels\n",
     "sshshim: started\n",
   ]);
+});
+
+Deno.test("what a terminal would wrap is on indented lines, and begins none like ours", () => {
+  const forged = "sshshim: trust: added the host key";
+  for (const filler of [" ", ".", "\u3000"]) {
+    const text = `hello${filler.repeat(80)}${forged}`;
+    const options = { ...normalText, columns: () => 60 };
+    const [record] = written(options, () => logger("upstream").info("it says: {text}", { text }));
+    const [head, ...rest] = record!.trimEnd().split("\n");
+    assert.match(head!, /^sshshim: upstream: it says:/);
+    assert(rest.map((line) => line.trim()).join("").includes("sshshim: trust:"), record);
+    for (const line of rest) {
+      assert.match(line, /^ {4}/);
+      assert(widthOf(line) <= 60, line);
+    }
+    const [json] = written({ ...normalJson, columns: () => 60 }, () => logger().info(text));
+    assert.equal(parsed(json).message, text);
+  }
 });
 
 Deno.test("a text line names the level of warnings and errors only", () => {

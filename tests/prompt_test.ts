@@ -183,21 +183,37 @@ Deno.test("questions come in rounds, with what the server says about them", asyn
 Deno.test("no line of a server's question can pass for a question of sshshim", async () => {
   await withFolder(async (folder) => {
     const ours = "Passphrase for the key /home/jane/.ssh/id_ed25519: ";
+    const columns = 80;
     await using server = await startScriptedServer({
       method: "keyboard-interactive",
-      rounds: [{
-        name: `Welcome\n${ours}`,
-        instruction: `Enter it.\r${ours}`,
-        prompts: [{ prompt: `\n\n${ours}`, echo: false }],
-        answers: ["1"],
-      }],
+      rounds: [
+        {
+          name: `Welcome\n${ours}`,
+          instruction: `Enter it.\r${ours}`,
+          prompts: [{ prompt: `\n\n${ours}`, echo: false }],
+          answers: ["1"],
+        },
+        {
+          // The terminal would wrap them.
+          name: `Welcome${" ".repeat(columns)}${ours}`,
+          instruction: `${"\u3000".repeat(columns)} ${ours}`,
+          prompts: [{ prompt: `Password:${".".repeat(columns)}${ours}`, echo: false }],
+          answers: ["2"],
+        },
+      ],
     });
-    const dialog: Dialog = [[/(id_ed25519:[^]*){3}/, "1\r"]];
+    const dialog: Dialog = [[/(id_ed25519:[^]*){3}/, "1\r"], [/(id_ed25519:[^]*){3}/, "2\r"]];
     const session = await atTerminal(serverArguments(server), { folder, dialog });
     assertIn(session);
-    const lines = session.screen.split(/[\r\n]+/).filter((line) => line.includes("id_ed25519"));
-    assert.equal(lines.length, 3);
-    for (const line of lines) assert.match(line, /^\(jane@127\.0\.0\.1\) Passphrase/);
+    const questions = session.screen.slice(0, session.screen.search(/^sshshim/m));
+    const lines = questions.split(/[\r\n]+/).filter((line) => line !== "");
+    assert.equal(lines.filter((line) => line.includes("id_ed25519")).length, 6);
+    for (const line of lines) {
+      assert.match(line, /^\(jane@127\.0\.0\.1\) /);
+      const width = Array.from(line.trimEnd(), (it) => it === "\u3000" ? 2 : 1)
+        .reduce((sum, own) => sum + own, 0);
+      assert(width <= columns, line);
+    }
   });
 });
 

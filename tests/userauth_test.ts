@@ -8,6 +8,7 @@ import { type CredentialSource, type KeyCandidate, UserAuth } from "../lib/usera
 
 const userauthRequest = 50;
 const userauthFailure = 51;
+const userauthInfoRequest = 60;
 const extInfo = 7;
 
 /** A source with these keys, and nobody to ask. */
@@ -35,6 +36,7 @@ async function offersAfter(
   const methods = ["publickey"] as const;
   const userAuth = new UserAuth({
     name: "jane@host",
+    isJump: false,
     username: "jane",
     methods: { first: methods, afterwards: methods },
     source: sourceOf(keys),
@@ -86,4 +88,53 @@ Deno.test("of keys that sign in several ways, what the server lists decides", as
   }));
   const offers = await offersAfter(extensions, [...keys, ...rsa]);
   assert.deepEqual(offers, [...names, "rsa-sha2-256", "rsa-sha2-256-cert-v01@openssh.com"]);
+});
+
+/** What one is told by a server that asks these questions round after round, up to an end. */
+async function toldOf(
+  round: (index: number) => { instruction: string; prompts: string[] },
+): Promise<string[]> {
+  const told: string[] = [];
+  const methods = ["keyboard-interactive"] as const;
+  let rounds = 0;
+  const userAuth = new UserAuth({
+    name: "jane@host",
+    isJump: false,
+    username: "jane",
+    serverVersion: () => "OpenSSH_9.2",
+    methods: { first: methods, afterwards: methods },
+    source: {
+      ...sourceOf([]),
+      answer: ({ prompts }) => Promise.resolve(prompts.map(() => "an answer")),
+    },
+    send(payload) {
+      const { instruction, prompts } = round(rounds);
+      const fields = prompts.flatMap((text) => [text, false]);
+      const isFirst = payload[0] === userauthRequest && rounds === 0 &&
+        !new TextDecoder().decode(payload).includes("keyboard-interactive");
+      const answer = isFirst || rounds++ > 1000
+        ? buildMessage(userauthFailure, "keyboard-interactive", false)
+        : buildMessage(userauthInfoRequest, "", instruction, "", prompts.length, ...fields);
+      queueMicrotask(() => userAuth.receive(answer));
+    },
+    sessionId: () => new Uint8Array(32),
+    notify: (text) => told.push(text),
+    onWait: () => {},
+  });
+  await assert.rejects(userAuth.run(), (error) => {
+    assert(error instanceof AuthenticationError);
+    assert.match(error.message, /^jane@host asks on and on: more than 100 questions/);
+    return true;
+  });
+  return told;
+}
+
+Deno.test("a server that asks on and on is given up, and its words do not fill the log", async () => {
+  const prompts = (count: number) => Array.from({ length: count }, () => "Code: ");
+  const same = await toldOf(() => ({ instruction: "Look at your phone.", prompts: [] }));
+  assert.deepEqual(same, ["jane@host says: Look at your phone."]);
+  const others = await toldOf((index) => ({ instruction: `${index}`, prompts: [] }));
+  assert(others.length <= 100, `${others.length}`);
+  assert.deepEqual(await toldOf(() => ({ instruction: "", prompts: prompts(1) })), []);
+  assert.deepEqual(await toldOf(() => ({ instruction: "", prompts: prompts(200) })), []);
 });

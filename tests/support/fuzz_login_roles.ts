@@ -123,6 +123,9 @@ export function handshakeVictim(
   });
   const whenReady = handshake(client, {
     name: "jane@upstream.test",
+    isJump: false,
+    isAttended: false,
+    identificationTimeoutMs: undefined,
     username: "jane",
     methods: { first: ["publickey", "keyboard-interactive", "password"], afterwards: ["password"] },
     credentials: {
