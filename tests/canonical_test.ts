@@ -19,6 +19,8 @@ function makeNames(): NameLookup & { asked: string[] } {
     "other.corp.example.": "elsewhere.example",
     "web.corp.example.": "web.corp.example",
     short: "s.cloud.example",
+    "evil.corp.example.": "$(touch x).cloud.example",
+    "option.corp.example.": "-oProxyCommand=x.cloud.example",
   };
   const asked: string[] = [];
   return {
@@ -86,6 +88,9 @@ const nameCases: NameCase[] = [
   { host: "cn", options: corp, becomes: "cn.corp.example" },
   { host: "cn", options: [...corp, permitted], becomes: "db.cloud.example" },
   { host: "cn.corp.example.", options: [...corp, permitted], becomes: "db.cloud.example" },
+  // A shell would understand these.
+  { host: "evil", options: [...corp, permitted], becomes: "evil.corp.example" },
+  { host: "option", options: [...corp, permitted], becomes: "option.corp.example" },
   { host: "other", options: [...corp, permitted], becomes: "other.corp.example" },
   { host: "web", options: [...corp, permitted], becomes: "web.corp.example" },
   {
