@@ -18,9 +18,11 @@ export interface NameLookup {
   aliasOf(name: string): Promise<string | undefined>;
 }
 
+type Mode = "yes" | "no" | "always";
+
 /** The settings with their defaults. */
 export interface Canonicalization {
-  canonicalizeHostname: "yes" | "no" | "always";
+  canonicalizeHostname: Mode;
   canonicalizeFallbackLocal: boolean;
   canonicalizeMaxDots: number;
   canonicalDomains: readonly string[];
@@ -31,10 +33,7 @@ export interface Canonicalization {
 export function canonicalization(settings: Settings): Canonicalization {
   const values = (name: string) => settings.get(name)?.values ?? [];
   return {
-    canonicalizeHostname: (settings.value("CanonicalizeHostname") ?? "no") as
-      | "yes"
-      | "no"
-      | "always",
+    canonicalizeHostname: (settings.value("CanonicalizeHostname") ?? "no") as Mode,
     canonicalizeFallbackLocal: settings.value("CanonicalizeFallbackLocal") !== "no",
     canonicalizeMaxDots: Number(settings.value("CanonicalizeMaxDots") ?? 1),
     canonicalDomains: values("CanonicalDomains"),
@@ -104,8 +103,9 @@ async function permittedTarget(
     return matchesList(name, pair.slice(0, colon)) ? [pair.slice(colon + 1)] : [];
   }).flat();
   const target = targets.length === 0 ? undefined : await findTarget();
-  if (target === undefined || !targets.some((list) => matchesList(target, list))) return undefined;
-  return lowerCase(target);
+  // What DNS says may come to stand in a command of Match exec or ProxyCommand.
+  if (target === undefined || !/^[a-z0-9_][a-z0-9_.-]*$/i.test(target)) return undefined;
+  return targets.some((list) => matchesList(target, list)) ? lowerCase(target) : undefined;
 }
 
 function matchesList(name: string, list: string): boolean {

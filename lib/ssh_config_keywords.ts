@@ -218,6 +218,7 @@ const unfollowed: readonly Keyword[] = [
     reason: "host keys are looked up by the name of the host alone, as is ssh's default since 8.5",
     off: "no",
     way: "direct",
+    help: "Write CheckHostIP no for this host to be told no more.",
   },
   {
     kind: "refused",

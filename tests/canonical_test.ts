@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
 import { UpstreamLostError } from "../lib/errors.ts";
 import { type HostConfigOptions, resolveHostConfig } from "../lib/host_config_resolver.ts";
 import type { NameLookup } from "../lib/ssh_config_canonical.ts";
-import { run, runChecked, text } from "./support/run.ts";
+import { run, text } from "./support/run.ts";
 import { shimProgram } from "./support/shim.ts";
 import {
   assertBothRefuse,
@@ -12,6 +13,8 @@ import {
   writeCase,
 } from "./support/ssh_g.ts";
 
+const nameServer = fileURLToPath(new URL("./support/name_server.ts", import.meta.url));
+
 /** A system that knows a few names, and remembers what it was asked for. */
 function makeNames(): NameLookup & { asked: string[] } {
   const aliases: Record<string, string> = {
@@ -19,6 +22,8 @@ function makeNames(): NameLookup & { asked: string[] } {
     "other.corp.example.": "elsewhere.example",
     "web.corp.example.": "web.corp.example",
     short: "s.cloud.example",
+    "evil.corp.example.": "$(touch x).cloud.example",
+    "option.corp.example.": "-oProxyCommand=x.cloud.example",
   };
   const asked: string[] = [];
   return {
@@ -86,6 +91,9 @@ const nameCases: NameCase[] = [
   { host: "cn", options: corp, becomes: "cn.corp.example" },
   { host: "cn", options: [...corp, permitted], becomes: "db.cloud.example" },
   { host: "cn.corp.example.", options: [...corp, permitted], becomes: "db.cloud.example" },
+  // A shell would understand these.
+  { host: "evil", options: [...corp, permitted], becomes: "evil.corp.example" },
+  { host: "option", options: [...corp, permitted], becomes: "option.corp.example" },
   { host: "other", options: [...corp, permitted], becomes: "other.corp.example" },
   { host: "web", options: [...corp, permitted], becomes: "web.corp.example" },
   {
@@ -154,15 +162,18 @@ Deno.test("the values of the keywords are those that ssh takes", async () => {
   ) await assertBothRefuse({ config: line });
 });
 
-/** The system's names in a place of their own. A name with a dot at its end is found as it is. */
-const hosts = `127.0.0.1 localhost
-127.0.0.7 web.corp.example. web.corp.example
-127.0.0.8 db.cloud.example cn.corp.example.
-`;
+const zone = {
+  "web.corp.example": "192.0.2.7",
+  "db.cloud.example": "192.0.2.8",
+  "cn.corp.example": "middle.lab.example",
+  "middle.lab.example": "db.cloud.example",
+  "other.corp.example": "elsewhere.example",
+  "elsewhere.example": "192.0.2.9",
+};
 
 const lookups = `CanonicalizeHostname yes
 CanonicalDomains lab.example corp.example
-CanonicalizePermittedCNAMEs cn.corp.example:*.cloud.example
+CanonicalizePermittedCNAMEs *.corp.example:*.cloud.example local.lab.example:*
 Host web
   User short
 Host *.corp.example
@@ -174,30 +185,52 @@ Match originalhost proxied
   ProxyJump hop
 `;
 
-const canUnshare = (await run(["unshare", "--map-root-user", "--mount", "true"])).code === 0;
+/** A place with names of its own; who is root there is nobody special outside. */
+const apart = ["unshare", "--map-root-user", "--mount", "--net", "sh", "-ec"];
+const canBeApart = await run([...apart, "ip link set lo up; test -e /etc/resolv.conf"]).then(
+  ({ code }) => code === 0,
+  () => false,
+);
 
 Deno.test({
-  name: "what the system's names make of a host is what they make of it with ssh",
-  // The files that say which names there are belong to the system: here they are put over.
-  ignore: !canUnshare,
+  name: "what DNS and the hosts file make of a host is what they make of it with ssh",
+  // Which name server the system asks is written in its own files: here others are put over them.
+  ignore: !canBeApart,
   async fn() {
     await withFolder(async (folder) => {
       const path = await writeCase(folder, {
         config: lookups,
-        files: { hosts, resolv: "nameserver 127.0.0.99\n" },
+        files: {
+          // A name with a dot at its end is found as it is.
+          hosts: "127.0.0.1 localhost\n192.0.2.5 canonical.example local.lab.example.\n",
+          resolv: "nameserver 127.0.0.1\n",
+        },
       });
-      const script = `mount --bind ${folder}/hosts /etc/hosts
-mount --bind ${folder}/resolv $(readlink -f /etc/resolv.conf)
+      const script = `ip link set lo up
+mount --bind ${folder}/hosts "$(readlink -f /etc/hosts)"
+mount --bind ${folder}/resolv "$(readlink -f /etc/resolv.conf)"
 exec "$@"`;
-      const within = ["unshare", "--map-root-user", "--mount", "sh", "-ec", script, "sh"];
-      for (const host of ["web", "cn", "web.corp.example", "web.corp.example.", "127.1"]) {
+      const server = [Deno.execPath(), "run", "-A", nameServer, JSON.stringify(zone)];
+      const runApart = (command: string[]) =>
+        run([...apart, script, "sh", ...server, ...command], { timeoutMs: 60_000 });
+      const hosts = {
+        web: "web.corp.example",
+        cn: "db.cloud.example",
+        other: "other.corp.example",
+        local: "canonical.example",
+        "web.corp.example": "web.corp.example",
+        "cn.corp.example.": "db.cloud.example",
+        "127.1": "127.0.0.1",
+      };
+      for (const [host, hostName] of Object.entries(hosts)) {
         const rest = ["-G", "-F", path, host];
-        const expected = await runChecked([...within, "ssh", ...rest]);
-        const actual = await run([...within, ...shimProgram, ...rest]);
-        assert.equal(actual.code, 0, text(actual.stderr));
-        assertShownAlike(text(actual.stdout), expected, host);
+        const expected = await runApart(["ssh", ...rest]);
+        const actual = await runApart([...shimProgram, ...rest]);
+        assert.equal(expected.code + actual.code, 0, text(expected.stderr) + text(actual.stderr));
+        assertShownAlike(text(actual.stdout), text(expected.stdout), host);
+        assert.match(text(actual.stdout), new RegExp(`^hostname ${hostName}$`, "m"));
       }
-      const proxied = await run([...within, ...shimProgram, "-G", "-F", path, "proxied"]);
+      const proxied = await runApart([...shimProgram, "-G", "-F", path, "proxied"]);
       assert.match(text(proxied.stdout), /^hostname proxied$/m);
     });
   },
