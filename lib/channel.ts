@@ -303,7 +303,7 @@ export type LiveMessage = Exclude<
 >;
 
 /** Keeps what a session asks for, as far as channels are routed by it or sshd punishes it. */
-export function noteRequest(channel: Channel, request: ChannelRequest): void {
+function noteRequest(channel: Channel, request: ChannelRequest): void {
   switch (request.requestType) {
     case "pty-req":
       // sshd ends the whole connection at the second one.

@@ -6,7 +6,8 @@
  */
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
-import { type ChannelLimits, Channels } from "./channels.ts";
+import type { ChannelLimits } from "./channel_limits.ts";
+import { Channels } from "./channels.ts";
 import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";

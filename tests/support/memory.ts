@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import type { ChannelLimits } from "../../lib/channels.ts";
+import type { ChannelLimits } from "../../lib/channel_limits.ts";
 import { RequestQueue } from "../../lib/global_requests.ts";
 import { type Receiver, Relay } from "../../lib/relay.ts";
 import type { Transport } from "../../lib/transport.ts";

@@ -1,0 +1,42 @@
+/** How many channels there may be, and why one more may not. */
+
+import type { Channel, EndState, Side } from "./channel.ts";
+
+/** How many channels one client may have, and how many of them unanswered. */
+export interface ChannelLimits {
+  channels: number;
+  /**
+   * How many channels all clients share, sessions beside: sshd usually has 1,024 file descriptors
+   * for one connection, and a forwarded connection takes one, a session some.
+   */
+  allChannels: number;
+  pendingOpens: number;
+  /** How long a CHANNEL_OPEN waits for upstream, or for a free session there, in milliseconds. */
+  openTimeoutMs: number;
+  /** How many sessions upstream allows at a time, where it is known beforehand. */
+  sessions: number;
+}
+
+/**
+ * A client may have this many times the channels that are left, or the smallest share: one client
+ * three quarters of all, the next ones less, so that none takes sshd's file descriptors from all.
+ */
+const shareOfRest = 3;
+const smallestShare = 32;
+
+/** Whether a client has as many channels as it may, or so many that wait for one side's answer. */
+export function hasTooMany(
+  channels: ReadonlySet<Channel>,
+  limits: ChannelLimits,
+  pending: { side: Side; state: EndState },
+): boolean {
+  if (channels.size >= limits.channels) return true;
+  let count = 0;
+  for (const channel of channels) if (channel[pending.side].state === pending.state) count++;
+  return count >= limits.pendingOpens;
+}
+
+/** Whether a client with `own` of `all` channels may have no more, sessions beside. */
+export function isShareUsed({ own, all }: { own: number; all: number }, limits: ChannelLimits) {
+  return own >= Math.max(smallestShare, shareOfRest * (limits.allChannels - all));
+}
