@@ -6,8 +6,9 @@ import type { Channel, EndState, Side } from "./channel.ts";
 export interface ChannelLimits {
   channels: number;
   /**
-   * How many channels all clients share, sessions beside: sshd usually has 1,024 file descriptors
-   * for one connection, and a forwarded connection takes one, a session some.
+   * How many channels there may be in all before nothing but sessions is opened, those of clients
+   * that have left included: sshd usually has 1,024 file descriptors for one connection, and a
+   * forwarded connection takes one, a session some.
    */
   allChannels: number;
   pendingOpens: number;
@@ -36,7 +37,12 @@ export function hasTooMany(
   return count >= limits.pendingOpens;
 }
 
-/** Whether a client with `own` of `all` channels may have no more, sessions beside. */
-export function isShareUsed({ own, all }: { own: number; all: number }, limits: ChannelLimits) {
-  return own >= Math.max(smallestShare, shareOfRest * (limits.allChannels - all));
+/** Why a client with `own` of `all` channels may have no more, sessions beside. */
+export function whyNoMore(
+  { own, all }: { own: number; all: number },
+  { allChannels }: ChannelLimits,
+): string | undefined {
+  const share = Math.max(smallestShare, shareOfRest * (allChannels - all));
+  if (own < share && all < allChannels) return undefined;
+  return `${all} channels are open in all, ${own} of them this client's: too many for one more`;
 }

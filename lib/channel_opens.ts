@@ -5,7 +5,7 @@
 
 import { type Channel, type Link, openFailure } from "./channel.ts";
 import type { ChannelEndings } from "./channel_endings.ts";
-import { type ChannelLimits, hasTooMany, isShareUsed } from "./channel_limits.ts";
+import { type ChannelLimits, hasTooMany, whyNoMore } from "./channel_limits.ts";
 import type { Links } from "./channel_links.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
@@ -106,12 +106,9 @@ export class ClientOpens {
     if (hasTooMany(record.channels, limits, { side: "downstream", state: "asking" })) {
       return refuse(resourceShortage, "too many channels of this client");
     }
-    const [own, all] = [record.channels.size, table.size];
-    if (message.channelType !== "session" && isShareUsed({ own, all }, limits)) {
-      return refuse(
-        resourceShortage,
-        `${all} channels are open in all, ${own} of them this client's: too many for one more`,
-      );
+    if (message.channelType !== "session") {
+      const reason = whyNoMore({ own: record.channels.size, all: table.size }, limits);
+      if (reason !== undefined) return refuse(resourceShortage, reason);
     }
     // It may have to wait for another connection, which need not take more.
     if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");

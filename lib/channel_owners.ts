@@ -56,7 +56,7 @@ export class UpstreamOpens {
     const own = table.client(owner)?.channels ?? new Set();
     if (
       hasTooMany(own, limits, { side: "downstream", state: "awaiting" }) ||
-      table.ownerlessCount >= limits.pendingOpens
+      table.ownerlessCount >= limits.pendingOpens || table.size >= limits.allChannels
     ) return refuse(resourceShortage, "too many channels for this client");
     const isFound = owners.size === 1;
     const channel = table.add(message.channelType, isFound ? owner : undefined, {

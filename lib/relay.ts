@@ -37,7 +37,7 @@ export type UpstreamReceiver = Pick<Receiver, "receive" | "drained">;
 
 const defaultLimits: ChannelLimits = {
   channels: 1000,
-  allChannels: 960,
+  allChannels: 970,
   pendingOpens: 256,
   openTimeoutMs: 30_000,
   sessions: Infinity,

@@ -3,7 +3,13 @@
 import assert from "node:assert/strict";
 import { encodeFields } from "../lib/ssh_data.ts";
 import { MessageType } from "../lib/wire.ts";
-import { type MemoryPeer, usualPacketBytes, usualWindowBytes, World } from "./support/memory.ts";
+import {
+  type MemoryPeer,
+  type Sent,
+  usualPacketBytes,
+  usualWindowBytes,
+  World,
+} from "./support/memory.ts";
 
 const { channelOpen, channelOpenFailure, channelOpenConfirmation, channelRequest } = MessageType;
 const { globalRequest, requestSuccess, ping } = MessageType;
@@ -105,7 +111,7 @@ Deno.test("what clients have sent to upstream does not keep it from being read",
   assert(!world.upstream.isPaused);
 });
 
-Deno.test("of what upstream opens, 256 channels wait for one client's answers, and 1,000 are open", () => {
+Deno.test("of what upstream opens, 256 channels wait for one client's answers, and 970 are open", () => {
   const world = new World();
   const client = world.client("client");
   askForForward(client, 0, { wantReply: true });
@@ -114,15 +120,15 @@ Deno.test("of what upstream opens, 256 channels wait for one client's answers, a
   client.expect(requestSuccess);
   const body = encodeFields("/tmp/0", "");
   const open = () => world.askFromUpstream("forwarded-streamlocal@openssh.com", body);
-  for (let round = 0; round < 4; round++) {
-    for (let count = 0; count < 250; count++) open();
+  for (let round = 0; round < 5; round++) {
+    for (let count = 0; count < 194; count++) open();
     for (const { message } of client.take()) {
       assert(message.type === channelOpen);
       const own = message.senderChannel;
       client.say(channelOpenConfirmation, own, own, usualWindowBytes, usualPacketBytes);
     }
   }
-  assert.equal(world.upstream.take().length, 1000);
+  assert.equal(world.upstream.take().length, 970);
   open();
   assert.match(world.upstream.expect(channelOpenFailure).description, /too many channels/);
   client.expectNothing();
@@ -138,13 +144,50 @@ Deno.test("the share of a client shrinks as the channels of all grow; sessions k
     world.open(client, { downstream: 5000 }).expectAlive();
     return count;
   });
-  assert.deepEqual(counts, [720, 180, 44]);
+  assert.deepEqual(counts, [728, 181, 45]);
 });
+
+Deno.test("clients that come, open channels and leave do not pass the limit for all", () => {
+  const world = new World();
+  const asked: Sent[] = [];
+  for (let round = 0; round < 60; round++) {
+    const client = world.client(`client ${round}`);
+    for (let own = 0; own < 250; own++) client.say(channelOpen, "direct-tcpip", own, ...there);
+    asked.push(...world.upstream.take());
+    client.take();
+    client.leave();
+  }
+  assert.equal(asked.length, 970);
+  assert.equal(world.relay.channelCount, 970);
+
+  const client = world.client("client");
+  client.say(channelOpen, "direct-tcpip", 1, ...there);
+  const { description } = client.expect(channelOpenFailure);
+  assert.match(description, /^970 channels are open in all, 0 of them this client's/);
+  world.open(client, { downstream: 2 }).expectAlive();
+  client.say(globalRequest, "tcpip-forward", true, "", 8080);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestSuccess);
+  client.expect(requestSuccess);
+  const origin = { raw: encodeFields("", 8080, "", 1) };
+  world.upstream.say(channelOpen, "forwarded-tcpip", 1, usualWindowBytes, usualPacketBytes, origin);
+  assert.match(world.upstream.expect(channelOpenFailure).description, /too many channels/);
+
+  // Upstream answers for those that have left, one after the other.
+  for (const { message } of asked.slice(0, 2)) {
+    assert(message.type === channelOpen);
+    world.upstream.say(channelOpenFailure, message.senderChannel, 2, "", "");
+  }
+  assert(forward(world, client, 3));
+  world.expectQuiet(client);
+});
+
+/** What follows the sender channel in the opening of a forwarded connection. */
+const there = [usualWindowBytes, usualPacketBytes, "there", 80, "here", 1024] as const;
 
 /** Opens a forwarded connection, if it may be opened. */
 function forward(world: World, client: MemoryPeer, own: number): boolean {
-  const body = { raw: encodeFields("there", 80, "here", 1024) };
-  client.say(channelOpen, "direct-tcpip", own, usualWindowBytes, usualPacketBytes, body);
+  client.say(channelOpen, "direct-tcpip", own, ...there);
   const [asked] = world.upstream.take();
   if (asked === undefined) return false;
   assert(asked.message.type === channelOpen);
