@@ -31,8 +31,9 @@ export class ChannelEndings {
     this.settle(channel);
   }
 
-  /** Tells both ends that the channel ends. */
+  /** Tells both ends that the channel ends, and the person at a session why. */
   end(channel: Channel, reason: string): void {
+    channel.sendNotice(reason);
     channel.finish("downstream", reason);
     channel.finish("upstream", reason);
     this.settle(channel);

@@ -18,6 +18,15 @@ export interface ChannelLimits {
   sessions: number;
 }
 
+/** What holds where nothing else is said. */
+export const usualLimits: ChannelLimits = {
+  channels: 1000,
+  allChannels: 970,
+  pendingOpens: 256,
+  openTimeoutMs: 30_000,
+  sessions: Infinity,
+};
+
 /**
  * A client may have this many times the channels that are left, or the smallest share: one client
  * three quarters of all, the next ones less, so that none takes sshd's file descriptors from all.

@@ -1,6 +1,7 @@
 /** The connections upstream that carry channels: the one, and further ones for sessions. */
 
 import type { Channel, Link } from "./channel.ts";
+import { FormerSlots } from "./channel_slots.ts";
 import { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
 
@@ -54,6 +55,7 @@ export class Links {
   }
 
   #newLink(peer: Peer): Link {
-    return { peer, channels: new Set(), room: new SessionRoom<Channel>(this.#sessions) };
+    const room = new SessionRoom<Channel>(this.#sessions);
+    return { peer, channels: new Set(), former: new FormerSlots(), room };
   }
 }

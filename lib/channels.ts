@@ -5,8 +5,8 @@
  * again when both ends are done, that is when CLOSE has passed in both directions, an open was
  * refused, or a connection is gone.
  *
- * How channels begin is in `channel_opens.ts` (those of clients) and `channel_owners.ts` (those of
- * upstream), how they end in `channel_endings.ts`.
+ * How channels begin is in `channel_opens.ts` (those of clients), `channel_owners.ts` (those of
+ * upstream) and `channel_answers.ts`, how they end in `channel_endings.ts`.
  */
 
 import {
@@ -17,24 +17,18 @@ import {
   opposite,
   type Side,
 } from "./channel.ts";
+import { ChannelAnswers, isAnswer } from "./channel_answers.ts";
 import { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
 import { Links } from "./channel_links.ts";
 import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
+import type { FormerSlots } from "./channel_slots.ts";
 import { ChannelTable } from "./channel_table.ts";
-import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import { ChannelProtocolError, ProtocolError } from "./errors.ts";
 import type { Peer, Schedule } from "./transport.ts";
-import {
-  type ChannelMessage,
-  type ChannelOpen,
-  type ChannelOpenConfirmation,
-  type ChannelOpenFailure,
-  MessageType,
-  rewriteConfirmation,
-  rewriteRecipient,
-} from "./wire.ts";
-import { findOwner, heldWindowBytes, offerHeld, release } from "./x11_handover.ts";
+import { type ChannelMessage, type ChannelOpen, describeMessage, MessageType } from "./wire.ts";
+import { findOwner, offerHeld } from "./x11_handover.ts";
 
 /** What the table of channels is given. */
 export interface ChannelsOptions {
@@ -45,21 +39,33 @@ export interface ChannelsOptions {
   onWanted(): void;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
+  /** Words for the log. */
+  report(text: string, level: "debug" | "info"): void;
 }
+
+/** Why a message is dropped that comes after both CLOSEs. */
+const closed = "the channel is closed";
 
 /** Relays the messages of all channels between the clients and upstream. */
 export class Channels {
-  readonly #table = new ChannelTable();
+  readonly #table: ChannelTable;
   readonly #links: Links;
-  readonly #endings = new ChannelEndings(this.#table, (channel) => this.#opens.onFreed(channel));
+  readonly #endings: ChannelEndings;
   readonly #opens: ClientOpens;
   readonly #upstreamOpens: UpstreamOpens;
+  readonly #answers: ChannelAnswers;
+  readonly #report: ChannelsOptions["report"];
 
-  constructor({ owners, limits, ...options }: ChannelsOptions) {
-    const [table, links, endings] = [this.#table, new Links(limits.sessions), this.#endings];
+  constructor({ owners, limits, report, ...options }: ChannelsOptions) {
+    const [table, links] = [new ChannelTable(options.schedule), new Links(limits.sessions)];
+    const endings = new ChannelEndings(table, (channel) => this.#opens.onFreed(channel));
+    this.#table = table;
     this.#links = links;
+    this.#endings = endings;
     this.#opens = new ClientOpens({ table, links, endings, limits, ...options });
     this.#upstreamOpens = new UpstreamOpens({ table, links, owners, limits });
+    this.#answers = new ChannelAnswers(this.#opens, endings);
+    this.#report = report;
   }
 
   /** How many slots are taken. */
@@ -135,10 +141,7 @@ export class Channels {
   /** Ends every channel in both directions and refuses new ones. */
   closeAll(reason: string): void {
     this.refuseOpens(reason);
-    for (const channel of this.#table.all()) {
-      channel.sendNotice(reason);
-      this.#endings.end(channel, reason);
-    }
+    for (const channel of this.#table.all()) this.#endings.end(channel, reason);
   }
 
   /** A client is here; until it has left, its messages are taken. */
@@ -171,8 +174,12 @@ export class Channels {
       return;
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.owner !== client) throw new ProtocolError("no such channel");
-    this.#onMessage(channel, "downstream", message, payload);
+    if (channel?.owner === client) this.#onMessage(channel, "downstream", message, payload);
+    else {this.#onStrayMessage(
+        "downstream",
+        { message, payload },
+        this.#table.client(client)?.former,
+      );}
   }
 
   /**
@@ -190,7 +197,10 @@ export class Channels {
       return this.#upstreamOpens.onOpen(upstream, { message, payload }, this.#opens.obstacle);
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.link?.peer !== upstream) throw new ProtocolError("no such channel");
+    if (channel?.link?.peer !== upstream) {
+      this.#onStrayMessage("upstream", { message, payload }, this.#links.get(upstream)?.former);
+      return undefined;
+    }
     this.#onMessage(channel, "upstream", message, payload);
     return channel.owner;
   }
@@ -198,7 +208,7 @@ export class Channels {
   /** A message of upstream about a channel could not be handled, by a mistake of ours. */
   giveUp(upstream: Peer, slot: number | undefined): void {
     const channel = slot === undefined ? undefined : this.#table.get(slot);
-    if (channel?.link?.peer === upstream) this.#endings.end(channel, "sshshim has made a mistake");
+    if (channel?.link?.peer === upstream) this.#endings.end(channel, "this is a mistake of sshshim; its log has more");
   }
 
   /** A client has taken its backlog: grants that were withheld because of it are due. */
@@ -225,102 +235,71 @@ export class Channels {
     }
   }
 
+  /** Takes a message about a channel that its sender has. */
   #onMessage(
     channel: Channel,
     from: Side,
     message: Exclude<ChannelMessage, ChannelOpen>,
     payload: Uint8Array,
   ): void {
-    const end = channel[from];
-    if (
-      message.type === MessageType.channelOpenConfirmation ||
-      message.type === MessageType.channelOpenFailure
-    ) {
-      if (end.state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
-      if (message.type === MessageType.channelOpenFailure) {
-        this.#onFailure(channel, from, message, payload);
-      } else this.#onConfirmation(channel, from, message, payload);
-      return;
+    if (isAnswer(message)) return this.#answers.onAnswer(channel, from, message, payload);
+    try {
+      const reason = this.#onLiveMessage(channel, from, message, payload);
+      if (reason !== undefined) this.#drop(from, payload, reason);
+    } catch (error) {
+      if (!(error instanceof ChannelProtocolError)) throw error;
+      this.#end(channel, from, `${describeMessage(payload)}: ${error.message}`);
     }
+  }
+
+  /** @returns why the message is dropped, if it is. */
+  #onLiveMessage(
+    channel: Channel,
+    from: Side,
+    message: LiveMessage,
+    payload: Uint8Array,
+  ): string | undefined {
+    const end = channel[from];
+    if (end.state === "done") return closed;
+    if (end.state === "awaiting") throw new ChannelProtocolError("its opening has no answer yet");
     if (end.state !== "live") throw new ProtocolError("the channel is not open");
     if (isKeepalive(message) && from === "upstream" && end.repliesOwed === 0) {
       channel.answerKeepalive(message);
-    } else if (end.closeReceived) {
-      return; // Nothing else may follow a CLOSE, and sshd does not mind.
-    } else if (message.type === MessageType.channelClose) {
+      return undefined;
+    }
+    if (end.closeReceived) return "CHANNEL_CLOSE has been sent";
+    if (message.type === MessageType.channelClose) {
       this.#endings.onClose(channel, from);
-    } else {
-      channel.receive(from, message, payload);
-      if (channel.held && from === "upstream") this.#findX11Owner(channel, message);
+      return undefined;
     }
+    if (end.closeSent && !channel[opposite(from)].listens) return undefined; // Nobody is there.
+    const reason = channel.receive(from, message, payload);
+    const isHeld = channel.held !== undefined && from === "upstream" && reason === undefined;
+    if (isHeld) this.#findX11Owner(channel, message);
+    return reason;
   }
 
-  // Answers to openings
-
-  #onConfirmation(
-    channel: Channel,
+  /** Takes a message about a channel that its sender does not have now, and may have had. */
+  #onStrayMessage(
     from: Side,
-    message: ChannelOpenConfirmation,
-    payload: Uint8Array,
+    { message, payload }: { message: Exclude<ChannelMessage, ChannelOpen>; payload: Uint8Array },
+    former: FormerSlots | undefined,
   ): void {
-    const end = channel[from];
-    const other = channel[opposite(from)];
-    if (from === "downstream" && message.data.length > 0) {
-      // No type of channel that upstream opens has any, and sshd ends the whole connection for it.
-      throw new ProtocolError("bytes after the end");
-    }
-    end.announce(message, channel.held ? heldWindowBytes : 0);
-    end.state = "live";
-    if (from === "upstream") channel.link?.room.onConfirmation(channel);
-    channel.stopWaiting();
-    switch (other.state) {
-      case "asking":
-        other.state = "live";
-        rewriteConfirmation(payload, {
-          recipientChannel: other.channel,
-          senderChannel: channel.slot,
-          initialWindowSize: end.flow.takeGrant(),
-          maximumPacketSize: end.maximumPacketSize,
-        });
-        channel.send(opposite(from), payload);
-        break;
-      case "live":
-      case "done":
-        if (channel.held) release(channel, message);
-        else channel.finish(from, "");
-        break;
-      case "unasked":
-      case "awaiting":
-        throw new Error("both ends of a channel were asked to open it");
-    }
+    const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
+    if (!isLate) throw new ProtocolError("no such channel");
+    this.#drop(from, payload, closed);
   }
 
-  #onFailure(
-    channel: Channel,
-    from: Side,
-    { reasonCode }: ChannelOpenFailure,
-    payload: Uint8Array,
-  ): void {
-    const to = opposite(from);
-    const { link, waiting, type } = channel;
-    const { connectFailed, resourceShortage } = ChannelOpenFailureReason;
-    const isShort = reasonCode === connectFailed || reasonCode === resourceShortage;
-    const mayBeCrowded = isShort && type === "session" && waiting !== undefined;
-    if (from === "upstream" && link?.room.onRefusal(channel, { mayBeCrowded })) {
-      // This connection allows no more at a time; the client waits for its turn.
-      this.#opens.waitAgain(channel);
-      this.#opens.offerWaiting();
-      return;
-    }
-    channel[from].state = "done";
-    if (channel[to].state === "asking") {
-      rewriteRecipient(payload, channel[to].channel);
-      channel.send(to, payload);
-      channel[to].state = "done";
-    } else {
-      channel.finish(to, "");
-    }
-    this.#endings.settle(channel);
+  /** A message has no effect, and does no harm: OpenSSH lets it pass as well. */
+  #drop(from: Side, payload: Uint8Array, reason: string): void {
+    this.#report(`${from}: ${describeMessage(payload)} is dropped: ${reason}`, "debug");
+  }
+
+  /** One side broke the protocol, and a channel's bytes are in doubt. */
+  #end(channel: Channel, from: Side, violation: string): void {
+    this.#report(`${from}: the channel is ended: ${violation}`, "info");
+    const offender = from === "upstream" ? "the remote host" : "the client";
+    this.#endings.end(channel, `${offender} broke the protocol with ${violation}`);
   }
 
   /** Looks for the owner of a held x11 channel after each message of it. */

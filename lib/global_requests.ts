@@ -81,10 +81,10 @@ export class RequestQueue {
     this.#peer.send(buildMessage(MessageType.globalRequest, name, true, { raw: data }));
   }
 
-  /** @throws {ProtocolError} where nothing was asked. */
-  onReply(reply: GlobalReply): void {
+  /** @returns whether anything was asked. */
+  onReply(reply: GlobalReply): boolean {
     const onReply = this.#waiting.shift();
-    if (onReply === undefined) throw new ProtocolError("a reply to no global request");
-    onReply(reply);
+    onReply?.(reply);
+    return onReply !== undefined;
   }
 }
