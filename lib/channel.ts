@@ -7,7 +7,8 @@
  * `channels.ts`; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
  */
 
-import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import type { FormerSlots } from "./channel_slots.ts";
+import { ChannelOpenFailureReason, ChannelProtocolError, ProtocolError } from "./errors.ts";
 import { Flow } from "./flow.ts";
 import type { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
@@ -29,6 +30,9 @@ import { announcedCookie } from "./x11.ts";
 /** Withheld window is not refilled while a receiver has this much waiting, in bytes. */
 const backlogLimitBytes = 1024 * 1024;
 
+/** Why a message is dropped that may not follow an EOF. */
+const afterEof = "CHANNEL_EOF has been sent";
+
 /** What ssh exits with when its connection is lost. */
 const lostExitStatus = 255;
 
@@ -40,6 +44,8 @@ export interface Link {
   readonly peer: Peer;
   /** The channels that it carries. */
   readonly channels: Set<Channel>;
+  /** Channels that it has carried: it may still speak of them. */
+  readonly former: FormerSlots;
   readonly room: SessionRoom<Channel>;
 }
 
@@ -55,7 +61,8 @@ export type EndState = "unasked" | "asking" | "awaiting" | "live" | "done";
 
 /** One end of a channel. */
 export class End {
-  state: EndState;
+  #state!: EndState;
+  #knowsSlot = false;
   /** The peer's own number for the channel: the recipient channel of what is sent to it. */
   channel = 0;
   /** Bytes that this end accepts. */
@@ -70,6 +77,20 @@ export class End {
 
   constructor(state: EndState) {
     this.state = state;
+  }
+
+  get state(): EndState {
+    return this.#state;
+  }
+
+  set state(state: EndState) {
+    this.#state = state;
+    if (state === "awaiting" || state === "live") this.#knowsSlot = true;
+  }
+
+  /** Whether the peer was ever told the relay's number of the channel. */
+  get knowsSlot(): boolean {
+    return this.#knowsSlot;
   }
 
   /** Whether messages other than those of the opening may be sent to this end. */
@@ -135,6 +156,7 @@ export class Channel {
 
   set link(link: Link | undefined) {
     this.#link?.channels.delete(this);
+    if (this.upstream.knowsSlot) this.#link?.former.add(this.slot);
     this.#link = link;
     link?.channels.add(this);
   }
@@ -151,36 +173,49 @@ export class Channel {
     return payload;
   }
 
-  receive(from: Side, message: LiveMessage, payload: Uint8Array): void {
+  /**
+   * Takes a message of a live end.
+   *
+   * @returns why it is dropped, if it is: nobody is harmed by that.
+   * @throws {ChannelProtocolError} where the channel has to end, and nothing else.
+   */
+  receive(from: Side, message: LiveMessage, payload: Uint8Array): string | undefined {
     switch (message.type) {
       case MessageType.channelData:
       case MessageType.channelExtendedData:
         return this.#onData(from, message, payload);
       case MessageType.channelWindowAdjust:
         this[from].flow.adjust(message.bytesToAdd);
-        return this.grant(from);
+        this.grant(from);
+        return undefined;
       case MessageType.channelEof:
-        if (this[from].eofReceived) return; // One end has one.
+        if (this[from].eofReceived) return afterEof;
         this[from].eofReceived = true;
-        return this.forward(from, payload);
+        this.forward(from, payload);
+        return undefined;
       case MessageType.channelRequest:
-        return this.#onRequest(from, message, payload);
+        this.#onRequest(from, message, payload);
+        return undefined;
       case MessageType.channelSuccess:
       case MessageType.channelFailure:
         return this.#onReply(from, payload);
     }
   }
 
-  #onData(from: Side, message: ChannelData, payload: Uint8Array): void {
+  #onData(from: Side, { data }: ChannelData, payload: Uint8Array): string | undefined {
     const to = opposite(from);
-    const { data } = message;
-    if (this[from].eofReceived) throw new ProtocolError("data after CHANNEL_EOF");
-    if (data.length > this[to].maximumPacketSize) {
-      throw new ProtocolError("more data than the maximum packet size");
+    const isTooLate = this[from].eofReceived;
+    if (isTooLate) {
+      this[to].flow.giveBack(data.length); // The sender might wait for it before it closes.
+    } else {
+      if (data.length > this[to].maximumPacketSize) {
+        throw new ChannelProtocolError("more data than the maximum packet size");
+      }
+      this[to].flow.consume(data.length);
+      this.forward(from, payload);
     }
-    this[to].flow.consume(data.length);
-    this.forward(from, payload);
     this.refill(to);
+    return isTooLate ? afterEof : undefined;
   }
 
   #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {
@@ -200,11 +235,12 @@ export class Channel {
     this.send("upstream", buildMessage(MessageType.channelFailure, upstream.channel));
   }
 
-  #onReply(from: Side, payload: Uint8Array): void {
+  #onReply(from: Side, payload: Uint8Array): string | undefined {
     const other = this[opposite(from)];
-    if (other.repliesOwed > 0) other.repliesOwed--;
-    else if (from === "downstream") throw new ProtocolError("a reply to no channel request");
+    if (other.repliesOwed === 0) return "no channel request waits for it";
+    other.repliesOwed--;
     this.forward(from, payload);
+    return undefined;
   }
 
   // Windows
@@ -303,7 +339,7 @@ export type LiveMessage = Exclude<
 >;
 
 /** Keeps what a session asks for, as far as channels are routed by it or sshd punishes it. */
-export function noteRequest(channel: Channel, request: ChannelRequest): void {
+function noteRequest(channel: Channel, request: ChannelRequest): void {
   switch (request.requestType) {
     case "pty-req":
       // sshd ends the whole connection at the second one.

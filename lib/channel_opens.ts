@@ -1,6 +1,11 @@
-/** Channels that clients open: refused at once, or offered to upstream as soon as it can take them. */
+/**
+ * The channels that clients open: which are refused, which wait for upstream or for a free session
+ * there, and in what order they are sent.
+ */
 
 import { type Channel, type Link, openFailure } from "./channel.ts";
+import type { ChannelEndings } from "./channel_endings.ts";
+import type { ChannelLimits } from "./channel_limits.ts";
 import type { Links } from "./channel_links.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
@@ -9,87 +14,124 @@ import { type Peer, type Schedule, usualPayloadBytes } from "./transport.ts";
 import { WaitingLine } from "./waiting_line.ts";
 import type { ChannelOpen } from "./wire.ts";
 
-/** What is given to `ChannelOpens`. */
-export interface ChannelOpensOptions {
+/** What the openings are given. */
+export interface ClientOpensOptions {
   table: ChannelTable;
   links: Links;
-  /** How many channels one client may have. */
-  maximum: number;
-  /** How long a CHANNEL_OPEN waits for upstream, or for a free session there, in milliseconds. */
-  timeoutMs: number;
+  endings: ChannelEndings;
+  limits: ChannelLimits;
   schedule: Schedule;
   /** What a client takes of what all share. */
   usageOf(client: Peer): Usage;
-  /** A channel will not get to upstream. */
-  giveUp(channel: Channel, reason: string): void;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
 }
 
+/**
+ * Whether channels can be opened: `open`; `away`, upstream will come back; `refused`, it will not,
+ * or not by itself.
+ */
+type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
+  kind: "refused";
+  reason: string;
+};
+
 /** Why nothing but sessions passes to a host whose key has changed. */
 const doubted = "the remote host's key is not trusted";
 
-/** What clients have opened and upstream has not been asked for. */
-export class ChannelOpens {
-  readonly #options: ChannelOpensOptions;
-  /** Forwards take no room of sessions. */
-  readonly #sessions = new WaitingLine<Channel>();
-  readonly #forwards = new WaitingLine<Channel>();
+/** Opens the channels of clients. */
+export class ClientOpens {
+  readonly #options: ClientOpensOptions;
+  /** Channels that upstream has not been asked for; forwards take no room of sessions. */
+  readonly #waitingSessions = new WaitingLine<Channel>();
+  readonly #waitingForwards = new WaitingLine<Channel>();
+  #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
 
-  constructor(options: ChannelOpensOptions) {
+  constructor(options: ClientOpensOptions) {
     this.#options = options;
   }
 
-  /** How many wait. */
-  get size(): number {
-    return this.#sessions.size + this.#forwards.size;
+  /** Whether a client waits for a channel that upstream has not been asked for. */
+  get isWanted(): boolean {
+    return this.#waitingSessions.size + this.#waitingForwards.size > 0;
   }
 
-  /** How many of those that wait are sessions. */
-  get sessionCount(): number {
-    return this.#sessions.size;
+  /** How many sessions upstream has not been asked for. */
+  get waitingSessionCount(): number {
+    return this.#waitingSessions.size;
   }
 
-  /** A client sends CHANNEL_OPEN; `payload` is the same message as bytes. */
-  open(client: Peer, message: ChannelOpen, payload: Uint8Array): void {
-    const { table, links, timeoutMs, schedule, onWanted } = this.#options;
-    const objection = this.#objectionTo(client, message, payload);
-    if (objection) {
-      const { reasonCode, description } = objection;
-      return client.send(openFailure(message.senderChannel, reasonCode, description));
+  /** Why no channel can be opened now; `undefined` where they can. */
+  get obstacle(): string | undefined {
+    return this.#availability.kind === "open" ? undefined : this.#availability.reason;
+  }
+
+  /** Upstream is there: what waits for it goes on. */
+  onUpstream(): void {
+    this.#availability = { kind: "open" };
+    if (!this.#options.links.allowsForwards) this.#refuse(this.#waitingForwards, doubted);
+    this.offerWaiting();
+  }
+
+  /** Upstream is gone, but will come back. */
+  onUpstreamLost(reason: string): void {
+    this.#availability = { kind: "away", reason };
+  }
+
+  /** Upstream will not come back by itself: what waits for it is refused, and so is what comes. */
+  refuseAll(reason: string): void {
+    this.#availability = { kind: "refused", reason };
+    this.#refuse([...this.#waitingSessions, ...this.#waitingForwards], reason);
+  }
+
+  /** Opens wait again for an upstream that was thought lost for good. */
+  awaitUpstream(): void {
+    if (this.#availability.kind !== "refused") return;
+    this.#availability = { kind: "away", reason: this.#availability.reason };
+  }
+
+  /** A client asks for a channel; `payload` is the same message as bytes, and is rewritten. */
+  onOpen(client: Peer, message: ChannelOpen, payload: Uint8Array): void {
+    const { table, links, limits, schedule } = this.#options;
+    const record = table.client(client);
+    if (record === undefined) throw new ProtocolError("the client has left");
+    const refuse = (reasonCode: number, description: string) =>
+      client.send(openFailure(message.senderChannel, reasonCode, description));
+    const { administrativelyProhibited, connectFailed, resourceShortage } =
+      ChannelOpenFailureReason;
+
+    if (this.#availability.kind === "refused") {
+      return refuse(connectFailed, this.#availability.reason);
     }
+    if (message.channelType === "session" && record.refusesSessions) {
+      return refuse(administrativelyProhibited, "no more sessions were announced");
+    }
+    if (message.channelType !== "session" && !links.allowsForwards) {
+      return refuse(administrativelyProhibited, doubted);
+    }
+    if (record.channels.size >= limits.channels) {
+      return refuse(resourceShortage, "too many channels of this client");
+    }
+    if (message.channelType !== "session") {
+      const objection = objectionTo(1, this.#options.usageOf(client));
+      if (objection !== undefined) return refuse(resourceShortage, objection);
+    }
+    // It may have to wait for another connection, which need not take more.
+    if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");
+
     const channel = table.add(message.channelType, client, {
       downstream: "asking",
       upstream: "unasked",
     });
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
-      cancelTimeout: schedule(timeoutMs, () => this.#onTimeout(channel)),
+      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),
     };
     this.#lineOf(channel).add(channel);
-    this.offer();
-    if (links.availability.kind === "away") onWanted();
-  }
-
-  /** Sends upstream what waits for it, in order, as far as it can take it. */
-  offer(): void {
-    const { links, onCrowded } = this.#options;
-    if (links.upstream === undefined) return;
-    while (true) {
-      const link = links.withRoom();
-      const session = link && this.#sessions.first;
-      const forward = this.#forwards.first;
-      if (forward && (session === undefined || forward.order < session.order)) {
-        this.#offer(forward, links.upstream);
-      } else if (session) {
-        this.#offer(session, link);
-      } else {
-        break;
-      }
-    }
-    if (this.#sessions.size > 0) onCrowded();
+    this.offerWaiting();
+    if (this.#availability.kind === "away") this.#options.onWanted();
   }
 
   /** A channel that upstream was asked for in vain waits where it has waited before. */
@@ -99,73 +141,57 @@ export class ChannelOpens {
     this.#lineOf(channel).putBack(channel);
   }
 
-  /** A channel does not wait any more. May be called for one that does not wait. */
-  delete(channel: Channel): void {
+  /** Sends upstream what waits for it, in order, as far as it can take it. */
+  offerWaiting(): void {
+    const { links } = this.#options;
+    if (links.first === undefined) return;
+    while (true) {
+      const link = links.withRoom;
+      const session = link && this.#waitingSessions.first;
+      const forward = this.#waitingForwards.first;
+      if (forward && (session === undefined || forward.order < session.order)) {
+        this.#offer(forward, links.first);
+      } else if (session) {
+        this.#offer(session, link);
+      } else {
+        break;
+      }
+    }
+    if (this.#waitingSessions.size > 0) this.#options.onCrowded();
+  }
+
+  /** A channel's slot is free. */
+  onFreed(channel: Channel): void {
     this.#lineOf(channel).delete(channel);
+    if (channel.type === "session") this.offerWaiting();
   }
 
-  /** Nothing that waits will get to upstream. */
-  giveUpAll(reason: string): void {
-    for (const channel of [...this.#sessions]) this.#options.giveUp(channel, reason);
-    this.giveUpForwards(reason);
+  #refuse(waiting: Iterable<Channel>, reason: string): void {
+    for (const channel of waiting) this.#options.endings.leave(channel, "upstream", reason);
   }
 
-  /** Nothing but sessions will get to upstream. */
-  giveUpForwards(reason = doubted): void {
-    for (const channel of [...this.#forwards]) this.#options.giveUp(channel, reason);
-  }
-
-  /** Why a channel cannot be opened, as a CHANNEL_OPEN_FAILURE says it. */
-  #objectionTo(
-    client: Peer,
-    { channelType }: ChannelOpen,
-    payload: Uint8Array,
-  ): { reasonCode: number; description: string } | undefined {
-    const { table, links, maximum, usageOf } = this.#options;
-    const { administrativelyProhibited, connectFailed, resourceShortage } =
-      ChannelOpenFailureReason;
-    const record = table.client(client);
-    if (record === undefined) throw new ProtocolError("the client has left");
-    const because = (reasonCode: number, description: string) => ({ reasonCode, description });
-    const { availability } = links;
-    const isSession = channelType === "session";
-    if (availability.kind === "refused") return because(connectFailed, availability.reason);
-    if (isSession && record.refusesSessions) {
-      return because(administrativelyProhibited, "no more sessions were announced");
-    }
-    if (!isSession && !links.allowsForwards) return because(administrativelyProhibited, doubted);
-    if (record.channels.size >= maximum) {
-      return because(resourceShortage, "too many channels of this client");
-    }
-    const shortage = isSession ? undefined : objectionTo(1, usageOf(client));
-    if (shortage !== undefined) return because(resourceShortage, shortage);
-    // It may have to wait for another connection, which need not take more.
-    if (payload.length <= usualPayloadBytes) return undefined;
-    return because(resourceShortage, "too long a request");
+  #lineOf({ type }: Channel): WaitingLine<Channel> {
+    return type === "session" ? this.#waitingSessions : this.#waitingForwards;
   }
 
   #offer(channel: Channel, link: Link): void {
-    this.delete(channel);
+    this.#lineOf(channel).delete(channel);
     channel.link = link;
     link.room.ask(channel, { isSession: channel.type === "session" });
     channel.upstream.state = "awaiting";
     channel.send("upstream", channel.waiting!.opening);
   }
 
-  #onTimeout(channel: Channel): void {
+  #onWaitedTooLong(channel: Channel): void {
     if (channel.upstream.state !== "unasked") {
       channel.waiting = undefined; // Upstream has been asked: its answer counts, whatever it is.
       return;
     }
-    const { links: { availability, upstream }, timeoutMs, giveUp } = this.#options;
-    const seconds = timeoutMs / 1000;
-    const reason = availability.kind === "open"
-      ? `no session became free within ${seconds} s; the remote host allows ${upstream?.room.limit}`
-      : `waited ${seconds} s: ${availability.reason}`;
-    giveUp(channel, reason);
-  }
-
-  #lineOf({ type }: Channel): WaitingLine<Channel> {
-    return type === "session" ? this.#sessions : this.#forwards;
+    const { links, limits, endings } = this.#options;
+    const seconds = limits.openTimeoutMs / 1000;
+    const reason = this.#availability.kind === "open"
+      ? `no session became free within ${seconds} s; the remote host allows ${links.first?.room.limit}`
+      : `waited ${seconds} s: ${this.#availability.reason}`;
+    endings.leave(channel, "upstream", reason);
   }
 }

@@ -1,8 +1,9 @@
 /** The channels that there are, by their slots, and the clients that own them. */
 
 import { Channel, type EndState } from "./channel.ts";
+import { FormerSlots, Slots } from "./channel_slots.ts";
 import { CreditPool } from "./flow.ts";
-import type { Peer } from "./transport.ts";
+import type { Peer, Schedule } from "./transport.ts";
 
 /** What is kept of a client. */
 export interface ClientRecord {
@@ -11,16 +12,22 @@ export interface ClientRecord {
   readonly pool: CreditPool;
   /** It has said that it wants no more sessions. */
   refusesSessions: boolean;
+  /** Its channels that are closed: it may still speak of them. */
+  readonly former: FormerSlots;
 }
 
 /** All channels; a channel's slot is the relay's own number of it, on both sides. */
 export class ChannelTable {
   readonly #channels = new Map<number, Channel>();
   readonly #ownerless = new Set<Channel>();
-  readonly #freeSlots: number[] = [];
+  readonly #slots: Slots;
   readonly #clients = new Map<Peer, ClientRecord>();
   readonly #onEmpty: (() => void)[] = [];
   #opened = 0;
+
+  constructor(schedule: Schedule) {
+    this.#slots = new Slots(schedule);
+  }
 
   /** How many slots are taken. */
   get size(): number {
@@ -43,6 +50,7 @@ export class ChannelTable {
       channels: new Set(),
       pool: new CreditPool(() => client.backlogBytes),
       refusesSessions: false,
+      former: new FormerSlots(),
     });
   }
 
@@ -72,9 +80,8 @@ export class ChannelTable {
     downstream: EndState;
     upstream: EndState;
   }): Channel {
-    const slot = this.#freeSlots.pop() ?? this.#channels.size;
-    const channel = new Channel({ slot, order: this.#opened++, type }, ends);
-    this.#channels.set(slot, channel);
+    const channel = new Channel({ slot: this.#slots.take(), order: this.#opened++, type }, ends);
+    this.#channels.set(channel.slot, channel);
     if (owner) this.adopt(channel, owner);
     else this.#ownerless.add(channel);
     return channel;
@@ -92,11 +99,13 @@ export class ChannelTable {
   /** Frees a channel's slot; `false` if it was free already. */
   remove(channel: Channel): boolean {
     if (!this.#channels.delete(channel.slot)) return false;
-    this.#freeSlots.push(channel.slot);
+    this.#slots.free(channel.slot);
     this.#ownerless.delete(channel);
     channel.link = undefined;
     channel.downstream.flow.joinPool(undefined);
-    if (channel.owner) this.#clients.get(channel.owner)?.channels.delete(channel);
+    const record = channel.owner && this.#clients.get(channel.owner);
+    record?.channels.delete(channel);
+    if (channel.downstream.knowsSlot) record?.former.add(channel.slot);
     if (this.#channels.size === 0) { for (const resolve of this.#onEmpty.splice(0)) resolve(); }
     return true;
   }

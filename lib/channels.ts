@@ -1,9 +1,12 @@
 /**
- * The table of all channels: how they are opened, whose they are, and when they end.
+ * All channels: each message goes to the one that it concerns.
  *
  * The relay's own number of a channel, its *slot*, is the sender channel on both sides; it is free
  * again when both ends are done, that is when CLOSE has passed in both directions, an open was
  * refused, or a connection is gone.
+ *
+ * How channels begin is in `channel_opens.ts` (those of clients), `channel_owners.ts` (those of
+ * upstream) and `channel_answers.ts`, how they end in `channel_endings.ts`.
  */
 
 import {
@@ -14,46 +17,19 @@ import {
   opposite,
   type Side,
 } from "./channel.ts";
-import { ChannelArrivals } from "./channel_arrivals.ts";
-import { confirm } from "./channel_confirmation.ts";
+import { ChannelAnswers, isAnswer } from "./channel_answers.ts";
+import { ChannelEndings } from "./channel_endings.ts";
+import type { ChannelLimits } from "./channel_limits.ts";
 import { Links } from "./channel_links.ts";
-import { ChannelOpens } from "./channel_opens.ts";
+import { ClientOpens } from "./channel_opens.ts";
+import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
+import type { FormerSlots } from "./channel_slots.ts";
 import { ChannelTable } from "./channel_table.ts";
-import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import { ChannelProtocolError, ProtocolError } from "./errors.ts";
 import type { Usage } from "./share.ts";
 import type { Peer, Schedule } from "./transport.ts";
-import {
-  type ChannelMessage,
-  type ChannelOpen,
-  type ChannelOpenFailure,
-  MessageType,
-  rewriteRecipient,
-} from "./wire.ts";
+import { type ChannelMessage, type ChannelOpen, describeMessage, MessageType } from "./wire.ts";
 import { findOwner, offerHeld } from "./x11_handover.ts";
-
-/** Remote forwards: the client for a channel that upstream opens, and what listeners take there. */
-export interface ForwardOwners {
-  ownerOf(channelType: string, data: Uint8Array): Peer | undefined;
-  /** Upstream's file descriptors that listeners take, and those of one client's. */
-  readonly descriptorCount: number;
-  descriptorCountOf(client: Peer): number;
-}
-
-/** How many channels there may be, and for how long one waits. */
-export interface ChannelLimits {
-  /** Of one client. */
-  channels: number;
-  /**
-   * How many channels and listeners all clients share, sessions beside: sshd usually has 1,024 file
-   * descriptors for one connection; a forwarded connection takes one, a listener one or two, a
-   * session some.
-   */
-  allChannels: number;
-  /** How long a CHANNEL_OPEN waits for upstream, or for a free session there, in milliseconds. */
-  openTimeoutMs: number;
-  /** How many sessions upstream allows at a time, where it is known beforehand. */
-  sessions: number;
-}
 
 /** What the table of channels is given. */
 export interface ChannelsOptions {
@@ -64,38 +40,38 @@ export interface ChannelsOptions {
   onWanted(): void;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
+  /** Words for the log. */
+  report(text: string, level: "debug" | "info"): void;
 }
+
+/** Why a message is dropped that comes after both CLOSEs. */
+const closed = "the channel is closed";
 
 /** Relays the messages of all channels between the clients and upstream. */
 export class Channels {
-  readonly #table = new ChannelTable();
-  readonly #options: ChannelsOptions;
+  readonly #table: ChannelTable;
   readonly #links: Links;
-  readonly #opens: ChannelOpens;
-  readonly #arrivals: ChannelArrivals;
+  readonly #endings: ChannelEndings;
+  readonly #opens: ClientOpens;
+  readonly #upstreamOpens: UpstreamOpens;
+  readonly #answers: ChannelAnswers;
+  readonly #owners: ForwardOwners;
+  readonly #limits: ChannelLimits;
+  readonly #report: ChannelsOptions["report"];
 
-  constructor(options: ChannelsOptions) {
-    const { owners, limits, schedule, onWanted, onCrowded } = options;
-    this.#options = options;
-    this.#links = new Links(limits.sessions);
-    const shared = {
-      table: this.#table,
-      links: this.#links,
-      maximum: limits.channels,
-      usageOf: (client: Peer) => this.usageOf(client),
-    };
-    this.#opens = new ChannelOpens({
-      ...shared,
-      timeoutMs: limits.openTimeoutMs,
-      schedule,
-      giveUp: (channel, reason) => this.#leave(channel, "upstream", reason),
-      onWanted,
-      onCrowded,
-    });
-    this.#arrivals = new ChannelArrivals({
-      ...shared,
-      ownerOf: (channelType, data) => owners.ownerOf(channelType, data),
-    });
+  constructor({ owners, limits, report, ...options }: ChannelsOptions) {
+    const [table, links] = [new ChannelTable(options.schedule), new Links(limits.sessions)];
+    const endings = new ChannelEndings(table, (channel) => this.#opens.onFreed(channel));
+    this.#table = table;
+    this.#links = links;
+    this.#endings = endings;
+    const usageOf = (client: Peer) => this.usageOf(client);
+    this.#owners = owners;
+    this.#limits = limits;
+    this.#opens = new ClientOpens({ table, links, endings, limits, usageOf, ...options });
+    this.#upstreamOpens = new UpstreamOpens({ table, links, owners, limits, usageOf });
+    this.#answers = new ChannelAnswers(this.#opens, endings);
+    this.#report = report;
   }
 
   /** How many slots are taken. */
@@ -105,7 +81,7 @@ export class Channels {
 
   /** Whether a client waits for a channel that upstream has not been asked for. */
   get isWanted(): boolean {
-    return this.#opens.size > 0;
+    return this.#opens.isWanted;
   }
 
   /** Resolves when no channel is left. */
@@ -114,16 +90,16 @@ export class Channels {
   }
 
   /** Upstream is there: what waits for it goes on. */
-  attachUpstream(upstream: Peer, options: { allowsForwards: boolean }): void {
-    this.#links.attachUpstream(upstream, options);
-    if (!options.allowsForwards) this.#opens.giveUpForwards();
-    this.#opens.offer();
+  attachUpstream(upstream: Peer, { allowsForwards }: { allowsForwards: boolean }): void {
+    this.#links.setFirst(upstream);
+    this.#links.allowsForwards = allowsForwards;
+    this.#opens.onUpstream();
   }
 
   /** A further connection is there, for sessions. */
   attachOverflow(peer: Peer): void {
-    this.#links.attachOverflow(peer);
-    this.#opens.offer();
+    this.#links.addFurther(peer);
+    this.#opens.offerWaiting();
   }
 
   /**
@@ -131,13 +107,14 @@ export class Channels {
    * tells why. A channel that upstream has not confirmed waits.
    */
   detachUpstream(reason: string): void {
-    this.#onLinkLost(this.#links.detachUpstream(reason), reason);
+    this.#opens.onUpstreamLost(reason);
+    this.#onLinkLost(this.#links.removeFirst(), reason);
   }
 
   /** A further connection is gone: its sessions end, and those not confirmed wait. */
   detachOverflow(peer: Peer, reason: string): void {
-    this.#onLinkLost(this.#links.detachOverflow(peer), reason);
-    this.#opens.offer();
+    this.#onLinkLost(this.#links.removeFurther(peer), reason);
+    this.#opens.offerWaiting();
   }
 
   /** The most data that upstream may have under way to a client, in bytes. */
@@ -148,17 +125,16 @@ export class Channels {
 
   /** How many channels a connection upstream carries. */
   countOn(upstream: Peer): number {
-    return this.#links.of(upstream)?.channels.size ?? 0;
+    return this.#links.get(upstream)?.channels.size ?? 0;
   }
 
   /** What a client's channels and listeners take of what all share; sessions that wait nothing. */
   usageOf(client: Peer): Usage {
-    const { owners, limits } = this.#options;
     const own = this.#table.client(client)?.channels.size ?? 0;
     return {
-      own: own + owners.descriptorCountOf(client),
-      all: this.#table.size - this.#opens.sessionCount + owners.descriptorCount,
-      maximum: limits.allChannels,
+      own: own + this.#owners.descriptorCountOf(client),
+      all: this.#table.size - this.#opens.waitingSessionCount + this.#owners.descriptorCount,
+      maximum: this.#limits.allChannels,
     };
   }
 
@@ -168,38 +144,20 @@ export class Channels {
       .findLast(({ type, link }) => type === "session" && link)?.link?.peer;
   }
 
-  #onLinkLost(link: Link | undefined, reason: string): void {
-    for (const channel of [...link?.channels ?? []]) {
-      if (channel.waiting) {
-        this.#opens.waitAgain(channel);
-      } else {
-        channel.sendNotice(reason);
-        this.#leave(channel, "upstream", reason);
-        channel.link = undefined;
-      }
-    }
-  }
-
   /** Upstream will not come back by itself: what waits for it is refused, and so is what comes. */
   refuseOpens(reason: string): void {
-    this.#links.refuse(reason);
-    this.#opens.giveUpAll(reason);
+    this.#opens.refuseAll(reason);
   }
 
   /** Opens wait again for an upstream that was thought lost for good. */
   awaitUpstream(): void {
-    this.#links.await();
+    this.#opens.awaitUpstream();
   }
 
   /** Ends every channel in both directions and refuses new ones. */
   closeAll(reason: string): void {
     this.refuseOpens(reason);
-    for (const channel of this.#table.all()) {
-      channel.sendNotice(reason);
-      channel.finish("downstream", reason);
-      channel.finish("upstream", reason);
-      this.#settle(channel);
-    }
+    for (const channel of this.#table.all()) this.#endings.end(channel, reason);
   }
 
   /** A client is here; until it has left, its messages are taken. */
@@ -211,7 +169,7 @@ export class Channels {
   removeClient(client: Peer): void {
     const record = this.#table.removeClient(client);
     for (const channel of [...record?.channels ?? []]) {
-      this.#leave(channel, "downstream", "the client has left");
+      this.#endings.leave(channel, "downstream", "the client has left");
     }
   }
 
@@ -228,11 +186,16 @@ export class Channels {
    */
   onDownstreamMessage(client: Peer, message: ChannelMessage, payload: Uint8Array): void {
     if (message.type === MessageType.channelOpen) {
-      return this.#opens.open(client, message, payload);
+      this.#opens.onOpen(client, message, payload);
+      return;
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.owner !== client) throw new ProtocolError("no such channel");
-    this.#onMessage(channel, "downstream", message, payload);
+    if (channel?.owner === client) this.#onMessage(channel, "downstream", message, payload);
+    else {this.#onStrayMessage(
+        "downstream",
+        { message, payload },
+        this.#table.client(client)?.former,
+      );}
   }
 
   /**
@@ -247,10 +210,13 @@ export class Channels {
     payload: Uint8Array,
   ): Peer | undefined {
     if (message.type === MessageType.channelOpen) {
-      return this.#arrivals.open(upstream, message, payload);
+      return this.#upstreamOpens.onOpen(upstream, { message, payload }, this.#opens.obstacle);
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.link?.peer !== upstream) throw new ProtocolError("no such channel");
+    if (channel?.link?.peer !== upstream) {
+      this.#onStrayMessage("upstream", { message, payload }, this.#links.get(upstream)?.former);
+      return undefined;
+    }
     this.#onMessage(channel, "upstream", message, payload);
     return channel.owner;
   }
@@ -258,10 +224,9 @@ export class Channels {
   /** A message of upstream about a channel could not be handled, by a mistake of ours. */
   giveUp(upstream: Peer, slot: number | undefined): void {
     const channel = slot === undefined ? undefined : this.#table.get(slot);
-    if (channel?.link?.peer !== upstream) return;
-    channel.finish("downstream", "sshshim has made a mistake");
-    channel.finish("upstream", "");
-    this.#settle(channel);
+    if (channel?.link?.peer === upstream) {
+      this.#endings.end(channel, "this is a mistake of sshshim; its log has more");
+    }
   }
 
   /** A client has taken its backlog: grants that were withheld because of it are due. */
@@ -273,101 +238,86 @@ export class Channels {
 
   /** Upstream has taken its backlog: grants that were withheld because of it are due. */
   onUpstreamDrain(upstream: Peer): void {
-    for (const channel of this.#links.of(upstream)?.channels ?? []) channel.refill("upstream");
+    for (const channel of this.#links.get(upstream)?.channels ?? []) channel.refill("upstream");
   }
 
-  // Opening
-
-  #onFailure(
-    channel: Channel,
-    from: Side,
-    { reasonCode }: ChannelOpenFailure,
-    payload: Uint8Array,
-  ): void {
-    const to = opposite(from);
-    const { link, waiting, type } = channel;
-    const { connectFailed, resourceShortage } = ChannelOpenFailureReason;
-    const isShort = reasonCode === connectFailed || reasonCode === resourceShortage;
-    const mayBeCrowded = isShort && type === "session" && waiting !== undefined;
-    if (from === "upstream" && link?.room.onRefusal(channel, { mayBeCrowded })) {
-      // This connection allows no more at a time; the client waits for its turn.
-      this.#opens.waitAgain(channel);
-      this.#opens.offer();
-      return;
+  #onLinkLost(link: Link | undefined, reason: string): void {
+    for (const channel of [...link?.channels ?? []]) {
+      if (channel.waiting) {
+        this.#opens.waitAgain(channel);
+      } else {
+        channel.sendNotice(reason);
+        this.#endings.leave(channel, "upstream", reason);
+        channel.link = undefined;
+      }
     }
-    channel[from].state = "done";
-    if (channel[to].state === "asking") {
-      rewriteRecipient(payload, channel[to].channel);
-      channel.send(to, payload);
-      channel[to].state = "done";
-    } else {
-      channel.finish(to, "");
-    }
-    this.#settle(channel);
   }
 
-  // Messages of an open channel
-
+  /** Takes a message about a channel that its sender has. */
   #onMessage(
     channel: Channel,
     from: Side,
     message: Exclude<ChannelMessage, ChannelOpen>,
     payload: Uint8Array,
   ): void {
-    const end = channel[from];
-    if (
-      message.type === MessageType.channelOpenConfirmation ||
-      message.type === MessageType.channelOpenFailure
-    ) {
-      if (end.state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
-      if (message.type === MessageType.channelOpenFailure) {
-        this.#onFailure(channel, from, message, payload);
-      } else confirm(channel, from, message, payload);
-      return;
+    if (isAnswer(message)) return this.#answers.onAnswer(channel, from, message, payload);
+    try {
+      const reason = this.#onLiveMessage(channel, from, message, payload);
+      if (reason !== undefined) this.#drop(from, payload, reason);
+    } catch (error) {
+      if (!(error instanceof ChannelProtocolError)) throw error;
+      this.#end(channel, from, `${describeMessage(payload)}: ${error.message}`);
     }
+  }
+
+  /** @returns why the message is dropped, if it is. */
+  #onLiveMessage(
+    channel: Channel,
+    from: Side,
+    message: LiveMessage,
+    payload: Uint8Array,
+  ): string | undefined {
+    const end = channel[from];
+    if (end.state === "done") return closed;
+    if (end.state === "awaiting") throw new ChannelProtocolError("its opening has no answer yet");
     if (end.state !== "live") throw new ProtocolError("the channel is not open");
     if (isKeepalive(message) && from === "upstream" && end.repliesOwed === 0) {
       channel.answerKeepalive(message);
-    } else if (end.closeReceived) {
-      return; // Nothing else may follow a CLOSE, and sshd does not mind.
-    } else if (message.type === MessageType.channelClose) {
-      this.#onClose(channel, from);
-    } else {
-      channel.receive(from, message, payload);
-      if (channel.held && from === "upstream") this.#findX11Owner(channel, message);
+      return undefined;
     }
-  }
-
-  // Ending
-
-  #onClose(channel: Channel, from: Side): void {
-    const to = opposite(from);
-    channel[from].closeReceived = true;
-    if (channel[to].state === "live") channel.finish(to, "");
-    else channel.finish(from, "");
-    this.#settle(channel);
-  }
-
-  /** The connection of one end is gone. */
-  #leave(channel: Channel, side: Side, reason: string): void {
-    if (side === "downstream") channel.stopWaiting();
-    channel[side].state = "done";
-    channel.finish(opposite(side), reason);
-    this.#settle(channel);
-  }
-
-  /** Frees the slot once both ends are done. */
-  #settle(channel: Channel): void {
-    for (const end of [channel.downstream, channel.upstream]) {
-      if (end.state !== "live" || !end.closeSent || !end.closeReceived) continue;
-      end.state = "done";
-      if (end === channel.upstream) channel.link?.room.onClosed(channel);
+    if (end.closeReceived) return "CHANNEL_CLOSE has been sent";
+    if (message.type === MessageType.channelClose) {
+      this.#endings.onClose(channel, from);
+      return undefined;
     }
-    if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
-    if (!this.#table.remove(channel)) return;
-    this.#opens.delete(channel);
-    channel.stopWaiting();
-    if (channel.type === "session") this.#opens.offer();
+    if (end.closeSent && !channel[opposite(from)].listens) return undefined; // Nobody is there.
+    const reason = channel.receive(from, message, payload);
+    const isHeld = channel.held !== undefined && from === "upstream" && reason === undefined;
+    if (isHeld) this.#findX11Owner(channel, message);
+    return reason;
+  }
+
+  /** Takes a message about a channel that its sender does not have now, and may have had. */
+  #onStrayMessage(
+    from: Side,
+    { message, payload }: { message: Exclude<ChannelMessage, ChannelOpen>; payload: Uint8Array },
+    former: FormerSlots | undefined,
+  ): void {
+    const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
+    if (!isLate) throw new ProtocolError("no such channel");
+    this.#drop(from, payload, closed);
+  }
+
+  /** A message has no effect, and does no harm: OpenSSH lets it pass as well. */
+  #drop(from: Side, payload: Uint8Array, reason: string): void {
+    this.#report(`${from}: ${describeMessage(payload)} is dropped: ${reason}`, "debug");
+  }
+
+  /** One side broke the protocol, and a channel's bytes are in doubt. */
+  #end(channel: Channel, from: Side, violation: string): void {
+    this.#report(`${from}: the channel is ended: ${violation}`, "info");
+    const offender = from === "upstream" ? "the remote host" : "the client";
+    this.#endings.end(channel, `${offender} broke the protocol with ${violation}`);
   }
 
   /** Looks for the owner of a held x11 channel after each message of it. */

@@ -62,6 +62,14 @@ export class ProtocolError extends Error {
   override name = "ProtocolError";
 }
 
+/**
+ * A peer broke RFC 4254 in a way that leaves one channel's bytes in doubt, and nothing else: whoever
+ * knows the channel ends it.
+ */
+export class ChannelProtocolError extends ProtocolError {
+  override name = "ChannelProtocolError";
+}
+
 /** Bytes that are not of the data types that they should be (RFC 4251, section 5). */
 export class MalformedDataError extends Error {
   override name = "MalformedDataError";

@@ -6,7 +6,7 @@
  * the relay hold them.
  */
 
-import { ProtocolError } from "./errors.ts";
+import { ChannelProtocolError } from "./errors.ts";
 
 /** The most that a sender is granted in advance, in bytes; what OpenSSH grants too. */
 export const maximumCreditBytes = 2 * 1024 * 1024;
@@ -77,11 +77,11 @@ export class Flow {
   /**
    * The receiver accepts `bytes` more.
    *
-   * @throws {ProtocolError} where the window would pass 2^32 - 1.
+   * @throws {ChannelProtocolError} where the window would pass 2^32 - 1.
    */
   adjust(bytes: number): void {
     if (this.#windowBytes + bytes > maximumWindowBytes) {
-      throw new ProtocolError("the window overflows");
+      throw new ChannelProtocolError("the window overflows");
     }
     this.#windowBytes += bytes;
   }
@@ -102,12 +102,19 @@ export class Flow {
   /**
    * The sender has sent `bytes`.
    *
-   * @throws {ProtocolError} where it was not granted so many.
+   * @throws {ChannelProtocolError} where it was not granted so many.
    */
   consume(bytes: number): void {
-    if (bytes > this.#creditBytes) throw new ProtocolError("more data than the window allows");
+    if (bytes > this.#creditBytes) {
+      throw new ChannelProtocolError("more data than the window allows");
+    }
     this.#addCredit(-bytes);
     this.#windowBytes -= bytes;
+  }
+
+  /** The sender has sent `bytes` that nobody takes: the receiver accepts as many as before. */
+  giveBack(bytes: number): void {
+    if (bytes <= this.#creditBytes) this.#addCredit(-bytes);
   }
 
   get #maximumBytes(): number {

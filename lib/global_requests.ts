@@ -88,11 +88,11 @@ export class RequestQueue {
     this.#waiting.push({ onReply, sequenceNumber: this.#peer.lastSequenceNumber });
   }
 
-  /** @throws {ProtocolError} where nothing was asked. */
-  onReply(reply: GlobalReply): void {
+  /** @returns whether anything was asked. */
+  onReply(reply: GlobalReply): boolean {
     const request = this.#waiting.shift();
-    if (request === undefined) throw new ProtocolError("a reply to no global request");
-    request.onReply(reply);
+    request?.onReply(reply);
+    return request !== undefined;
   }
 
   /**

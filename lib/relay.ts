@@ -6,19 +6,23 @@
  */
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
-import { type ChannelLimits, Channels } from "./channels.ts";
+import type { Side } from "./channel.ts";
+import { type ChannelLimits, usualLimits } from "./channel_limits.ts";
+import { Channels } from "./channels.ts";
 import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
 import { type Peer, type Schedule, type Transport, usualPayloadBytes } from "./transport.ts";
-import { buildMessage, readUint32 } from "./ssh_data.ts";
+import { buildMessage } from "./ssh_data.ts";
 import {
   type ConnectionMessage,
+  describeMessage,
   type GlobalReply,
   type GlobalRequest,
   MessageType,
   parseMessage,
+  recipientOf,
 } from "./wire.ts";
 
 /** What the relay wants of a connection's owner: its messages, and its end. */
@@ -37,13 +41,6 @@ export interface UpstreamReceiver extends Pick<Receiver, "receive" | "drained"> 
   unimplemented(sequenceNumber: number): void;
 }
 
-const defaultLimits: ChannelLimits = {
-  channels: 1000,
-  allChannels: 960,
-  openTimeoutMs: 30_000,
-  sessions: Infinity,
-};
-
 /** What the relay is given. */
 export interface RelayOptions {
   limits?: Partial<ChannelLimits>;
@@ -53,7 +50,7 @@ export interface RelayOptions {
   /** A session waits because upstream allows no more at a time. */
   onCrowded(): void;
   /** Words for the log; an error is one of ours. */
-  report(text: string, level?: "info" | "error"): void;
+  report(text: string, level?: "debug" | "info" | "error"): void;
 }
 
 /** One client, as the relay keeps it until it has left. */
@@ -111,10 +108,11 @@ export class Relay {
     });
     this.#channels = new Channels({
       owners: this.#forwards,
-      limits: { ...defaultLimits, ...limits },
+      limits: { ...usualLimits, ...limits },
       schedule,
       onWanted,
       onCrowded,
+      report,
     });
   }
 
@@ -197,7 +195,7 @@ export class Relay {
         const { backlogBytes } = upstream;
         let client: Transport | undefined;
         const handle = () => client = this.#onUpstreamMessage(upstream, { payload, requests });
-        this.#guard(upstream, handle, () => this.#channels.giveUp(upstream, slot));
+        this.#guard(upstream, { payload, handle }, () => this.#channels.giveUp(upstream, slot));
         const isAnswered = upstream.backlogBytes > backlogBytes;
         this.#backpressure.onUpstreamMessage(upstream, { client, isAnswered });
       },
@@ -264,7 +262,7 @@ export class Relay {
       receive: (payload) => {
         if (!this.#clients.has(client)) return;
         const handle = () => this.#onDownstreamMessage(connection, payload);
-        const isFine = this.#guard(client, handle, () => {
+        const isFine = this.#guard(client, { payload, handle }, () => {
           const { byApplication } = DisconnectReason;
           client.disconnect(byApplication, "sshshim has made a mistake; its log has more");
         });
@@ -297,13 +295,18 @@ export class Relay {
    *
    * @returns whether nothing was thrown.
    */
-  #guard(transport: Transport, handle: () => void, onMistake: () => void): boolean {
+  #guard(
+    transport: Transport,
+    { payload, handle }: { payload: Uint8Array; handle: () => void },
+    onMistake: () => void,
+  ): boolean {
     try {
       handle();
       return true;
     } catch (error) {
       if (error instanceof ProtocolError || error instanceof MalformedDataError) {
-        transport.disconnect(DisconnectReason.protocolError, error.message);
+        const description = `${describeMessage(payload)}: ${error.message}`;
+        transport.disconnect(DisconnectReason.protocolError, description);
       } else {
         this.#report(`internal error: ${(error as Error).stack ?? error}`, "error");
         onMistake();
@@ -326,7 +329,7 @@ export class Relay {
         return this.#onDownstreamRequest(connection, message);
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
-        throw new ProtocolError("a reply to no global request");
+        return this.#dropReply("downstream", payload);
       case MessageType.ping:
         return this.#pings.onPing(client, message.data, this.#carrierOf(client));
       case MessageType.pong:
@@ -365,6 +368,11 @@ export class Relay {
     }
   }
 
+  /** A reply that nobody waits for; OpenSSH lets it pass as well. */
+  #dropReply(from: Side, payload: Uint8Array): void {
+    this.#report(`${from}: ${describeMessage(payload)} is dropped: nobody has asked`, "debug");
+  }
+
   /** @returns the client that the message concerns, if there is one. */
   #onUpstreamMessage(
     upstream: Transport,
@@ -382,7 +390,7 @@ export class Relay {
         return undefined;
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
-        requests.onReply(message);
+        if (!requests.onReply(message)) this.#dropReply("upstream", payload);
         return undefined;
       case MessageType.ping:
         sendPong(upstream, message.data);
@@ -396,12 +404,4 @@ export class Relay {
       }
     }
   }
-}
-
-/** The relay's number of the channel that a message is about (RFC 4254, section 5). */
-function recipientOf(payload: Uint8Array): number | undefined {
-  const type = payload[0] ?? 0;
-  const { channelOpenConfirmation, channelFailure } = MessageType;
-  const isAboutChannel = type >= channelOpenConfirmation && type <= channelFailure;
-  return isAboutChannel && payload.length >= 5 ? readUint32(payload, 1) : undefined;
 }

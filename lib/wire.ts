@@ -273,6 +273,22 @@ function parse(payload: Uint8Array): ConnectionMessage | undefined {
   }
 }
 
+/** The channel that a message is about (RFC 4254, section 5), as far as the bytes tell. */
+export function recipientOf(payload: Uint8Array): number | undefined {
+  const type = payload[0] ?? 0;
+  const { channelOpenConfirmation, channelFailure } = MessageType;
+  const isAboutChannel = type >= channelOpenConfirmation && type <= channelFailure;
+  return isAboutChannel && payload.length >= 5 ? readUint32(payload, 1) : undefined;
+}
+
+/** What a message is, for people: `CHANNEL_DATA on channel 5`; it need not be well-formed. */
+export function describeMessage(payload: Uint8Array): string {
+  const [key] = Object.entries(MessageType).find(([, type]) => type === payload[0]) ?? [];
+  const name = key?.replace(/[A-Z]/g, "_$&").toUpperCase() ?? `message ${payload[0]}`;
+  const channel = recipientOf(payload);
+  return channel === undefined ? name : `${name} on channel ${channel}`;
+}
+
 /** Writes the recipient channel of a message of type 91 to 100, in place. */
 export function rewriteRecipient(payload: Uint8Array, recipientChannel: number): void {
   writeUint32(payload, 1, recipientChannel);

@@ -3,7 +3,13 @@
 import assert from "node:assert/strict";
 import { encodeFields, type Field } from "../lib/ssh_data.ts";
 import { MessageType } from "../lib/wire.ts";
-import { type MemoryPeer, usualPacketBytes, usualWindowBytes, World } from "./support/memory.ts";
+import {
+  type MemoryPeer,
+  type Sent,
+  usualPacketBytes,
+  usualWindowBytes,
+  World,
+} from "./support/memory.ts";
 
 const { channelOpen, channelOpenFailure, channelOpenConfirmation, channelRequest } = MessageType;
 const { globalRequest, requestSuccess, requestFailure, ping } = MessageType;
@@ -185,10 +191,40 @@ Deno.test("listeners count beside channels: two descriptors at an address, one a
   assert(listen(world, carol, ["streamlocal-forward@openssh.com", "/tmp/45"]));
 });
 
+Deno.test("clients that come, open channels and leave do not pass the limit for all", () => {
+  const world = new World();
+  const asked: Sent[] = [];
+  for (let round = 0; round < 60; round++) {
+    const client = world.client(`client ${round}`);
+    for (let own = 0; own < 250; own++) client.say(channelOpen, "direct-tcpip", own, ...there);
+    asked.push(...world.upstream.take());
+    client.take();
+    client.leave();
+  }
+  assert.equal(asked.length, 992);
+  assert.equal(world.relay.channelCount, 992);
+
+  const client = world.client("client");
+  client.say(channelOpen, "direct-tcpip", 1, ...there);
+  const { description } = client.expect(channelOpenFailure);
+  assert.match(description, /take 992 file descriptors of the remote host in all, 0 of them/);
+  world.open(client, { downstream: 2 }).expectAlive();
+
+  // Upstream answers for those that have left, one after the other.
+  for (const { message } of asked.slice(0, 2)) {
+    assert(message.type === channelOpen);
+    world.upstream.say(channelOpenFailure, message.senderChannel, 2, "", "");
+  }
+  assert(forward(world, client, 3));
+  world.expectQuiet(client);
+});
+
+/** What follows the sender channel in the opening of a forwarded connection. */
+const there = [usualWindowBytes, usualPacketBytes, "there", 80, "here", 1024] as const;
+
 /** Opens a forwarded connection, if it may be opened. */
 function forward(world: World, client: MemoryPeer, own: number): boolean {
-  const body = { raw: encodeFields("there", 80, "here", 1024) };
-  client.say(channelOpen, "direct-tcpip", own, usualWindowBytes, usualPacketBytes, body);
+  client.say(channelOpen, "direct-tcpip", own, ...there);
   const [asked] = world.upstream.take();
   if (asked === undefined) return false;
   assert(asked.message.type === channelOpen);

@@ -56,7 +56,7 @@ const sessionRequests: readonly (readonly [string, ...Field[]])[] = [
 
 /** A client that behaves. */
 export class FuzzClient extends ModelClient {
-  /** Upstream may reply to nothing, which is passed on, and what it sends are no known bytes. */
+  /** What upstream sends are no known bytes. */
   isUpstreamHostile = false;
   /** Pings on several connections are answered in any order. */
   hasOneUpstream = true;
@@ -69,7 +69,7 @@ export class FuzzClient extends ModelClient {
   override newLine(state: Line["state"], side: number): Line {
     const line = super.newLine(state, side);
     line.target = this.random.below(largestTarget);
-    if (this.isUpstreamHostile) doubt(line);
+    if (this.isUpstreamHostile) line.isCut = true;
     this.made.add(line);
     return line;
   }
@@ -77,7 +77,7 @@ export class FuzzClient extends ModelClient {
   /** From now on upstream does what it likes, until it is gone. */
   onUpstreamHostile(): void {
     this.isUpstreamHostile = true;
-    for (const line of this.lines.values()) doubt(line);
+    for (const line of this.lines.values()) line.isCut = true;
   }
 
   override onLost(lines: readonly Line[]): void {
@@ -152,11 +152,6 @@ export class FuzzClient extends ModelClient {
     this.expectFreshSlot(message.senderChannel);
     this.newLine("awaiting", 0).learn(message);
   }
-}
-
-function doubt(line: Line): void {
-  line.isCut = true;
-  line.repliesAwaited = Infinity;
 }
 
 /** An upstream that behaves. */

@@ -4,7 +4,8 @@
  */
 
 import assert from "node:assert/strict";
-import type { ChannelLimits } from "../../lib/channels.ts";
+import type { ChannelLimits } from "../../lib/channel_limits.ts";
+import { slotRestMs } from "../../lib/channel_slots.ts";
 import { RequestQueue } from "../../lib/global_requests.ts";
 import { type Receiver, Relay, type UpstreamReceiver } from "../../lib/relay.ts";
 import type { Transport } from "../../lib/transport.ts";
@@ -153,20 +154,20 @@ export type PeerTraits = Pick<MemoryPeer, "answersPings" | "maximumPayloadBytes"
 /** Time that passes when the test says so. */
 export class ManualClock {
   #nowMs = 0;
-  readonly #timers = new Set<{ dueMs: number; action: () => void }>();
+  readonly #timers = new Set<{ delayMs: number; dueMs: number; action: () => void }>();
 
   /** How much time has passed, in milliseconds. */
   get nowMs(): number {
     return this.#nowMs;
   }
 
-  /** How many actions are still to come. */
+  /** How many actions are still to come; that freed slots rest for a while is none. */
   get pending(): number {
-    return this.#timers.size;
+    return [...this.#timers].filter(({ delayMs }) => delayMs !== slotRestMs).length;
   }
 
   schedule(delayMs: number, action: () => void): () => void {
-    const timer = { dueMs: this.#nowMs + delayMs, action };
+    const timer = { delayMs, dueMs: this.#nowMs + delayMs, action };
     this.#timers.add(timer);
     return () => void this.#timers.delete(timer);
   }

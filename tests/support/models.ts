@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { maximumCreditBytes } from "../../lib/flow.ts";
-import { buildMessage, encodeFields, Reader } from "../../lib/ssh_data.ts";
+import { buildMessage, encodeFields, type Field, Reader } from "../../lib/ssh_data.ts";
 import {
   type ChannelMessage,
   type ChannelOpen,
@@ -58,6 +58,18 @@ export class Random {
     return items[this.below(items.length)]!;
   }
 }
+
+const lateMessages: readonly [number, ...Field[]][] = [
+  [channelWindowAdjust, 1],
+  [channelData, "late"],
+  [channelExtendedData, 1, "late"],
+  [channelEof],
+  [channelClose],
+  [channelRequest, "exit-status", false, 0],
+  [channelRequest, "invented@example.com", true],
+  [channelSuccess],
+  [channelFailure],
+];
 
 const streams = patternBytes(4 * 1024 * 1024);
 
@@ -258,7 +270,9 @@ export abstract class Model {
     if (other && !line.isCut) {
       assert.equal(line.received, other.sent, "bytes are missing");
     }
-    if (line.isDone) this.lines.delete(line.own);
+    if (!line.isDone) return;
+    this.lines.delete(line.own);
+    this.#sayLate(line);
   }
 
   /** A session's key is in its command. */
@@ -274,7 +288,7 @@ export abstract class Model {
     line.key = key;
   }
 
-  say(line: Line, type: number, ...fields: Parameters<typeof buildMessage>[1][]): void {
+  say(line: Line, type: number, ...fields: Field[]): void {
     this.peer.say(type, line.slot, ...fields);
   }
 
@@ -288,7 +302,9 @@ export abstract class Model {
     }
     if (!line.maySend) return false;
     const { isEager } = options;
-    if (line.repliesOwed > 0 && (isEager || random.chance(0.3))) {
+    if (!isEager && random.chance(0.05)) {
+      this.#sayCarelessly(line);
+    } else if (line.repliesOwed > 0 && (isEager || random.chance(0.3))) {
       line.repliesOwed--;
       this.say(line, random.pick([channelSuccess, channelFailure]));
     } else if (this.#adjustIsDue(line) && (isEager || random.chance(0.5))) {
@@ -321,6 +337,29 @@ export abstract class Model {
     line.closeSent = true;
     if (line.isDone) this.lines.delete(line.own);
     this.say(line, channelClose);
+    this.#sayLate(line);
+  }
+
+  /** Says what means nothing, and must reach nobody. */
+  #sayCarelessly(line: Line): void {
+    const { random } = this;
+    if (line.eofSent && line.credit > 0 && line.creditPacketBytes > 0) {
+      line.credit--;
+      if (random.chance(0.5)) this.say(line, channelData, Uint8Array.of(1));
+      else this.say(line, channelExtendedData, 1, Uint8Array.of(1));
+    } else if (line.repliesOwed === 0) {
+      this.say(line, random.pick([channelSuccess, channelFailure]));
+    } else if (line.eofSent) {
+      this.say(line, channelEof);
+    }
+  }
+
+  /** Some programs go on for a moment after their CLOSE, and after the other one too. */
+  #sayLate(line: Line): void {
+    const { random } = this;
+    for (let count = random.chance(0.2) ? 1 + random.below(4) : 0; count > 0; count--) {
+      this.say(line, ...random.pick(lateMessages));
+    }
   }
 
   /** As OpenSSH does. */

@@ -1,0 +1,119 @@
+/** The answers to CHANNEL_OPEN, of either side. */
+
+import { type Channel, opposite, type Side } from "./channel.ts";
+import type { ChannelEndings } from "./channel_endings.ts";
+import type { ClientOpens } from "./channel_opens.ts";
+import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import {
+  type ChannelMessage,
+  type ChannelOpenConfirmation,
+  type ChannelOpenFailure,
+  MessageType,
+  rewriteConfirmation,
+  rewriteRecipient,
+} from "./wire.ts";
+import { heldWindowBytes, release } from "./x11_handover.ts";
+
+type ChannelAnswer = ChannelOpenConfirmation | ChannelOpenFailure;
+
+/** Takes the answers. */
+export class ChannelAnswers {
+  readonly #opens: ClientOpens;
+  readonly #endings: ChannelEndings;
+
+  constructor(opens: ClientOpens, endings: ChannelEndings) {
+    this.#opens = opens;
+    this.#endings = endings;
+  }
+
+  /**
+   * Takes the answer of one end, and tells the other; `payload` is the same message as bytes.
+   *
+   * @throws {ProtocolError} where that end owes none.
+   */
+  onAnswer(
+    channel: Channel,
+    from: Side,
+    message: ChannelAnswer,
+    payload: Uint8Array,
+  ): void {
+    if (channel[from].state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
+    if (message.type === MessageType.channelOpenFailure) {
+      this.#onFailure(channel, from, message, payload);
+    } else this.#onConfirmation(channel, from, message, payload);
+  }
+
+  #onConfirmation(
+    channel: Channel,
+    from: Side,
+    message: ChannelOpenConfirmation,
+    payload: Uint8Array,
+  ): void {
+    const end = channel[from];
+    const other = channel[opposite(from)];
+    if (from === "downstream" && message.data.length > 0) {
+      // No type of channel that upstream opens has any, and sshd ends the whole connection for it.
+      throw new ProtocolError("bytes after the end");
+    }
+    end.announce(message, channel.held ? heldWindowBytes : 0);
+    end.state = "live";
+    if (from === "upstream") channel.link?.room.onConfirmation(channel);
+    channel.stopWaiting();
+    switch (other.state) {
+      case "asking":
+        other.state = "live";
+        rewriteConfirmation(payload, {
+          recipientChannel: other.channel,
+          senderChannel: channel.slot,
+          initialWindowSize: end.flow.takeGrant(),
+          maximumPacketSize: end.maximumPacketSize,
+        });
+        channel.send(opposite(from), payload);
+        break;
+      case "live":
+      case "done":
+        if (channel.held) release(channel, message);
+        else channel.finish(from, "");
+        break;
+      case "unasked":
+      case "awaiting":
+        throw new Error("both ends of a channel were asked to open it");
+    }
+  }
+
+  #onFailure(
+    channel: Channel,
+    from: Side,
+    { reasonCode }: ChannelOpenFailure,
+    payload: Uint8Array,
+  ): void {
+    const to = opposite(from);
+    const { link, waiting, type } = channel;
+    const { connectFailed, resourceShortage } = ChannelOpenFailureReason;
+    const isShort = reasonCode === connectFailed || reasonCode === resourceShortage;
+    const mayBeCrowded = isShort && type === "session" && waiting !== undefined;
+    if (from === "upstream" && link?.room.onRefusal(channel, { mayBeCrowded })) {
+      // This connection allows no more at a time; the client waits for its turn.
+      this.#opens.waitAgain(channel);
+      this.#opens.offerWaiting();
+      return;
+    }
+    channel[from].state = "done";
+    if (channel[to].state === "asking") {
+      rewriteRecipient(payload, channel[to].channel);
+      channel.send(to, payload);
+      channel[to].state = "done";
+    } else {
+      channel.finish(to, "");
+    }
+    this.#endings.settle(channel);
+  }
+}
+
+/** Whether a message answers a CHANNEL_OPEN. */
+export function isAnswer(
+  message: ChannelMessage,
+): message is ChannelAnswer {
+  const { type } = message;
+  return type === MessageType.channelOpenConfirmation || type === MessageType.channelOpenFailure;
+}

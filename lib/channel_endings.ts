@@ -1,0 +1,54 @@
+/** How channels end: each end is told, and the slot is free once both are done. */
+
+import { type Channel, opposite, type Side } from "./channel.ts";
+import type { ChannelTable } from "./channel_table.ts";
+
+/** Ends channels. */
+export class ChannelEndings {
+  readonly #table: ChannelTable;
+  readonly #onFreed: (channel: Channel) => void;
+
+  /** @param onFreed called when a channel's slot is free. */
+  constructor(table: ChannelTable, onFreed: (channel: Channel) => void) {
+    this.#table = table;
+    this.#onFreed = onFreed;
+  }
+
+  /** An end has sent CLOSE. */
+  onClose(channel: Channel, from: Side): void {
+    const to = opposite(from);
+    channel[from].closeReceived = true;
+    if (channel[to].state === "live") channel.finish(to, "");
+    else channel.finish(from, "");
+    this.settle(channel);
+  }
+
+  /** The connection of one end is gone, or will never be. */
+  leave(channel: Channel, side: Side, reason: string): void {
+    if (side === "downstream") channel.stopWaiting();
+    channel[side].state = "done";
+    channel.finish(opposite(side), reason);
+    this.settle(channel);
+  }
+
+  /** Tells both ends that the channel ends, and the person at a session why. */
+  end(channel: Channel, reason: string): void {
+    channel.sendNotice(reason);
+    channel.finish("downstream", reason);
+    channel.finish("upstream", reason);
+    this.settle(channel);
+  }
+
+  /** Frees the slot once both ends are done. */
+  settle(channel: Channel): void {
+    for (const end of [channel.downstream, channel.upstream]) {
+      if (end.state !== "live" || !end.closeSent || !end.closeReceived) continue;
+      end.state = "done";
+      if (end === channel.upstream) channel.link?.room.onClosed(channel);
+    }
+    if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
+    if (!this.#table.remove(channel)) return;
+    channel.stopWaiting();
+    this.#onFreed(channel);
+  }
+}

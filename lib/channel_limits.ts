@@ -1,0 +1,25 @@
+/** How many channels there may be, and for how long one waits. */
+
+/** What is limited. */
+export interface ChannelLimits {
+  /** Of one client. */
+  channels: number;
+  /**
+   * How many channels and listeners all clients share, sessions beside: sshd usually has 1,024 file
+   * descriptors for one connection; a forwarded connection takes one, a listener one or two, a
+   * session some.
+   */
+  allChannels: number;
+  /** How long a CHANNEL_OPEN waits for upstream, or for a free session there, in milliseconds. */
+  openTimeoutMs: number;
+  /** How many sessions upstream allows at a time, where it is known beforehand. */
+  sessions: number;
+}
+
+/** What holds where nothing else is said. */
+export const usualLimits: ChannelLimits = {
+  channels: 1000,
+  allChannels: 960,
+  openTimeoutMs: 30_000,
+  sessions: Infinity,
+};
