@@ -39,6 +39,13 @@ export class UpstreamLostError extends Error {
   override name = "UpstreamLostError";
 }
 
+/** What a peer sends in a key exchange is not to be used; the words are for people. */
+export class KeyExchangeError extends Error {
+  override name = "KeyExchangeError";
+  /** By which ssh2 tells its own errors from others. */
+  readonly level = "handshake";
+}
+
 /** Upstream and we cannot agree, and will not at the next attempt either; exit status 5. */
 export class NegotiationError extends Error {
   override name = "NegotiationError";

@@ -15,6 +15,7 @@ import {
   type KeyObject,
 } from "node:crypto";
 import { ml_kem768 } from "@noble/post-quantum/ml-kem.js";
+import { KeyExchangeError } from "./errors.ts";
 
 /** The name in KEXINIT. */
 export const hybridKexName = "mlkem768x25519-sha256";
@@ -57,7 +58,7 @@ export function beginServerExchange(): HybridExchange {
   let publicValue: Buffer | undefined;
   return {
     get publicValue() {
-      if (publicValue === undefined) throw new Error("the client's value has not come");
+      if (publicValue === undefined) throw new KeyExchangeError("the client's value has not come");
       return publicValue;
     },
     computeSecret(clientValue) {
@@ -71,7 +72,7 @@ export function beginServerExchange(): HybridExchange {
 
 function splitValue(value: Uint8Array, kemBytes: number): [Uint8Array, Uint8Array] {
   if (value.length !== kemBytes + x25519KeyBytes) {
-    throw new Error(`a public value of ${value.length} bytes`);
+    throw new KeyExchangeError(`a public value of ${value.length} bytes`);
   }
   return [Uint8Array.from(value.subarray(0, kemBytes)), value.subarray(kemBytes)];
 }
@@ -87,7 +88,7 @@ function agree(privateKey: KeyObject, otherKey: Uint8Array): Buffer {
     format: "der",
   });
   const secret = diffieHellman({ privateKey, publicKey });
-  if (secret.every((byte) => byte === 0)) throw new Error("an X25519 key of low order");
+  if (secret.every((byte) => byte === 0)) throw new KeyExchangeError("an X25519 key of low order");
   return secret;
 }
 

@@ -2,6 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { p521 } from "@noble/curves/nist.js";
+import { KeyExchangeError } from "./errors.ts";
 import { unsignedBytes } from "./ssh_data.ts";
 
 /** The name in KEXINIT. */
@@ -31,7 +32,7 @@ export function beginNistp521Exchange(): Nistp521Exchange {
     computeSecret(otherPublicValue) {
       const bytes = 1 + 2 * coordinateBytes;
       if (otherPublicValue.length !== bytes || otherPublicValue[0] !== uncompressed) {
-        throw new Error("the public value is no uncompressed point");
+        throw new KeyExchangeError("the public value is no uncompressed point");
       }
       const point = p521.getSharedSecret(secretKey, Uint8Array.from(otherPublicValue), false);
       return Buffer.from(unsignedBytes(point.subarray(1, 1 + coordinateBytes)));

@@ -153,6 +153,8 @@ function endOf(error: Ssh2Error): Ssh2End {
   }
   if (level === "client-socket") return { kind: "failed", error };
   if (message === "Connection lost before handshake") return { kind: "closed" };
-  const words = level === undefined ? undefined : message.replace(/^Handshake failed: /, "");
+  // What it has caught itself, of node's for instance, is no line for people.
+  const isItsOwn = level !== undefined && !message.includes("\n");
+  const words = isItsOwn ? message.replace(/^Handshake failed: /, "") : undefined;
   return { kind: "faulty", words, error };
 }

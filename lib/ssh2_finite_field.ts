@@ -17,6 +17,7 @@ import {
 } from "node:crypto";
 import constants from "ssh2/lib/protocol/constants.js";
 import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
+import { KeyExchangeError } from "./errors.ts";
 import { bitsOf, integerOf } from "./ssh_data.ts";
 
 /** OpenSSH's DH_GRP_MIN and DH_GRP_MAX. */
@@ -81,7 +82,7 @@ export function guardFiniteField(kex: FiniteFieldExchange): void {
     kex.generateKeys();
     return isPublicValue(otherPublicKey, integerOf(kex._dh!.getPrime()))
       ? computeSecret(otherPublicKey)
-      : new Error("the public value is out of range");
+      : new KeyExchangeError("the public value is out of range");
   };
 }
 
@@ -119,19 +120,21 @@ function keyBytesOf({ cipher, mac }: Direction): number {
   return Math.max(strength, blockLen, ivLen, macs[mac]?.len ?? 0);
 }
 
-/** @throws {Error} where a server's group is not one to use; "no matching" is how ssh2 says that. */
+/** @throws {KeyExchangeError} where a server's group is not one to use; "no matching" is how ssh2 says that. */
 function checkGroup(prime: Buffer, generator: Buffer): void {
   const isPositive = [prime, generator].every((mpint) => ((mpint[0] ?? 0) & 0x80) === 0);
   const [p, g] = [integerOf(prime), integerOf(generator)];
   const bits = bitsOf(p);
   if (!isPositive || bits < smallestGroupBits || bits > largestGroupBits) {
-    throw new Error(
+    throw new KeyExchangeError(
       `no matching Diffie-Hellman group: the server's has ${bits} bits, and ` +
         `${smallestGroupBits} to ${largestGroupBits} are taken`,
     );
   }
   if ((p & 1n) === 0n || g <= 1n || g >= p - 1n) {
-    throw new Error("no matching Diffie-Hellman group: the server's has numbers that make none");
+    throw new KeyExchangeError(
+      "no matching Diffie-Hellman group: the server's has numbers that make none",
+    );
   }
 }
 

@@ -15,7 +15,7 @@ import {
   type HybridExchange,
   hybridKexName,
 } from "./hybrid_kex.ts";
-import { MalformedDataError } from "./errors.ts";
+import { KeyExchangeError, MalformedDataError } from "./errors.ts";
 import { beginNistp521Exchange, type Nistp521Exchange, nistp521KexName } from "./nistp521_kex.ts";
 import { type FiniteFieldExchange, guardFiniteField } from "./ssh2_finite_field.ts";
 import { encodeFields, Reader } from "./ssh_data.ts";
@@ -183,7 +183,7 @@ function guardX25519(kex: KeyExchange): void {
     const { length } = otherPublicKey;
     return length === x25519ValueBytes
       ? computeSecret(otherPublicKey)
-      : new Error(`a public value of ${length} bytes`);
+      : new KeyExchangeError(`a public value of ${length} bytes`);
   };
 }
 
