@@ -47,6 +47,8 @@ export interface HostConfig extends Canonicalization {
   kexAlgorithms?: string;
   macs?: string;
   pubkeyAcceptedAlgorithms?: string;
+  /** What authorities may have signed host certificates with. */
+  caSignatureAlgorithms?: string;
   /** The fewest bits of an RSA key, of the host's and of the user's. */
   requiredRsaSize: number;
 
@@ -118,6 +120,7 @@ export function printHostConfig(config: HostConfig): string {
     ["serveraliveinterval", config.serverAliveIntervalSeconds ?? 0],
     ["requiredrsasize", config.requiredRsaSize],
     ["bindaddress", config.bindAddress],
+    ["casignaturealgorithms", config.caSignatureAlgorithms],
     ["ciphers", config.ciphers],
     ["hostkeyalgorithms", config.hostKeyAlgorithms],
     ["hostkeyalias", config.hostKeyAlias],

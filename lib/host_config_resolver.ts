@@ -191,6 +191,7 @@ class Resolver {
 
   algorithms() {
     return {
+      caSignatureAlgorithms: this.text("CASignatureAlgorithms"),
       ciphers: this.text("Ciphers"),
       hostKeyAlgorithms: this.text("HostKeyAlgorithms"),
       kexAlgorithms: this.text("KexAlgorithms"),

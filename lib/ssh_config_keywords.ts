@@ -64,6 +64,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   CanonicalizeHostname: flagOr("always"),
   CanonicalizeMaxDots: integer,
   CanonicalizePermittedCNAMEs: namePairs,
+  CASignatureAlgorithms: algorithms,
   CertificateFile: word,
   Ciphers: algorithms,
   ConnectionAttempts: integer,
@@ -177,9 +178,6 @@ const ignored: Readonly<Record<string, Readonly<Record<string, ValueReader>>>> =
   "host keys are checked against known_hosts alone, which is stricter": {
     NoHostAuthenticationForLocalhost: flag,
     VerifyHostKeyDNS: flagOr("ask"),
-  },
-  "no certificates of hosts are accepted": {
-    CASignatureAlgorithms: algorithms,
   },
   "it is obsolete": {
     AFSTokenPassing: anything,

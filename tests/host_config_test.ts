@@ -92,6 +92,7 @@ Deno.test("every setting arrives with its type", async () => {
     ConnectionAttempts 4
     ServerAliveInterval 5
     ServerAliveCountMax 6
+    CASignatureAlgorithms +ssh-rsa
     Ciphers +aes128-cbc
     HostKeyAlgorithms ssh-ed25519
     KexAlgorithms -diffie*
@@ -138,6 +139,7 @@ Deno.test("every setting arrives with its type", async () => {
     kexAlgorithms: "-diffie*",
     macs: "^hmac-sha2-256",
     pubkeyAcceptedAlgorithms: "ssh-ed25519",
+    caSignatureAlgorithms: "+ssh-rsa",
     requiredRsaSize: 3072,
     userKnownHostsFiles: ["/u1", "/u2"],
     globalKnownHostsFiles: ["/g"],
