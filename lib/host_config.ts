@@ -57,6 +57,8 @@ export interface HostConfig extends Canonicalization {
   globalKnownHostsFiles: readonly string[];
   /** The name to look host keys up by, in lower case. */
   hostKeyAlias?: string;
+  /** Lists of keys that are not taken, whatever else is known; without `none`. */
+  revokedHostKeys: readonly string[];
   strictHostKeyChecking: "ask" | "accept-new" | "yes" | "no";
   hashKnownHosts: boolean;
 
@@ -84,6 +86,7 @@ export interface HostConfig extends Canonicalization {
     identityFiles: readonly string[];
     certificateFiles: readonly string[];
     globalKnownHostsFiles: readonly string[];
+    revokedHostKeys: readonly string[];
     /** Expanded. */
     identityAgent?: string;
     proxyJump?: string;
@@ -120,15 +123,16 @@ export function printHostConfig(config: HostConfig): string {
     ["serveraliveinterval", config.serverAliveIntervalSeconds ?? 0],
     ["requiredrsasize", config.requiredRsaSize],
     ["bindaddress", config.bindAddress],
-    ["casignaturealgorithms", config.caSignatureAlgorithms],
     ["ciphers", config.ciphers],
     ["hostkeyalgorithms", config.hostKeyAlgorithms],
     ["hostkeyalias", config.hostKeyAlias],
     ["identityagent", asWritten.identityAgent],
     ["kexalgorithms", config.kexAlgorithms],
+    ["casignaturealgorithms", config.caSignatureAlgorithms],
     ["macs", config.macs],
     ["preferredauthentications", config.preferredAuthentications?.join(",")],
     ["pubkeyacceptedalgorithms", config.pubkeyAcceptedAlgorithms],
+    ["revokedhostkeys", asWritten.revokedHostKeys.join(" ") || undefined],
     ...asWritten.identityFiles.map((file): [string, string] => ["identityfile", file]),
     ...asWritten.certificateFiles.map((file): [string, string] => ["certificatefile", file]),
     ["canonicaldomains", listOrNone(config.canonicalDomains)],

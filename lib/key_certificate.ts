@@ -60,12 +60,12 @@ export function parseCertificate(blob: Uint8Array, name: string): Certificate | 
   reader.bytes(); // The type.
   reader.bytes(); // The nonce.
   const fields = Array.from({ length: fieldCount }, () => reader.bytes());
-  const serial = readUint64(reader);
+  const serial = reader.uint64();
   const kind = ([undefined, "user", "host"] as const)[reader.uint32()] ?? "unknown";
   const keyId = displayText(reader.text());
   const principals = readPrincipals(reader.bytes());
-  const validAfter = readUint64(reader);
-  const validBefore = readUint64(reader);
+  const validAfter = reader.uint64();
+  const validBefore = reader.uint64();
   const hasCriticalOptions = reader.bytes().length > 0;
   reader.bytes(); // Extensions.
   reader.bytes(); // Reserved.
@@ -110,10 +110,6 @@ export function withCertificate(signer: Signer, certificate: Certificate): Signe
     },
   };
   return certified;
-}
-
-function readUint64(reader: Reader): bigint {
-  return BigInt(reader.uint32()) << 32n | BigInt(reader.uint32());
 }
 
 function readPrincipals(bytes: Uint8Array): string[] {

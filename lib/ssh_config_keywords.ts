@@ -90,6 +90,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   PubkeyAcceptedAlgorithms: algorithms,
   PubkeyAuthentication: flagOr("unbound", "host-bound"),
   RequiredRSASize: integer,
+  RevokedHostKeys: words,
   ServerAliveCountMax: integer,
   ServerAliveInterval: seconds,
   StrictHostKeyChecking: choice({
@@ -239,13 +240,6 @@ const unfollowed: readonly Keyword[] = [
     name: "RefuseConnection",
     read: word,
     reason: "the configuration does not want this connection",
-  },
-  {
-    kind: "refused",
-    name: "RevokedHostKeys",
-    read: words,
-    reason: "a host key that the file revokes would be accepted",
-    off: "none",
   },
 ];
 

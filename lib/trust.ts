@@ -7,11 +7,11 @@
  * not known, counts as the plain key in it.
  */
 
-import { HostKeyError, NobodyToAskError } from "./errors.ts";
+import { HostKeyError, NobodyToAskError, reasonOf } from "./errors.ts";
 import type { HostTrust, TrustVerdict } from "./handshake.ts";
 import { complaintAbout, readHostCertificate } from "./host_certificate.ts";
 import type { HostConfig } from "./host_config.ts";
-import type { Certificate } from "./key_certificate.ts";
+import { type Certificate, plainKeyOf } from "./key_certificate.ts";
 import {
   addKnownHost,
   type HostAddress,
@@ -22,6 +22,7 @@ import {
 import { logger } from "./log.ts";
 import { algorithmsFor, fingerprint } from "./public_key.ts";
 import { hostKeyAlgorithms } from "./ssh2_algorithms.ts";
+import { isRevoked } from "./revoked_keys.ts";
 import { confirmHostKey } from "./terminal.ts";
 
 const log = logger("trust");
@@ -65,6 +66,49 @@ export class PinnedTrust implements HostTrust {
       `Host key of "${this.#host}" is another one: ${this.#pinned} is expected, the host offers ` +
         `${hostKeyType(plainKey)} ${offered}. If yours is of another type, add ` +
         `-o HostKeyAlgorithms=TYPE; else do not connect.`,
+    );
+  }
+}
+
+/** Trust in what somebody else trusts, unless a file of RevokedHostKeys has it. */
+export class UnrevokedTrust implements HostTrust {
+  readonly #trust: HostTrust;
+  readonly #config: Pick<HostConfig, "hostName" | "revokedHostKeys">;
+
+  constructor(trust: HostTrust, config: Pick<HostConfig, "hostName" | "revokedHostKeys">) {
+    this.#trust = trust;
+    this.#config = config;
+  }
+
+  get keyTypes(): readonly string[] {
+    return this.#trust.keyTypes;
+  }
+
+  async verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict> {
+    for (const file of this.#config.revokedHostKeys) await this.#check(file, publicKey);
+    return await this.#trust.verify(publicKey, signal);
+  }
+
+  async #check(file: string, publicKey: Uint8Array): Promise<void> {
+    const { hostName } = this.#config;
+    let isFound: boolean;
+    try {
+      isFound = isRevoked(await Deno.readFile(file), publicKey);
+    } catch (error) {
+      throw new HostKeyError(
+        `Host key of "${hostName}" is not accepted: the file ${file} of RevokedHostKeys cannot be ` +
+          `used: ${reasonOf(error)}. Check the path, its permissions and what is in it.`,
+        { cause: error },
+      );
+    }
+    if (!isFound) return;
+    const key = plainKeyOf(publicKey);
+    throw new HostKeyError(
+      `Host key of "${hostName}" is revoked: ${file} has ${hostKeyType(key)} ${
+        fingerprint(key)
+      }, ` +
+        `its certificate or its authority. Do not connect; ask the host's administrator for its ` +
+        `new key.`,
     );
   }
 }

@@ -4,113 +4,13 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { HostKeyError } from "../lib/errors.ts";
 import { complaintAbout, readHostCertificate } from "../lib/host_certificate.ts";
-import { clientEnvironment } from "./support/both.ts";
-import { logIn, type LoginResult, startServing } from "./support/login.ts";
-import { run, runChecked, text } from "./support/run.ts";
+import { logIn, startServing } from "./support/login.ts";
+import { host, startProxiedGround } from "./support/proxied_host.ts";
+import { runChecked } from "./support/run.ts";
 import { readBlob } from "./support/signing.ts";
-import { type Sshd, startSshd } from "./support/sshd.ts";
-
-/** A server for each certificate, as the ProxyCommand of a host at `host.example.com:2222`. */
-interface Ground extends AsyncDisposable {
-  readonly folder: string;
-  /** Makes a key pair, whose public half is the result; its file is in the folder. */
-  makeKey(name: string, ...args: string[]): Promise<string>;
-  /** Signs the key of a host and returns the certificate's file. */
-  certify(name: string, ...args: string[]): Promise<string>;
-  /** Logs in directly and through the shim. */
-  try(server: Server, more?: string[]): Promise<{ direct: Direct; shim: LoginResult }>;
-  /** The arguments for a shim. */
-  args(server: Server, more?: string[]): Promise<string[]>;
-}
-
-interface Server {
-  /** Names of its keys. */
-  keys: string[];
-  /** Files of certificates. */
-  certificates: string[];
-  /** Lines of known_hosts. */
-  known: string[];
-  /** Further lines of its configuration. */
-  config?: string[];
-}
-
-interface Direct {
-  isIn: boolean;
-  log: string;
-}
-
-const host = "host.example.com";
-
-async function startGround(): Promise<Ground> {
-  const sshd = await startSshd();
-  const { folder } = sshd;
-  let servers = 0;
-
-  async function makeKey(name: string, ...args: string[]): Promise<string> {
-    const file = `${folder}/${name}`;
-    await runChecked(["ssh-keygen", "-q", "-N", "", "-C", "", "-f", file, ...args]);
-    return (await Deno.readTextFile(`${file}.pub`)).trim();
-  }
-
-  async function args(server: Server, more: string[] = []): Promise<string[]> {
-    return [
-      ...[`${sshd.username}@${host}:2222`, "--ed25519-key", sshd.keyFile],
-      ...await optionsFor(server),
-      ...more,
-    ];
-  }
-
-  async function optionsFor({ keys, certificates, known, config = [] }: Server): Promise<string[]> {
-    const own = `${folder}/server_${++servers}`;
-    await Deno.writeTextFile(`${own}_known_hosts`, known.map((line) => `${line}\n`).join(""));
-    await Deno.writeTextFile(
-      `${own}_config`,
-      [
-        ...config,
-        ...keys.map((key) => `HostKey ${folder}/${key}`),
-        ...certificates.map((file) => `HostCertificate ${file}`),
-        ...[`AuthorizedKeysFile ${folder}/authorized_keys`, "StrictModes no", "UsePAM no"],
-        ...["PermitRootLogin yes", "PidFile none", ""],
-      ].join("\n"),
-    );
-    return [
-      `ProxyCommand=/usr/sbin/sshd -i -f ${own}_config -E ${own}_log`,
-      `UserKnownHostsFile=${own}_known_hosts`,
-      "GlobalKnownHostsFile=/dev/null",
-    ].flatMap((option) => ["-o", option]);
-  }
-
-  return {
-    folder,
-    makeKey,
-    args,
-    certify: async (name, ...more) => {
-      await runChecked(["ssh-keygen", "-q", "-I", "a host", ...more, `${folder}/${name}.pub`]);
-      const file = `${folder}/${crypto.randomUUID()}-cert.pub`;
-      await Deno.rename(`${folder}/${name}-cert.pub`, file);
-      return file;
-    },
-    try: async (server, more = []) => {
-      const [direct, shim] = await Promise.all([
-        runSsh(sshd, [...await optionsFor(server), ...more]),
-        logIn(await args(server, more), { folder }),
-      ]);
-      return { direct, shim };
-    },
-    [Symbol.asyncDispose]: () => sshd[Symbol.asyncDispose](),
-  };
-}
-
-async function runSsh({ folder, keyFile, username }: Sshd, options: string[]): Promise<Direct> {
-  const { code, stderr } = await run([
-    ...["ssh", "-F", "none", "-o", "BatchMode=yes", "-i", keyFile, ...options],
-    ...["-p", "2222", `${username}@${host}`, "true"],
-  ], { environment: clientEnvironment(folder) });
-  return { isIn: code === 0, log: text(stderr) };
-}
 
 Deno.test("a host certificate is taken where an authority of the host has signed it", async (t) => {
-  await using ground = await startGround();
+  await using ground = await startProxiedGround();
   const { folder } = ground;
   for (const type of ["ed25519", "ecdsa", "rsa"]) {
     await ground.makeKey(`host_of_${type}`, "-t", type);
@@ -143,7 +43,7 @@ Deno.test("a host certificate is taken where an authority of the host has signed
 });
 
 Deno.test("certificates are judged as ssh judges them", async (t) => {
-  await using ground = await startGround();
+  await using ground = await startProxiedGround();
   const { folder } = ground;
   const [key, rsaKey] = [
     await ground.makeKey("key", "-t", "ed25519"),
@@ -259,7 +159,7 @@ Deno.test("certificates are judged as ssh judges them", async (t) => {
 });
 
 Deno.test("a certificate that its authority has not signed is refused", async () => {
-  await using ground = await startGround();
+  await using ground = await startProxiedGround();
   const { folder } = ground;
   await ground.makeKey("key", "-t", "ed25519");
   for (const args of [["ed25519"], ["ecdsa", "-b", "521"], ["rsa", "-b", "2048"]]) {
@@ -280,7 +180,7 @@ Deno.test("a certificate that its authority has not signed is refused", async ()
 
 Deno.test("a certificate may be for a pattern of names, but not for nobody", async () => {
   // Older versions of ssh take none for a pattern, and one for nobody as for everybody.
-  await using ground = await startGround();
+  await using ground = await startProxiedGround();
   const { folder } = ground;
   await ground.makeKey("key", "-t", "ed25519");
   await ground.makeKey("ca", "-t", "ed25519");
@@ -295,7 +195,7 @@ Deno.test("a certificate may be for a pattern of names, but not for nobody", asy
 });
 
 Deno.test("a certificate with critical options is not good", async () => {
-  await using ground = await startGround();
+  await using ground = await startProxiedGround();
   const { folder } = ground;
   await ground.makeKey("key", "-t", "ed25519");
   await ground.makeKey("ca", "-t", "ed25519");
@@ -310,7 +210,7 @@ Deno.test("a certificate with critical options is not good", async () => {
 
 Deno.test("where certificates alone are wanted, no plain key takes the place of a bad one", async () => {
   // ssh does the same since 9.8.
-  await using ground = await startGround();
+  await using ground = await startProxiedGround();
   const { folder } = ground;
   const key = await ground.makeKey("key", "-t", "ed25519");
   await ground.makeKey("ca", "-t", "ed25519");
@@ -323,7 +223,7 @@ Deno.test("where certificates alone are wanted, no plain key takes the place of 
 });
 
 Deno.test("another key exchange may show the certificate again", async () => {
-  await using ground = await startGround();
+  await using ground = await startProxiedGround();
   const { folder } = ground;
   await ground.makeKey("key", "-t", "ed25519");
   const ca = await ground.makeKey("ca", "-t", "ed25519");
@@ -342,7 +242,7 @@ Deno.test("another key exchange may show the certificate again", async () => {
 });
 
 Deno.test("--fingerprint takes the key in a certificate", async () => {
-  await using ground = await startGround();
+  await using ground = await startProxiedGround();
   const { folder } = ground;
   await ground.makeKey("key", "-t", "ed25519");
   await ground.makeKey("ca", "-t", "ed25519");

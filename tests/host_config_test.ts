@@ -99,6 +99,7 @@ Deno.test("every setting arrives with its type", async () => {
     MACs ^hmac-sha2-256
     PubkeyAcceptedAlgorithms ssh-ed25519
     RequiredRSASize 3072
+    RevokedHostKeys /r1 %h
     UserKnownHostsFile /u1 /u2
     GlobalKnownHostsFile /g
     HostKeyAlias Other
@@ -140,6 +141,7 @@ Deno.test("every setting arrives with its type", async () => {
     macs: "^hmac-sha2-256",
     pubkeyAcceptedAlgorithms: "ssh-ed25519",
     caSignatureAlgorithms: "+ssh-rsa",
+    revokedHostKeys: ["/r1", "real"],
     requiredRsaSize: 3072,
     userKnownHostsFiles: ["/u1", "/u2"],
     globalKnownHostsFiles: ["/g"],
@@ -440,7 +442,6 @@ Deno.test("what would weaken or divert a connection is refused unless it is swit
     ["BindInterface", "eth0"],
     ["KnownHostsCommand", "/bin/x %H", "none"],
     ["RefuseConnection", "'not today'"],
-    ["RevokedHostKeys", "/etc/ssh/revoked", "none"],
   ];
   for (const [name, value, off] of refused) {
     const config = `Host box\n ${name} ${value}`;
