@@ -47,6 +47,8 @@ export interface HostConfig extends Canonicalization {
   kexAlgorithms?: string;
   macs?: string;
   pubkeyAcceptedAlgorithms?: string;
+  /** What authorities may have signed host certificates with. */
+  caSignatureAlgorithms?: string;
   /** The fewest bits of an RSA key, of the host's and of the user's. */
   requiredRsaSize: number;
 
@@ -55,6 +57,8 @@ export interface HostConfig extends Canonicalization {
   globalKnownHostsFiles: readonly string[];
   /** The name to look host keys up by, in lower case. */
   hostKeyAlias?: string;
+  /** Lists of keys that are not taken, whatever else is known; without `none`. */
+  revokedHostKeys: readonly string[];
   strictHostKeyChecking: "ask" | "accept-new" | "yes" | "no";
   hashKnownHosts: boolean;
 
@@ -82,6 +86,7 @@ export interface HostConfig extends Canonicalization {
     identityFiles: readonly string[];
     certificateFiles: readonly string[];
     globalKnownHostsFiles: readonly string[];
+    revokedHostKeys: readonly string[];
     /** Expanded. */
     identityAgent?: string;
     proxyJump?: string;
@@ -123,9 +128,11 @@ export function printHostConfig(config: HostConfig): string {
     ["hostkeyalias", config.hostKeyAlias],
     ["identityagent", asWritten.identityAgent],
     ["kexalgorithms", config.kexAlgorithms],
+    ["casignaturealgorithms", config.caSignatureAlgorithms],
     ["macs", config.macs],
     ["preferredauthentications", config.preferredAuthentications?.join(",")],
     ["pubkeyacceptedalgorithms", config.pubkeyAcceptedAlgorithms],
+    ["revokedhostkeys", asWritten.revokedHostKeys.join(" ") || undefined],
     ...asWritten.identityFiles.map((file): [string, string] => ["identityfile", file]),
     ...asWritten.certificateFiles.map((file): [string, string] => ["certificatefile", file]),
     ["canonicaldomains", listOrNone(config.canonicalDomains)],

@@ -191,6 +191,7 @@ class Resolver {
 
   algorithms() {
     return {
+      caSignatureAlgorithms: this.text("CASignatureAlgorithms"),
       ciphers: this.text("Ciphers"),
       hostKeyAlgorithms: this.text("HostKeyAlgorithms"),
       kexAlgorithms: this.text("KexAlgorithms"),
@@ -205,6 +206,7 @@ class Resolver {
     const local = this.#local;
     const user = this.#fileList("UserKnownHostsFile");
     const global = this.#fileList("GlobalKnownHostsFile");
+    const revoked = this.#fileList("RevokedHostKeys") ?? [];
     const defaultFiles = (folder: string, name: string) => [
       join(folder, name),
       join(folder, `${name}2`),
@@ -220,12 +222,14 @@ class Resolver {
           global.map(({ value, source }) => expandTilde(value, { local, source })),
         ),
       hostKeyAlias: this.#hostKeyAlias,
+      revokedHostKeys: await this.#paths(revoked),
       strictHostKeyChecking:
         (this.text("StrictHostKeyChecking") ?? "ask") as HostConfig["strictHostKeyChecking"],
       hashKnownHosts: this.#isYes("HashKnownHosts", false),
     };
     const globalKnownHostsFiles = global?.map(({ value }) => value) ?? config.globalKnownHostsFiles;
-    return { config, asWritten: { globalKnownHostsFiles } };
+    const revokedHostKeys = revoked.map(({ value }) => value);
+    return { config, asWritten: { globalKnownHostsFiles, revokedHostKeys } };
   }
 
   /** Keys, certificates and the agent. */

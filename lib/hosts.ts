@@ -22,7 +22,7 @@ import { logger } from "./log.ts";
 import { keyTypeOf } from "./public_key.ts";
 import { missingAlgorithms } from "./ssh2_algorithms.ts";
 import { writeJumpHosts } from "./ssh_config_proxy.ts";
-import { KnownHostsTrust, PinnedTrust } from "./trust.ts";
+import { KnownHostsTrust, PinnedTrust, UnrevokedTrust } from "./trust.ts";
 
 const log = logger("config");
 
@@ -154,15 +154,17 @@ function makeHost(
     config,
     credentials,
     loadTrust: async ({ mayAsk, signal }) => {
-      if (fingerprint !== undefined) return new PinnedTrust(config.hostName, fingerprint);
-      return await KnownHostsTrust.load({
-        config,
-        isJump,
-        ask: async (question, verdictSignal) => {
-          const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
-          return await credentials.questions(asking).ask(question, { echo: true });
-        },
-      });
+      const trust = fingerprint !== undefined
+        ? new PinnedTrust(config.hostName, fingerprint)
+        : await KnownHostsTrust.load({
+          config,
+          isJump,
+          ask: async (question, verdictSignal) => {
+            const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
+            return await credentials.questions(asking).ask(question, { echo: true });
+          },
+        });
+      return new UnrevokedTrust(trust, config);
     },
   };
 }

@@ -1,8 +1,9 @@
 /**
- * OpenSSH's user certificates (PROTOCOL.certkeys in its sources): a public key with a name, a
- * period and the signature of an authority. The private key stays the plain one.
+ * OpenSSH's certificates (PROTOCOL.certkeys in its sources): a public key with names, a period and
+ * the signature of an authority. The private key stays the plain one.
  */
 
+import { MalformedDataError } from "./errors.ts";
 import {
   certificateName,
   fieldCountOf,
@@ -14,9 +15,9 @@ import {
 import { requireAlgorithm, type Signer } from "./signer.ts";
 import { displayText, encodeFields, Reader } from "./ssh_data.ts";
 
-/** A certificate; its signature is the server's to verify. */
+/** A certificate; a user's is the server's to verify, a host's ours. */
 export interface Certificate {
-  /** For messages: the file that it comes from. */
+  /** For messages: where it comes from. */
   readonly name: string;
   /** The certificate itself, as a USERAUTH_REQUEST carries it. */
   readonly blob: Uint8Array;
@@ -24,16 +25,24 @@ export interface Certificate {
   readonly type: string;
   /** The plain public key that it certifies. */
   readonly subjectKey: Uint8Array;
-  /** Servers take "user" only; an authority may have signed for a host by mistake. */
+  /** An authority may have signed for the other by mistake. */
   readonly kind: "user" | "host" | "unknown";
   readonly serial: bigint;
-  /** The authority's words for whom it is, which the server logs. */
+  /** The authority's words for whom it is, which servers log. */
   readonly keyId: string;
-  /** The accounts that it is for; an empty list depends on the server. */
+  /** The accounts or hosts that it is for. */
   readonly principals: readonly string[];
-  /** The period; `undefined` where it has no beginning or no end. */
-  readonly validAfter: Date | undefined;
-  readonly validBefore: Date | undefined;
+  /** From then on it is valid, in seconds since 1970. */
+  readonly validAfter: bigint;
+  /** At that time it is no longer; 2^64-1 stands for no end. */
+  readonly validBefore: bigint;
+  /** Whether it demands something of whoever takes it. */
+  readonly hasCriticalOptions: boolean;
+  /** The authority's plain public key. */
+  readonly authorityKey: Uint8Array;
+  /** string algorithm, string blob, over `signedPart`. */
+  readonly signature: Uint8Array;
+  readonly signedPart: Uint8Array;
 }
 
 /**
@@ -51,19 +60,34 @@ export function parseCertificate(blob: Uint8Array, name: string): Certificate | 
   reader.bytes(); // The type.
   reader.bytes(); // The nonce.
   const fields = Array.from({ length: fieldCount }, () => reader.bytes());
-  const serial = readUint64(reader);
+  const serial = reader.uint64();
   const kind = ([undefined, "user", "host"] as const)[reader.uint32()] ?? "unknown";
   const keyId = displayText(reader.text());
   const principals = readPrincipals(reader.bytes());
-  const validAfter = toDate(readUint64(reader));
-  const validBefore = toDate(readUint64(reader));
-  // Critical options, extensions, a reserved field, the authority's key and its signature.
-  for (let field = 0; field < 5; field++) reader.bytes();
+  const validAfter = reader.uint64();
+  const validBefore = reader.uint64();
+  const hasCriticalOptions = reader.bytes().length > 0;
+  reader.bytes(); // Extensions.
+  reader.bytes(); // Reserved.
+  const authorityKey = reader.bytes();
+  const signature = reader.bytes();
   reader.end();
+  const signedPart = blob.subarray(0, blob.length - 4 - signature.length);
   return {
     ...{ name, blob, type, subjectKey: encodeFields(plainType, ...fields) },
-    ...{ kind, serial, keyId, principals, validAfter, validBefore },
+    ...{ kind, serial, keyId, principals, validAfter, validBefore, hasCriticalOptions },
+    ...{ authorityKey, signature, signedPart },
   };
+}
+
+/** The plain key of a certificate; all other bytes are as they are. */
+export function plainKeyOf(publicKey: Uint8Array): Uint8Array {
+  try {
+    return parseCertificate(publicKey, "")?.subjectKey ?? publicKey;
+  } catch (error) {
+    if (error instanceof MalformedDataError) return publicKey;
+    throw error;
+  }
 }
 
 /**
@@ -88,22 +112,9 @@ export function withCertificate(signer: Signer, certificate: Certificate): Signe
   return certified;
 }
 
-function readUint64(reader: Reader): bigint {
-  return BigInt(reader.uint32()) << 32n | BigInt(reader.uint32());
-}
-
 function readPrincipals(bytes: Uint8Array): string[] {
   const reader = new Reader(bytes);
   const principals: string[] = [];
   while (!reader.isAtEnd) principals.push(displayText(reader.text()));
   return principals;
 }
-
-/** Seconds since 1970; the smallest and the largest number mean no limit. */
-function toDate(seconds: bigint): Date | undefined {
-  const isLimit = seconds > 0n && seconds <= latestSecond;
-  return isLimit ? new Date(Number(seconds) * 1000) : undefined;
-}
-
-/** The last one that a Date can have. */
-const latestSecond = 8_640_000_000_000n;

@@ -1,8 +1,8 @@
 /**
  * OpenSSH's known_hosts files: which host keys does the user trust for which host.
  *
- * The format is that of sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT", and the verdicts are those that
- * ssh(1) reaches with the same files. Two of ssh's rules are easily missed:
+ * The verdicts are those that ssh(1) reaches with the same files. Two of ssh's rules are easily
+ * missed:
  *
  * - a host with known keys that offers another key has *changed*, even when the offered key is of
  *   a type that the files do not have: otherwise an impostor would only have to pick another type;
@@ -11,12 +11,26 @@
  */
 
 import { Buffer } from "node:buffer";
-import { createHmac, randomBytes } from "node:crypto";
 import { dirname } from "node:path";
 import { HostKeyError, reasonOf } from "./errors.ts";
-import { matchesPatterns } from "./pattern.ts";
-import { fieldsOf, fingerprint, isPublicKey } from "./public_key.ts";
+import type { Certificate } from "./key_certificate.ts";
+import {
+  hashedHost,
+  type KnownHostsFile,
+  type KnownLine,
+  readKnownHostsFile,
+} from "./known_hosts_file.ts";
+import { logger } from "./log.ts";
+import {
+  certificateName,
+  certificateTypes,
+  fieldsOf,
+  fingerprint,
+  isSameKey,
+} from "./public_key.ts";
 import { lowerCase } from "./ssh_config_line.ts";
+
+const log = logger("trust");
 
 /** A host as the user named it, and its TCP port. */
 export interface HostAddress {
@@ -35,115 +49,126 @@ export type Verdict =
   | { kind: "changed"; file: string; line: number; knownType: string; knownFingerprint: string }
   | { kind: "revoked"; file: string; line: number };
 
-/** A line that says nothing, and why; material for a debug log. */
-export interface IgnoredLine {
-  file: string;
-  line: number;
-  reason: string;
-}
-
-interface Entry {
-  file: string;
-  line: number;
-  marker: "" | "@revoked";
-  /** The host name patterns as written. */
-  hosts: string;
-  type: string;
-  key: Buffer;
-}
-
 /** The known host keys of a list of files. */
 export class KnownHosts {
-  readonly #entries: readonly Entry[];
+  readonly #files: readonly KnownHostsFile[];
 
-  /** Lines that are neither comments nor understood. They never make a key known. */
-  readonly ignored: readonly IgnoredLine[];
-
-  private constructor(entries: readonly Entry[], ignored: readonly IgnoredLine[]) {
-    this.#entries = entries;
-    this.ignored = ignored;
+  constructor(files: readonly KnownHostsFile[]) {
+    this.#files = files;
   }
 
-  /**
-   * Reads `files` in order. A file that does not exist counts as empty.
-   *
-   * @throws {HostKeyError} when a file exists and cannot be read: passing over it could hide that
-   * a key is revoked or has changed.
-   */
-  static async load(files: readonly string[]): Promise<KnownHosts> {
-    const entries: Entry[] = [];
-    const ignored: IgnoredLine[] = [];
-    for (const file of files) {
-      let text: string;
+  /** Reads `paths` in order. As with ssh, a file that cannot be read counts as empty. */
+  static async load(paths: readonly string[]): Promise<KnownHosts> {
+    const files: KnownHostsFile[] = [];
+    for (const path of paths) {
       try {
-        text = await Deno.readTextFile(file);
+        files.push(await readKnownHostsFile(path));
       } catch (error) {
         if (error instanceof Deno.errors.NotFound) continue;
-        throw new HostKeyError(
-          `Cannot read the known_hosts file "${file}": ${reasonOf(error)}. ` +
-            `Make it readable, or name another one with UserKnownHostsFile.`,
-          { cause: error },
-        );
+        const reason = reasonOf(error);
+        log.warn("the known_hosts file {path} is passed over: {reason}", { path, reason });
       }
-      text.split("\n").forEach((content, index) => {
-        const parsed = parseLine(content);
-        if (parsed === undefined) return;
-        const line = index + 1;
-        if (typeof parsed === "string") ignored.push({ file, line, reason: parsed });
-        else entries.push({ file, line, ...parsed });
-      });
     }
-    return new KnownHosts(entries, ignored);
+    return new KnownHosts(files);
   }
 
-  /** Judges the key that a host offers; `publicKey` is in the wire format of RFC 4253, 6.6. */
+  /** These files and others after them. */
+  with(...files: KnownHostsFile[]): KnownHosts {
+    return new KnownHosts([...this.#files, ...files]);
+  }
+
+  /** Judges the plain key that a host offers, in the wire format of RFC 4253, 6.6. */
   check(address: HostAddress, publicKey: Uint8Array): Verdict {
-    const verdict = this.#judge(lookupName(address), publicKey);
-    if (verdict.kind !== "unknown" || address.port === 22) return verdict;
+    const [own, bare] = lookupNames(address);
+    const verdict = this.#judge(own, publicKey);
+    if (verdict.kind !== "unknown" || bare === undefined) return verdict;
     // Like ssh, take a key that is known for the host at any port. A key revoked under the bare
     // name is compromised wherever it is used; ssh warns of it here, and then asks all the same.
-    const bare = this.#judge(lookupName({ ...address, port: 22 }), publicKey);
-    return bare.kind === "changed" ? verdict : bare;
+    const verdictOnBare = this.#judge(bare, publicKey);
+    return verdictOnBare.kind === "changed" ? verdict : verdictOnBare;
   }
 
   /**
-   * Names the types of the keys known for a host, in the order of the files and without
-   * repetition. Host key algorithms of these types must be offered first: a server that has keys
-   * of several types would else present one that looks changed.
+   * Looks for the authority that has signed a host's certificate; `known` says nothing yet about
+   * whether the certificate is good for this host.
+   */
+  checkAuthority(
+    address: HostAddress,
+    { subjectKey, authorityKey }: Certificate,
+  ): Exclude<Verdict, { kind: "changed" }> {
+    for (const name of lookupNames(address)) {
+      const lines = this.#linesAbout(name);
+      const keys = [subjectKey, authorityKey];
+      const revoked = lines.find(({ marker, key }) =>
+        marker === "@revoked" && keys.some((it) => isSameKey(it, key))
+      );
+      if (revoked !== undefined) return { kind: "revoked", ...placeOf(revoked) };
+      const authority = lines.find(({ marker, key }) =>
+        marker === "@cert-authority" && isSameKey(authorityKey, key)
+      );
+      if (authority !== undefined) return { kind: "known", ...placeOf(authority) };
+    }
+    return { kind: "unknown" };
+  }
+
+  /**
+   * Names the types of what is known for a host, without repetition: of its keys, of certificates
+   * for these, and of all certificates where an authority is known. Host key algorithms of these
+   * types must be offered first: a server that has keys of several types would else present one
+   * that looks changed.
    */
   keyTypes(address: HostAddress): string[] {
-    const types = this.#typesFor(lookupName(address));
-    return types.length > 0 ? types : this.#typesFor(lookupName({ ...address, port: 22 }));
+    for (const name of lookupNames(address)) {
+      const types = this.#typesFor(name);
+      if (types.length > 0) return types;
+    }
+    return [];
   }
 
   #judge(name: string, publicKey: Uint8Array): Verdict {
-    const entries = this.#entries.filter((entry) => matchesHost(name, entry.hosts));
-    const same = entries.filter((entry) => entry.key.equals(publicKey));
-    const revoked = same.find((entry) => entry.marker === "@revoked");
-    if (revoked !== undefined) return { kind: "revoked", file: revoked.file, line: revoked.line };
-    const known = same[0];
-    if (known !== undefined) return { kind: "known", file: known.file, line: known.line };
-    const others = entries.filter((entry) => entry.marker === "");
+    const lines = this.#linesAbout(name);
+    const same = lines.filter(({ key }) => isSameKey(key, publicKey));
+    const revoked = same.find(({ marker }) => marker === "@revoked");
+    if (revoked !== undefined) return { kind: "revoked", ...placeOf(revoked) };
+    const known = same.find(({ marker }) => marker === "");
+    if (known !== undefined) return { kind: "known", ...placeOf(known) };
+    const others = lines.filter(({ marker }) => marker === "");
     const type = hostKeyType(publicKey);
-    const other = others.find((entry) => entry.type === type) ?? others[0];
+    const other = others.find((it) => it.type === type) ?? others[0];
     if (other === undefined) return { kind: "unknown" };
     return {
       kind: "changed",
-      file: other.file,
-      line: other.line,
+      ...placeOf(other),
       knownType: other.type,
       knownFingerprint: fingerprint(other.key),
     };
   }
 
   #typesFor(name: string): string[] {
-    const entries = this.#entries.filter((entry) => matchesHost(name, entry.hosts));
-    const revoked = entries.filter((entry) => entry.marker === "@revoked");
-    const usable = entries.filter((entry) =>
-      entry.marker === "" && !revoked.some((other) => other.key.equals(entry.key))
-    );
-    return [...new Set(usable.map((entry) => entry.type))];
+    const lines = this.#linesAbout(name);
+    const revoked = lines.filter(({ marker }) => marker === "@revoked");
+    const types = new Set<string>();
+    for (const { marker, type, key } of lines) {
+      if (marker === "@revoked" || revoked.some((it) => it.key.equals(key))) continue;
+      const all = marker === "" ? [type, certificateName(type)] : certificateTypes;
+      for (const it of all) types.add(it);
+    }
+    return [...types];
   }
+
+  #linesAbout(name: string): readonly KnownLine[] {
+    return this.#files.flatMap((file) => {
+      const { lines, ignored } = file.about(name);
+      for (const { file, line, reason } of ignored) {
+        log.debug("{file} line {line} is ignored: {reason}", { file, line, reason });
+      }
+      return lines;
+    });
+  }
+}
+
+function placeOf({ file, line }: KnownLine): { file: string; line: number } {
+  return { file, line };
 }
 
 /**
@@ -166,7 +191,7 @@ export async function addKnownHost(
     );
   }
   const key = Buffer.from(publicKey).toString("base64");
-  const name = lookupName(entry);
+  const name = lookupNames(entry)[0];
   const line = `${isHashed ? hashedHost(name) : name} ${hostKeyType(publicKey)} ${key}\n`;
   try {
     await Deno.mkdir(dirname(file), { recursive: true, mode: 0o700 });
@@ -204,65 +229,10 @@ export function hostKeyType(publicKey: Uint8Array): string {
   return type;
 }
 
-/** The name under which a host is looked up and stored. */
-function lookupName({ host, port }: HostAddress): string {
+/** The name under which a host is looked up and stored, and the one without its port, if it has one. */
+function lookupNames({ host, port }: HostAddress): [own: string] | [own: string, bare: string] {
   const name = lowerCase(host);
-  return port === 22 ? name : `[${name}]:${port}`;
-}
-
-/** The entry of a line, `undefined` for a line without one, or why the line is ignored. */
-function parseLine(content: string): Omit<Entry, "file" | "line"> | string | undefined {
-  const text = content.replace(/^[ \t]+|[ \t\r]+$/g, "");
-  if (text === "" || text.startsWith("#")) return undefined;
-  const fields = text.split(/[ \t]+/);
-  const marker = fields[0]?.startsWith("@") ? fields.shift() : "";
-  // The key of a certificate authority signs host keys; it is not one itself.
-  if (marker === "@cert-authority") return undefined;
-  if (marker !== "" && marker !== "@revoked") return `unknown marker ${marker}`;
-  const [hosts, type, base64] = fields;
-  if (hosts === undefined || type === undefined || base64 === undefined) return "too few fields";
-  if (hosts.startsWith("@")) return "more than one marker";
-  if (hosts.startsWith("|") && parseHashedHost(hosts) === undefined) {
-    return "broken hashed host name";
-  }
-  const key = decodeBase64(base64);
-  if (key === undefined) return "the key is not base64";
-  if (!isPublicKey(key, type)) return `not a key of type ${type}`;
-  return { marker, hosts, type, key };
-}
-
-/** Decodes base64 in its canonical form only; `undefined` for anything else. */
-function decodeBase64(text: string): Buffer | undefined {
-  const bytes = Buffer.from(text, "base64");
-  return bytes.toString("base64") === text ? bytes : undefined;
-}
-
-/** Whether `name`, in lower case, is one of the hosts of a line. */
-function matchesHost(name: string, hosts: string): boolean {
-  if (hosts.startsWith("|")) return matchesHashedHost(name, hosts);
-  return matchesPatterns(name, lowerCase(hosts).split(","));
-}
-
-function matchesHashedHost(name: string, hosts: string): boolean {
-  const hashed = parseHashedHost(hosts);
-  return hashed !== undefined &&
-    createHmac("sha1", hashed.salt).update(name).digest().equals(hashed.hash);
-}
-
-/** A host name as `HashKnownHosts` keeps it. */
-function hashedHost(name: string): string {
-  const salt = randomBytes(20);
-  const hash = createHmac("sha1", salt).update(name).digest();
-  return `|1|${salt.toString("base64")}|${hash.toString("base64")}`;
-}
-
-/** Parses `|1|salt|hash`, both in base64 and as long as a SHA-1 digest. */
-function parseHashedHost(text: string): { salt: Buffer; hash: Buffer } | undefined {
-  const [, saltText, hashText] = /^\|1\|([^|]+)\|([^|]+)$/.exec(text) ?? [];
-  if (saltText === undefined || hashText === undefined) return undefined;
-  const salt = decodeBase64(saltText);
-  const hash = decodeBase64(hashText);
-  return salt?.length === 20 && hash?.length === 20 ? { salt, hash } : undefined;
+  return port === 22 ? [name] : [`[${name}]:${port}`, name];
 }
 
 /** Waits for other processes that add to the file; closing it lets the next one. */

@@ -95,6 +95,14 @@ export function certificateName(plain: string): string {
   return plain.replace(/@openssh\.com$/, "") + certificateSuffix;
 }
 
+/** The types of certificates that are known. */
+export const certificateTypes: readonly string[] = Object.keys(fieldCounts).map(certificateName);
+
+/** The type of the keys or certificates that sign by an algorithm. */
+export function keyTypeFor(algorithm: string): string {
+  return algorithm.replace(/^rsa-sha2-\d+/, "ssh-rsa");
+}
+
 /** The algorithms of a key type or certificate type, best first; an unknown type names itself. */
 export function algorithmsFor(keyType: string): readonly string[] {
   if (plainName(keyType) !== "ssh-rsa") return [keyType];

@@ -9,7 +9,7 @@ import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
 import { type Algorithms, applyList, missingOf } from "./algorithm_list.ts";
 import { NegotiationError } from "./errors.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
-import { certificateName, plainName } from "./public_key.ts";
+import { certificateName, keyTypeFor, plainName } from "./public_key.ts";
 import { canStandIn } from "./ssh2_kex.ts";
 
 const supported = constants as {
@@ -119,7 +119,7 @@ const kexes = available([hybridKexName, ...supported.SUPPORTED_KEX], {
   ],
 });
 
-const usualHostKeys = [
+const plainHostKeys = [
   "ssh-ed25519",
   "ecdsa-sha2-nistp256",
   "ecdsa-sha2-nistp384",
@@ -127,18 +127,20 @@ const usualHostKeys = [
   "rsa-sha2-512",
   "rsa-sha2-256",
 ];
+/** With certificates, as `ssh -Q` shows them. */
+const allHostKeys = [
+  ...[...plainHostKeys.slice(0, -2), "ssh-rsa", "rsa-sha2-256", "rsa-sha2-512"],
+].flatMap((name) => [name, certificateName(name)]);
 const hostKeys: Algorithms = {
-  usual: usualHostKeys,
-  all: [...usualHostKeys.slice(0, -2), "ssh-rsa", "rsa-sha2-256", "rsa-sha2-512"],
+  usual: [...plainHostKeys.map(certificateName), ...plainHostKeys],
+  all: allHostKeys,
 };
 
 /** Of users' keys, some of which sign in an agent alone. */
 const userKeys = [
-  ...[...hostKeys.all, "ssh-dss"].flatMap((name) => [name, certificateName(name)]),
-  ...["ssh-ed25519", "ecdsa-sha2-nistp256"].flatMap((name) => {
-    const inHardware = `sk-${name}@openssh.com`;
-    return [inHardware, certificateName(inHardware)];
-  }),
+  ...allHostKeys,
+  ...["ssh-dss", "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"]
+    .flatMap((name) => [name, certificateName(name)]),
 ];
 
 /** What the local endpoint offers: its clients have better than what is left out. */
@@ -204,12 +206,13 @@ export interface AlgorithmLists {
  * @throws {NegotiationError} where a list leaves nothing that we have.
  */
 export function clientAlgorithms(
-  { ciphers: cipherList, kexAlgorithms, macs: macList, hostKeyAlgorithms }: AlgorithmLists,
+  { ciphers: cipherList, kexAlgorithms, macs: macList, hostKeyAlgorithms: hostKeyList }:
+    AlgorithmLists,
   keyTypes: readonly string[],
 ): OfferedAlgorithms {
-  const isKnown = (name: string) => keyTypes.includes(name.startsWith("rsa-") ? "ssh-rsa" : name);
-  const chosen = choose("HostKeyAlgorithms", hostKeyAlgorithms, hostKeys);
-  const isOrdered = hostKeyAlgorithms !== undefined && !/^[-+]/.test(hostKeyAlgorithms);
+  const isKnown = (name: string) => keyTypes.includes(keyTypeFor(name));
+  const chosen = choose("HostKeyAlgorithms", hostKeyList, hostKeys);
+  const isOrdered = hostKeyList !== undefined && !/^[-+]/.test(hostKeyList);
   return offer({
     kex: choose("KexAlgorithms", kexAlgorithms, kexes),
     cipher: choose("Ciphers", cipherList, ciphers),
@@ -218,6 +221,11 @@ export function clientAlgorithms(
       ? chosen
       : [...chosen.filter(isKnown), ...chosen.filter((name) => !isKnown(name))],
   });
+}
+
+/** Which host keys are taken, by a list as of HostKeyAlgorithms. */
+export function hostKeyAlgorithms(list: string | undefined): string[] {
+  return applyList(list, hostKeys);
 }
 
 /** What lists name and sshshim does not have, by the keyword. */

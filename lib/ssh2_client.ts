@@ -3,8 +3,9 @@
  * it, in the order in which it happens. What to make of that is `handshake.ts`'s affair.
  */
 
-import { Buffer } from "node:buffer";
 import type { ByteConnection } from "./byte_connection.ts";
+import { plainKeyOf } from "./key_certificate.ts";
+import { isSameKey } from "./public_key.ts";
 import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
@@ -61,6 +62,7 @@ export class Ssh2Client {
   readonly #client = new ssh2.Client();
   readonly #socket: ByteSocket;
   #transport: Ssh2Transport | undefined;
+  /** Without a certificate around it: another exchange may show it with one, or another one. */
   #acceptedKey: Uint8Array | undefined;
   /** The first thing that went wrong. */
   #end: Ssh2End | undefined;
@@ -83,7 +85,7 @@ export class Ssh2Client {
       ident: identification,
       // Returns nothing, which tells ssh2 to wait: authentication is ours.
       authHandler: () => handlers.onService(),
-      hostVerifier: (key: Buffer, accept: (isAccepted: boolean) => void) =>
+      hostVerifier: (key: Uint8Array, accept: (isAccepted: boolean) => void) =>
         this.#onHostKey(key, accept, handlers),
       algorithms: algorithms.forSsh2,
       readyTimeout: 0,
@@ -134,13 +136,13 @@ export class Ssh2Client {
   ): void {
     if (this.#acceptedKey !== undefined) {
       // A rekey: ssh2 loses packets if it has to wait now, so the answer must be known.
-      const isSame = Buffer.compare(this.#acceptedKey, key) === 0;
+      const isSame = isSameKey(this.#acceptedKey, plainKeyOf(key));
       if (!isSame) this.#end ??= { kind: "key-changed" };
       return accept(isSame);
     }
     void handlers.verifyHostKey(key).then((isAccepted) => {
       if (!this.#socket.writable) return; // The server has left, and ssh2 fails if it is told.
-      if (isAccepted) this.#acceptedKey = key;
+      if (isAccepted) this.#acceptedKey = plainKeyOf(key);
       accept(isAccepted);
     });
   }

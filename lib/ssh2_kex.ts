@@ -1,6 +1,6 @@
 /**
- * What ssh2's key exchanges lack: mlkem768x25519-sha256, ecdh-sha2-nistp521 on Deno, a look at
- * groups and values of Diffie-Hellman, and the limits of the strict exchange.
+ * What ssh2's key exchanges lack: mlkem768x25519-sha256, ecdh-sha2-nistp521 on Deno, certificates
+ * of hosts, a look at groups and values of Diffie-Hellman, and the limits of the strict exchange.
  *
  * Our KEXINIT offers the hybrid, while the list that ssh2 negotiates from leaves it out, so that
  * ssh2 settles on a classical exchange; where the hybrid is what both sides' lists lead to, the
@@ -17,6 +17,11 @@ import {
 } from "./hybrid_kex.ts";
 import { KeyExchangeError, MalformedDataError } from "./errors.ts";
 import { beginNistp521Exchange, type Nistp521Exchange, nistp521KexName } from "./nistp521_kex.ts";
+import {
+  type CertificateExchange,
+  type NegotiatedHostKey,
+  takeCertificate,
+} from "./ssh2_certificates.ts";
 import { type FiniteFieldExchange, guardFiniteField } from "./ssh2_finite_field.ts";
 import { encodeFields, Reader } from "./ssh_data.ts";
 
@@ -30,11 +35,11 @@ interface KexOffer {
 }
 
 /** ssh2's `KeyExchange`. */
-interface KeyExchange {
+interface KeyExchange extends CertificateExchange {
   sessionID: Uint8Array;
   /** `group` and `groupex` for exchanges in a finite field, `25519` for X25519. */
   type: string;
-  negotiated: { kex: string };
+  negotiated: { kex: string } & NegotiatedHostKey;
   hashName: string;
   _remoteKexinit: Uint8Array;
   generateKeys(): void;
@@ -169,6 +174,7 @@ function prepare(kex: KeyExchange): void {
     guardFiniteField(kex as unknown as FiniteFieldExchange);
   }
   if (kex.type === "25519") guardX25519(kex);
+  takeCertificate(kex);
   // Deno has no ECDH on this curve.
   if (kex.negotiated.kex === nistp521KexName) replaceValues(kex, beginNistp521Exchange());
 }

@@ -15,6 +15,7 @@ import { hybridKexName } from "./hybrid_kex.ts";
 import { logger } from "./log.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
 import { ServerGate } from "./ssh2_gate.ts";
+import type { NegotiatedHostKey } from "./ssh2_certificates.ts";
 import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
@@ -355,9 +356,11 @@ function assertKnownProtocol(protocol: Ssh2Protocol | undefined): void {
 }
 
 /** The outcome of a key exchange, for the log. */
-export function describeExchange(negotiated: ssh2.NegotiatedAlgorithms): string {
-  const { serverHostKey, cs } = negotiated;
+export function describeExchange(
+  negotiated: ssh2.NegotiatedAlgorithms & NegotiatedHostKey,
+): string {
+  const { serverHostKey, certificate = serverHostKey, cs } = negotiated;
   const kex: string = negotiated.kex;
   const warning = kex === hybridKexName ? "" : " (not post-quantum)";
-  return `key exchange ${kex}${warning}, host key ${serverHostKey}, cipher ${cs.cipher}`;
+  return `key exchange ${kex}${warning}, host key ${certificate}, cipher ${cs.cipher}`;
 }

@@ -64,6 +64,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   CanonicalizeHostname: flagOr("always"),
   CanonicalizeMaxDots: integer,
   CanonicalizePermittedCNAMEs: namePairs,
+  CASignatureAlgorithms: algorithms,
   CertificateFile: word,
   Ciphers: algorithms,
   ConnectionAttempts: integer,
@@ -89,6 +90,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   PubkeyAcceptedAlgorithms: algorithms,
   PubkeyAuthentication: flagOr("unbound", "host-bound"),
   RequiredRSASize: integer,
+  RevokedHostKeys: words,
   ServerAliveCountMax: integer,
   ServerAliveInterval: seconds,
   StrictHostKeyChecking: choice({
@@ -178,9 +180,6 @@ const ignored: Readonly<Record<string, Readonly<Record<string, ValueReader>>>> =
     NoHostAuthenticationForLocalhost: flag,
     VerifyHostKeyDNS: flagOr("ask"),
   },
-  "no certificates of hosts are accepted": {
-    CASignatureAlgorithms: algorithms,
-  },
   "it is obsolete": {
     AFSTokenPassing: anything,
     Cipher: anything,
@@ -242,13 +241,6 @@ const unfollowed: readonly Keyword[] = [
     name: "RefuseConnection",
     read: word,
     reason: "the configuration does not want this connection",
-  },
-  {
-    kind: "refused",
-    name: "RevokedHostKeys",
-    read: words,
-    reason: "a host key that the file revokes would be accepted",
-    off: "none",
   },
 ];
 

@@ -31,8 +31,16 @@ export class Reader {
     return readUint32(this.#bytes, at);
   }
 
+  uint64(): bigint {
+    return BigInt(this.uint32()) << 32n | BigInt(this.uint32());
+  }
+
+  byte(): number {
+    return this.#bytes[this.#advance(1)]!;
+  }
+
   boolean(): boolean {
-    return this.#bytes[this.#advance(1)] !== 0;
+    return this.byte() !== 0;
   }
 
   get isAtEnd(): boolean {

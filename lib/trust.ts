@@ -2,11 +2,16 @@
  * Whether the host key of upstream is to be believed: known_hosts decides, and for a host that is
  * in none of the files, StrictHostKeyChecking and a person. A fingerprint given in advance stands
  * in for all of that.
+ *
+ * A host may show a certificate. As with ssh, one that is not good for it, or whose authority is
+ * not known, counts as the plain key in it.
  */
 
-import { HostKeyError, NobodyToAskError } from "./errors.ts";
+import { HostKeyError, NobodyToAskError, reasonOf } from "./errors.ts";
 import type { HostTrust, TrustVerdict } from "./handshake.ts";
+import { complaintAbout, readHostCertificate } from "./host_certificate.ts";
 import type { HostConfig } from "./host_config.ts";
+import { type Certificate, plainKeyOf } from "./key_certificate.ts";
 import {
   addKnownHost,
   type HostAddress,
@@ -15,7 +20,9 @@ import {
   type Verdict,
 } from "./known_hosts.ts";
 import { logger } from "./log.ts";
-import { fingerprint } from "./public_key.ts";
+import { algorithmsFor, fingerprint } from "./public_key.ts";
+import { hostKeyAlgorithms } from "./ssh2_algorithms.ts";
+import { isRevoked } from "./revoked_keys.ts";
 import { confirmHostKey } from "./terminal.ts";
 
 const log = logger("trust");
@@ -31,6 +38,8 @@ export interface TrustOptions {
     | "globalKnownHostsFiles"
     | "strictHostKeyChecking"
     | "hashKnownHosts"
+    | "hostKeyAlgorithms"
+    | "caSignatureAlgorithms"
   >;
   /** Whether it is on the way to another host: of the options only `-F` counts for it. */
   isJump: boolean;
@@ -50,15 +59,58 @@ export class PinnedTrust implements HostTrust {
     this.#pinned = pinned.replace(/=+$/, "");
   }
 
-  verify(publicKey: Uint8Array): Promise<TrustVerdict> {
-    const offered = fingerprint(publicKey);
-    if (offered === this.#pinned) return Promise.resolve("trusted");
-    return Promise.reject(
-      new HostKeyError(
-        `Host key of "${this.#host}" is another one: ${this.#pinned} is expected, the host offers ` +
-          `${hostKeyType(publicKey)} ${offered}. If yours is of another type, add ` +
-          `-o HostKeyAlgorithms=TYPE; else do not connect.`,
-      ),
+  // deno-lint-ignore require-await
+  async verify(publicKey: Uint8Array): Promise<TrustVerdict> {
+    const plainKey = readHostCertificate(publicKey, this.#host)?.subjectKey ?? publicKey;
+    const offered = fingerprint(plainKey);
+    if (offered === this.#pinned) return "trusted";
+    throw new HostKeyError(
+      `Host key of "${this.#host}" is another one: ${this.#pinned} is expected, the host offers ` +
+        `${hostKeyType(plainKey)} ${offered}. If yours is of another type, add ` +
+        `-o HostKeyAlgorithms=TYPE; else do not connect.`,
+    );
+  }
+}
+
+/** Trust in what somebody else trusts, unless a file of RevokedHostKeys has it. */
+export class UnrevokedTrust implements HostTrust {
+  readonly #trust: HostTrust;
+  readonly #config: Pick<HostConfig, "hostName" | "revokedHostKeys">;
+
+  constructor(trust: HostTrust, config: Pick<HostConfig, "hostName" | "revokedHostKeys">) {
+    this.#trust = trust;
+    this.#config = config;
+  }
+
+  get keyTypes(): readonly string[] {
+    return this.#trust.keyTypes;
+  }
+
+  async verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict> {
+    for (const file of this.#config.revokedHostKeys) await this.#check(file, publicKey);
+    return await this.#trust.verify(publicKey, signal);
+  }
+
+  async #check(file: string, publicKey: Uint8Array): Promise<void> {
+    const { hostName } = this.#config;
+    let isFound: boolean;
+    try {
+      isFound = isRevoked(await Deno.readFile(file), publicKey);
+    } catch (error) {
+      throw new HostKeyError(
+        `Host key of "${hostName}" is not accepted: the file ${file} of RevokedHostKeys cannot be ` +
+          `used: ${reasonOf(error)}. Check the path, its permissions and what is in it.`,
+        { cause: error },
+      );
+    }
+    if (!isFound) return;
+    const key = plainKeyOf(publicKey);
+    throw new HostKeyError(
+      `Host key of "${hostName}" is revoked: ${file} has ${hostKeyType(key)} ${
+        fingerprint(key)
+      }, ` +
+        `its certificate or its authority. Do not connect; ask the host's administrator for its ` +
+        `new key.`,
     );
   }
 }
@@ -77,13 +129,9 @@ export class KnownHostsTrust implements HostTrust {
     this.#knownHosts = knownHosts;
   }
 
-  /** @throws {HostKeyError} where a file cannot be read. */
   static async load(options: TrustOptions): Promise<KnownHostsTrust> {
     const { userKnownHostsFiles, globalKnownHostsFiles } = options.config;
     const knownHosts = await KnownHosts.load([...userKnownHostsFiles, ...globalKnownHostsFiles]);
-    for (const { file, line, reason } of knownHosts.ignored) {
-      log.debug("{file} line {line} is ignored: {reason}", { file, line, reason });
-    }
     return new KnownHostsTrust(options, knownHosts);
   }
 
@@ -92,18 +140,70 @@ export class KnownHostsTrust implements HostTrust {
   }
 
   async verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict> {
-    const offered = `${hostKeyType(publicKey)} ${fingerprint(publicKey)}`;
+    const certificate = readHostCertificate(publicKey, this.#address.host);
+    if (certificate === undefined) return await this.#verifyKey(publicKey, { signal });
+    const complaint = this.#complaintAbout(certificate);
+    if (complaint === undefined) return "trusted";
+    log.info("the certificate of {host} is passed over: {complaint}", {
+      host: this.#address.host,
+      complaint,
+    });
+    return await this.#verifyKey(certificate.subjectKey, { signal, complaint });
+  }
+
+  /** @throws {HostKeyError} where the certificate's key or its authority's is revoked. */
+  #complaintAbout(certificate: Certificate): string | undefined {
+    const { host } = this.#address;
+    const { authorityKey } = certificate;
+    const authority = `${hostKeyType(authorityKey)} ${fingerprint(authorityKey)}`;
+    const verdict = this.#knownHosts.checkAuthority(this.#address, certificate);
+    if (verdict.kind === "revoked") {
+      throw new HostKeyError(
+        `Host certificate of "${host}" is revoked: ${verdict.file} line ${verdict.line} has its ` +
+          `key or its authority's, ${authority}. Do not connect; ask the host's administrator.`,
+      );
+    }
+    if (verdict.kind === "unknown") return `no line has its authority, ${authority}`;
+    const { caSignatureAlgorithms } = this.#options.config;
+    const complaint = complaintAbout(certificate, { host, caSignatureAlgorithms });
+    if (complaint === undefined) {
+      const { keyId, serial } = certificate;
+      const place = `${verdict.file} line ${verdict.line}`;
+      log.debug("host certificate {keyId} {serial} is good: {place} has its authority", {
+        keyId,
+        serial: `${serial}`,
+        place,
+      });
+    }
+    return complaint;
+  }
+
+  /** @param complaint about the certificate that the key came in. */
+  async #verifyKey(
+    publicKey: Uint8Array,
+    { signal, complaint }: { signal: AbortSignal; complaint?: string },
+  ): Promise<TrustVerdict> {
+    const type = hostKeyType(publicKey);
+    const offered = `${type} ${fingerprint(publicKey)}`;
+    const { host } = this.#address;
+    const accepted = hostKeyAlgorithms(this.#options.config.hostKeyAlgorithms);
+    if (!algorithmsFor(type).some((algorithm) => accepted.includes(algorithm))) {
+      throw new HostKeyError(
+        `Host key of "${host}" is not accepted: HostKeyAlgorithms wants certificates, and this one ` +
+          `is not good: ${complaint}. Ask the host's administrator for a new one.`,
+      );
+    }
     const verdict = this.#knownHosts.check(this.#address, publicKey);
     switch (verdict.kind) {
       case "known":
         log.debug("host key {offered} is known: {file} line {line}", { offered, ...verdict });
         return "trusted";
       case "unknown":
-        await this.#onUnknown(publicKey, { offered, signal });
+        await this.#onUnknown(publicKey, { offered, signal, complaint });
         return "trusted";
       case "revoked":
         throw new HostKeyError(
-          `Host key of "${this.#address.host}" is revoked: ${verdict.file} line ${verdict.line} ` +
+          `Host key of "${host}" is revoked: ${verdict.file} line ${verdict.line} ` +
             `has ${offered}. Do not connect; ask the host's administrator for its new key.`,
         );
       case "changed":
@@ -129,23 +229,33 @@ export class KnownHostsTrust implements HostTrust {
 
   async #onUnknown(
     publicKey: Uint8Array,
-    { offered, signal }: { offered: string; signal: AbortSignal },
+    { offered, signal, complaint }: { offered: string; signal: AbortSignal; complaint?: string },
   ): Promise<void> {
     const { strictHostKeyChecking, userKnownHostsFiles, hashKnownHosts } = this.#options.config;
     const { host } = this.#address;
+    const certificate = complaint === undefined
+      ? ""
+      : ` Its certificate is not good: ${complaint}.`;
+    // As with ssh: without a file of one's own there is nothing to be said for an unknown key.
+    if (userKnownHostsFiles.length === 0) {
+      throw new HostKeyError(
+        `Host key of "${host}" is unknown: ${offered} is in no known_hosts file, and ` +
+          `UserKnownHostsFile is none, so that no key can be added.${certificate} Name a file with ` +
+          `--known-hosts, or pass --fingerprint to expect it.`,
+      );
+    }
     const isAccepted = strictHostKeyChecking === "ask"
       ? await this.#ask(publicKey, signal)
       : strictHostKeyChecking !== "yes";
     if (!isAccepted) {
       throw new HostKeyError(
-        `Host key of "${host}" is unknown: ${offered} is in no known_hosts file. ` +
+        `Host key of "${host}" is unknown: ${offered} is in no known_hosts file.${certificate} ` +
           (this.#options.isJump
             ? "Connect to it once with ssh, or set its StrictHostKeyChecking to accept-new."
             : "Connect once with ssh, pass --accept-new to add it, or --fingerprint to expect it."),
       );
     }
-    const [file] = userKnownHostsFiles;
-    if (file === undefined) return;
+    const file = userKnownHostsFiles[0]!;
     try {
       await addKnownHost(file, { ...this.#address, publicKey, isHashed: hashKnownHosts });
       log.info("added the host key {offered} of {host} to {file}", { offered, host, file });

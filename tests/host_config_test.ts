@@ -92,12 +92,14 @@ Deno.test("every setting arrives with its type", async () => {
     ConnectionAttempts 4
     ServerAliveInterval 5
     ServerAliveCountMax 6
+    CASignatureAlgorithms +ssh-rsa
     Ciphers +aes128-cbc
     HostKeyAlgorithms ssh-ed25519
     KexAlgorithms -diffie*
     MACs ^hmac-sha2-256
     PubkeyAcceptedAlgorithms ssh-ed25519
     RequiredRSASize 3072
+    RevokedHostKeys /r1 %h
     UserKnownHostsFile /u1 /u2
     GlobalKnownHostsFile /g
     HostKeyAlias Other
@@ -138,6 +140,8 @@ Deno.test("every setting arrives with its type", async () => {
     kexAlgorithms: "-diffie*",
     macs: "^hmac-sha2-256",
     pubkeyAcceptedAlgorithms: "ssh-ed25519",
+    caSignatureAlgorithms: "+ssh-rsa",
+    revokedHostKeys: ["/r1", "real"],
     requiredRsaSize: 3072,
     userKnownHostsFiles: ["/u1", "/u2"],
     globalKnownHostsFiles: ["/g"],
@@ -438,7 +442,6 @@ Deno.test("what would weaken or divert a connection is refused unless it is swit
     ["BindInterface", "eth0"],
     ["KnownHostsCommand", "/bin/x %H", "none"],
     ["RefuseConnection", "'not today'"],
-    ["RevokedHostKeys", "/etc/ssh/revoked", "none"],
   ];
   for (const [name, value, off] of refused) {
     const config = `Host box\n ${name} ${value}`;

@@ -12,6 +12,7 @@ import {
   readPublicKey,
   WrongPassphraseError,
 } from "../lib/key_file.ts";
+import { verifySignature } from "../lib/key_signature.ts";
 import { isSameKey } from "../lib/public_key.ts";
 import type { Signer } from "../lib/signer.ts";
 import { encodeFields, Reader } from "../lib/ssh_data.ts";
@@ -519,7 +520,10 @@ Deno.test("OpenSSH accepts signatures under certificates that stand beside the k
       await certify(authority, file, "-z", "77", "-V", "20200102030405Z:20990102030405Z");
       const certificate = await certificateFor(file);
       assert.deepEqual(certificate, await readCertificate(`${file}-cert.pub`));
-      assert.deepEqual({ ...certificate }, {
+      const { authorityKey, signature, signedPart, ...others } = certificate!;
+      assert.deepEqual(authorityKey, await readBlob(`${authority}.pub`));
+      assert(verifySignature(authorityKey, signedPart, signature));
+      assert.deepEqual(others, {
         name: `${file}-cert.pub`,
         blob: await readBlob(`${file}-cert.pub`),
         type: `${new Reader(publicKey).text()}-cert-v01@openssh.com`,
@@ -528,8 +532,9 @@ Deno.test("OpenSSH accepts signatures under certificates that stand beside the k
         serial: 77n,
         keyId: "an id",
         principals: ["me", "myself"],
-        validAfter: new Date("2020-01-02T03:04:05Z"),
-        validBefore: new Date("2099-01-02T03:04:05Z"),
+        validAfter: BigInt(Date.parse("2020-01-02T03:04:05Z") / 1000),
+        validBefore: BigInt(Date.parse("2099-01-02T03:04:05Z") / 1000),
+        hasCriticalOptions: false,
       });
       const signer = withCertificate(await unlock(file), certificate!);
       assert.equal(signer.name, `${file}-cert.pub`);
@@ -554,7 +559,7 @@ Deno.test("a certificate shows its limits, and other files are none", () =>
     const certificate = await readCertificate(`${file}-cert.pub`);
     assert.equal(certificate.kind, "host");
     assert.equal(certificate.keyId, "Zoë's");
-    assert.deepEqual([certificate.validAfter, certificate.validBefore], [undefined, undefined]);
+    assert.deepEqual([certificate.validAfter, certificate.validBefore], [0n, 2n ** 64n - 1n]);
     const other = await unlock(authority);
     assert.throws(() => withCertificate(other, certificate), TypeError);
 

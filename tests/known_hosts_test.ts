@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createHmac, randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { HostKeyError } from "../lib/errors.ts";
 import { addKnownHost, type HostAddress, hostKeyType, KnownHosts } from "../lib/known_hosts.ts";
+import { KnownHostsFile, readKnownHostsFile } from "../lib/known_hosts_file.ts";
 import { fingerprint } from "../lib/public_key.ts";
 
 const isUnix = Deno.build.os !== "windows";
@@ -84,13 +86,12 @@ Deno.test("a key of a type that a known host does not have counts as changed", (
     });
   }));
 
-Deno.test("key types come in the order of the files, without revoked keys and authorities", () =>
+Deno.test("key types are those of keys and their certificates, without revoked keys", () =>
   withFolder(async (folder) => {
     const revoked = encodeStrings("ecdsa-sha2-nistp256", "nistp256", randomBytes(65));
     const knownHosts = await load(
       folder,
       [
-        `@cert-authority host ${keyText(ed25519Key())}`,
         `host ${keyText(revoked)}`,
         `@revoked host ${keyText(revoked)}`,
         `host ${keyText(rsaKey())}`,
@@ -99,10 +100,32 @@ Deno.test("key types come in the order of the files, without revoked keys and au
       `host ${keyText(ed25519Key())}\n[other]:2222 ${keyText(ed25519Key())}\n`,
     );
     const types = (host: string, port: number) => knownHosts.keyTypes({ host, port });
-    assert.deepEqual(types("HOST", 22), ["ssh-rsa", "ssh-ed25519"]);
-    assert.deepEqual(types("host", 2222), ["ssh-rsa", "ssh-ed25519"]);
-    assert.deepEqual(types("other", 2222), ["ssh-ed25519"]);
+    const withCertificate = (type: string) => [type, `${type}-cert-v01@openssh.com`];
+    const both = ["ssh-rsa", "ssh-ed25519"].flatMap(withCertificate);
+    assert.deepEqual(types("HOST", 22), both);
+    assert.deepEqual(types("host", 2222), both);
+    assert.deepEqual(types("other", 2222), withCertificate("ssh-ed25519"));
     assert.deepEqual(types("other", 22), []);
+  }));
+
+Deno.test("an authority of a host stands for certificates of all types", () =>
+  withFolder(async (folder) => {
+    const revoked = ed25519Key();
+    const knownHosts = await load(
+      folder,
+      [
+        `@cert-authority *.example.com ${keyText(ed25519Key())}`,
+        `@cert-authority *.example.org ${keyText(revoked)}`,
+        `@revoked * ${keyText(revoked)}`,
+      ].join("\n"),
+    );
+    for (const port of [22, 2222]) {
+      const types = knownHosts.keyTypes({ host: "a.example.com", port });
+      assert(types.includes("ssh-ed25519-cert-v01@openssh.com"), `${port}`);
+      assert(types.includes("ssh-rsa-cert-v01@openssh.com"));
+      assert(!types.includes("ssh-ed25519"));
+      assert.deepEqual(knownHosts.keyTypes({ host: "a.example.org", port }), []);
+    }
   }));
 
 Deno.test("a pattern full of stars is decided at once", () =>
@@ -112,56 +135,82 @@ Deno.test("a pattern full of stars is decided at once", () =>
     assert.deepEqual(verdict, { kind: "unknown" });
   }));
 
-Deno.test("broken lines are listed with their reason and make nothing known", () =>
+Deno.test("broken lines are listed with their reason and make nothing known", () => {
+  const key = ed25519Key();
+  const text = keyText(key);
+  const ecdsa = encodeStrings("ecdsa-sha2-nistp256", "nistp256", randomBytes(65));
+  const lines: [line: string, reason: string][] = [
+    ["host", "too few fields"],
+    ["host ssh-ed25519", "too few fields"],
+    ["@trusted host " + text, "unknown marker @trusted"],
+    ["@revoked @cert-authority host " + text, "more than one marker"],
+    ["|1|salt|hash " + text, "broken hashed host name"],
+    [`|2|${hashedHost("host").slice(3)} ${text}`, "broken hashed host name"],
+    [`host ssh-ed25519 ${key.toString("base64").slice(0, -1)}!`, "the key is not base64"],
+    [`host ssh-rsa ${ecdsa.toString("base64")}`, "not a key of type ssh-rsa"],
+    [
+      `host ssh-rsa ${encodeStrings("ssh-rsa", Buffer.of(3)).toString("base64")}`,
+      "not a key of type ssh-rsa",
+    ],
+    [
+      `host ssh-ed25519 ${key.subarray(0, -1).toString("base64")}`,
+      "not a key of type ssh-ed25519",
+    ],
+    [
+      `host ssh-ed25519 ${encodeStrings("ssh-ed25519").toString("base64")}`,
+      "not a key of type ssh-ed25519",
+    ],
+    [
+      `host ssh-ed25519 ${encodeStrings("ssh-ed25519", randomBytes(31)).toString("base64")}`,
+      "not a key of type ssh-ed25519",
+    ],
+  ];
+  const file = new KnownHostsFile("a file", lines.map(([line]) => line).join("\n"));
+  assert.deepEqual(file.about("host"), {
+    lines: [],
+    ignored: lines.map(([, reason], index) => ({ file: "a file", line: index + 1, reason })),
+  });
+  // As with ssh, of a line about another host nothing is looked at.
+  const reasons = file.about("another").ignored.map(({ reason }) => reason);
+  assert.deepEqual(reasons, [
+    "unknown marker @trusted",
+    "more than one marker",
+    "broken hashed host name",
+    "broken hashed host name",
+  ]);
+});
+
+Deno.test("files that cannot be read count as empty, and the others count", () =>
   withFolder(async (folder) => {
     const key = ed25519Key();
-    const text = keyText(key);
-    const ecdsa = encodeStrings("ecdsa-sha2-nistp256", "nistp256", randomBytes(65));
-    const lines: [line: string, reason: string][] = [
-      ["host", "too few fields"],
-      ["host ssh-ed25519", "too few fields"],
-      ["@trusted host " + text, "unknown marker @trusted"],
-      ["@revoked @cert-authority host " + text, "more than one marker"],
-      ["|1|salt|hash " + text, "broken hashed host name"],
-      [`|2|${hashedHost("host").slice(3)} ${text}`, "broken hashed host name"],
-      [`host ssh-ed25519 ${key.toString("base64").slice(0, -1)}!`, "the key is not base64"],
-      [`host ssh-rsa ${ecdsa.toString("base64")}`, "not a key of type ssh-rsa"],
-      [
-        `host ssh-rsa ${encodeStrings("ssh-rsa", Buffer.of(3)).toString("base64")}`,
-        "not a key of type ssh-rsa",
-      ],
-      [
-        `host ssh-ed25519 ${key.subarray(0, -1).toString("base64")}`,
-        "not a key of type ssh-ed25519",
-      ],
-      [
-        `host ssh-ed25519 ${encodeStrings("ssh-ed25519").toString("base64")}`,
-        "not a key of type ssh-ed25519",
-      ],
-      [
-        `host ssh-ed25519 ${encodeStrings("ssh-ed25519", randomBytes(31)).toString("base64")}`,
-        "not a key of type ssh-ed25519",
-      ],
-    ];
-    const knownHosts = await load(folder, lines.map(([line]) => line).join("\n"));
-    assert.deepEqual(
-      knownHosts.ignored,
-      lines.map(([, reason], index) => ({ file: join(folder, "0"), line: index + 1, reason })),
-    );
-    assert.deepEqual(knownHosts.check({ host: "host", port: 22 }, key), { kind: "unknown" });
+    const file = join(folder, "known_hosts");
+    await Deno.writeTextFile(file, `host ${keyText(key)}\n`);
+    const unreadable = [join(folder, "missing"), folder, join(file, "in a file")];
+    const host = { host: "host", port: 22 };
+    assert.deepEqual((await KnownHosts.load(unreadable)).check(host, key), { kind: "unknown" });
+    const knownHosts = await KnownHosts.load([...unreadable, file]);
+    assert.deepEqual(knownHosts.check(host, key), { kind: "known", file, line: 1 });
   }));
 
-Deno.test("a missing file is empty, and an unreadable one is an error that names it", () =>
+Deno.test("a file that changes is read again, and one that does not is kept", () =>
   withFolder(async (folder) => {
-    const missing = await KnownHosts.load([join(folder, "missing")]);
-    assert.deepEqual(missing.check({ host: "host", port: 22 }, ed25519Key()), { kind: "unknown" });
-    // A folder can be opened by nobody as a text file, whoever runs the test.
-    await assert.rejects(KnownHosts.load([folder]), (error) => {
-      assert(error instanceof HostKeyError);
-      assert(error.message.includes(folder), error.message);
-      assert.match(error.message, /UserKnownHostsFile/);
-      return true;
-    });
+    const file = join(folder, "known_hosts");
+    const past = new Date("2020-01-01T00:00:00Z");
+    const [key, other] = [ed25519Key(), ed25519Key()];
+    const host = { host: "host", port: 22 };
+    const verdict = async () => (await KnownHosts.load([file])).check(host, key).kind;
+    await Deno.writeTextFile(file, `host ${keyText(key)}\n`);
+    assert.equal(await verdict(), "known");
+    // A new file may change without a sign of it.
+    await Deno.writeTextFile(file, `host ${keyText(other)}\n`);
+    assert.equal(await verdict(), "changed");
+    await Deno.writeTextFile(file, `@revoked host ${keyText(key)}\n`);
+    await Deno.utime(file, past, past);
+    assert.equal(await verdict(), "revoked");
+    await Deno.remove(file);
+    assert.equal(await verdict(), "unknown");
+    const old = fileURLToPath(new URL("../LICENSE", import.meta.url));
+    assert.equal(await readKnownHostsFile(old), await readKnownHostsFile(old));
   }));
 
 Deno.test("an added host is known afterwards, at its port alone", () =>
@@ -207,7 +256,6 @@ Deno.test("hosts added at the same time all arrive whole", () =>
       keys.map((publicKey, port) => addKnownHost(file, { host: "host", port, publicKey })),
     );
     const knownHosts = await KnownHosts.load([file]);
-    assert.deepEqual(knownHosts.ignored, []);
     for (const [port, key] of keys.entries()) {
       assert.equal(knownHosts.check({ host: "host", port }, key).kind, "known");
     }

@@ -184,6 +184,60 @@ Deno.test("StrictHostKeyChecking decides as with ssh, and adds the same lines", 
   }
 });
 
+Deno.test("without a file of one's own no unknown key is taken, as with ssh", async (t) => {
+  await using ground = await startGround();
+  const { folder, sshd, name, ed25519 } = ground;
+  const target = [`${sshd.username}@${sshd.host}:${sshd.port}`, "--ed25519-key", sshd.keyFile];
+  const system = `${folder}/system_known_hosts`;
+  const cases: [mode: string, lines: string[], isIn: boolean][] = [
+    ["no", [], false],
+    ["accept-new", [], false],
+    ["ask", [], false],
+    ["yes", [`${name} ${ed25519}`], true],
+  ];
+  for (const [mode, lines, isIn] of cases) {
+    await t.step(`${mode}${isIn ? ", with a key that the system's file has" : ""}`, async () => {
+      await Deno.writeTextFile(system, lines.map((line) => `${line}\n`).join(""));
+      const options = [
+        `StrictHostKeyChecking=${mode}`,
+        "UserKnownHostsFile=none",
+        `GlobalKnownHostsFile=${system}`,
+      ].flatMap((option) => ["-o", option]);
+      const direct = await run([
+        ...["ssh", "-F", "none", ...options, "-o", "BatchMode=yes", "-i", sshd.keyFile],
+        ...["-p", String(sshd.port), sshd.host, "true"],
+      ], { environment: clientEnvironment(folder), folder });
+      const through = await logIn([...target, ...options], { folder });
+      assert.equal(direct.code === 0, isIn, text(direct.stderr));
+      assert.equal(through.isIn, isIn, through.log);
+      if (!isIn) assertRefused(through, /is unknown: .*UserKnownHostsFile is none/);
+    });
+  }
+});
+
+Deno.test("a file that cannot be read is passed over, as with ssh", async (t) => {
+  await using ground = await startGround();
+  const { folder, sshd, name, ed25519 } = ground;
+  const good = `${folder}/good_known_hosts`;
+  await Deno.writeTextFile(good, `${name} ${ed25519}\n`);
+  const target = [`${sshd.username}@${sshd.host}:${sshd.port}`, "--ed25519-key", sshd.keyFile];
+  for (const bad of [folder, `${good}/within`, `/proc/self/mem`]) {
+    await t.step(bad.replace(folder, "FOLDER"), async () => {
+      const option = ["-o", `UserKnownHostsFile=${bad} ${good}`];
+      const [direct, through] = await Promise.all([
+        run([
+          ...["ssh", "-F", "none", ...option, "-o", "BatchMode=yes", "-i", sshd.keyFile],
+          ...["-o", "GlobalKnownHostsFile=/dev/null", "-p", String(sshd.port), sshd.host, "true"],
+        ], { environment: clientEnvironment(folder) }),
+        logIn([...target, ...option], { folder }),
+      ]);
+      assert.equal(direct.code, 0, text(direct.stderr));
+      assert(through.isIn, through.log);
+      assert(through.log.includes(`the known_hosts file ${bad} is passed over: `), through.log);
+    });
+  }
+});
+
 Deno.test("a changed key that is not checked gets no password, and leads to no forwards", async (t) => {
   await using ground = await startGround();
   const { folder, name, other, sshd } = ground;

@@ -23,6 +23,7 @@ export interface ConfigCase {
 
 /** Keywords that `ssh -G` shows with its own lists where sshshim shows what was written. */
 const expandedLists = [
+  "casignaturealgorithms",
   "ciphers",
   "hostkeyalgorithms",
   "kexalgorithms",
@@ -37,7 +38,9 @@ const shownKeywords = [
   ..."kbdinteractiveauthentication passwordauthentication pubkeyauthentication".split(" "),
   ..."stricthostkeychecking connectionattempts numberofpasswordprompts".split(" "),
   ..."serveralivecountmax serveraliveinterval requiredrsasize bindaddress hostkeyalias".split(" "),
-  ..."identityagent preferredauthentications identityfile certificatefile".split(" "),
+  ..."revokedhostkeys identityagent preferredauthentications identityfile certificatefile".split(
+    " ",
+  ),
   ..."canonicalizefallbacklocal canonicalizehostname canonicalizemaxdots".split(" "),
   ..."canonicaldomains canonicalizePermittedcnames".split(" "),
   ..."globalknownhostsfile userknownhostsfile connecttimeout proxycommand proxyjump".split(" "),

@@ -1,0 +1,142 @@
+/**
+ * One known_hosts file (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): which of its lines are about a
+ * host. As with ssh, of a line about another host nothing else is looked at.
+ *
+ * A hashed name can only be found by hashing once for each line. What was found stays until the
+ * file changes, so that a long file costs that once and not at each connection.
+ */
+
+import { Buffer } from "node:buffer";
+import { createHmac, randomBytes } from "node:crypto";
+import { matchesPatterns } from "./pattern.ts";
+import { isPublicKey } from "./public_key.ts";
+import { lowerCase } from "./ssh_config_line.ts";
+
+/** A line about a host; `line` counts from 1. */
+export interface KnownLine {
+  file: string;
+  line: number;
+  /** `@cert-authority`: the key signs host certificates, and is no host's own. */
+  marker: "" | "@revoked" | "@cert-authority";
+  type: string;
+  /** In the wire format of RFC 4253, section 6.6. */
+  key: Buffer;
+}
+
+/** A line that says nothing, and why; material for a debug log. */
+export interface IgnoredLine {
+  file: string;
+  line: number;
+  reason: string;
+}
+
+/** What a file has about a host. */
+export interface KnownLines {
+  lines: readonly KnownLine[];
+  /** Neither comments nor understood, as far as it was looked at. They never make a key known. */
+  ignored: readonly IgnoredLine[];
+}
+
+/** The text of a file, or what a command prints in its place. */
+export class KnownHostsFile {
+  readonly #name: string;
+  readonly #text: string;
+  readonly #found = new Map<string, KnownLines>();
+
+  constructor(name: string, text: string) {
+    this.#name = name;
+    this.#text = text;
+  }
+
+  /** @param host as it is stored: in lower case, with another port than 22 as `[host]:port`. */
+  about(host: string): KnownLines {
+    let found = this.#found.get(host);
+    if (found === undefined) this.#found.set(host, found = this.#find(host));
+    return found;
+  }
+
+  #find(host: string): KnownLines {
+    const lines: KnownLine[] = [];
+    const ignored: IgnoredLine[] = [];
+    this.#text.split("\n").forEach((content, index) => {
+      const parsed = parseLine(content, host);
+      if (parsed === undefined) return;
+      const place = { file: this.#name, line: index + 1 };
+      if (typeof parsed === "string") ignored.push({ ...place, reason: parsed });
+      else lines.push({ ...place, ...parsed });
+    });
+    return { lines, ignored };
+  }
+}
+
+/** Files as they were read, by their paths. */
+const kept = new Map<string, { identity: string; file: KnownHostsFile }>();
+
+/** A file may change twice within one tick of its clock: one that is this new is read again. */
+const unsettledMs = 2000;
+
+/** @throws {Error} where the file cannot be read. */
+export async function readKnownHostsFile(path: string): Promise<KnownHostsFile> {
+  // Before it is read: what changes in between is noticed at the next time.
+  const identity = identityOf(await Deno.stat(path));
+  const before = kept.get(path);
+  if (before !== undefined && before.identity === identity) return before.file;
+  const file = new KnownHostsFile(path, await Deno.readTextFile(path));
+  if (identity === undefined) kept.delete(path);
+  else kept.set(path, { identity, file });
+  return file;
+}
+
+/** What changes with the content; `undefined` where that cannot be told. */
+function identityOf({ isFile, dev, ino, size, mtime, ctime }: Deno.FileInfo): string | undefined {
+  const changedAt = Math.max(mtime?.getTime() ?? Infinity, ctime?.getTime() ?? 0);
+  if (!isFile || changedAt > Date.now() - unsettledMs) return undefined;
+  return [dev, ino, size, mtime?.getTime(), ctime?.getTime()].join();
+}
+
+/** What a line says about a host, `undefined` for nothing, or why it is ignored. */
+function parseLine(
+  content: string,
+  host: string,
+): Omit<KnownLine, "file" | "line"> | string | undefined {
+  const text = content.replace(/^[ \t]+|[ \t\r]+$/g, "");
+  if (text === "" || text.startsWith("#")) return undefined;
+  const fields = text.split(/[ \t]+/);
+  const marker = fields[0]!.startsWith("@") ? fields.shift()! : "";
+  if (!isMarker(marker)) return `unknown marker ${marker}`;
+  const [hosts, type, base64] = fields;
+  if (hosts === undefined) return "too few fields";
+  if (hosts.startsWith("@")) return "more than one marker";
+  const isAbout = namesHost(hosts, host);
+  if (isAbout === undefined) return "broken hashed host name";
+  if (!isAbout) return undefined;
+  if (type === undefined || base64 === undefined) return "too few fields";
+  const key = Buffer.from(base64, "base64");
+  if (key.toString("base64") !== base64) return "the key is not base64";
+  if (!isPublicKey(key, type)) return `not a key of type ${type}`;
+  return { marker, type, key };
+}
+
+function isMarker(text: string): text is KnownLine["marker"] {
+  return text === "" || text === "@revoked" || text === "@cert-authority";
+}
+
+/** Whether the hosts of a line are about one; `undefined` for a hashed name that is broken. */
+function namesHost(hosts: string, host: string): boolean | undefined {
+  if (!hosts.startsWith("|")) return matchesPatterns(host, lowerCase(hosts).split(","));
+  const [, salt, hash] = hashedName.exec(hosts) ?? [];
+  return salt && hash ? hashOf(host, Buffer.from(salt, "base64")) === hash : undefined;
+}
+
+/** `|1|salt|hash`, both in base64 and as long as a SHA-1 digest. */
+const hashedName = /^\|1\|([A-Za-z0-9+/]{27}=)\|([A-Za-z0-9+/]{27}=)$/;
+
+/** A host name as HashKnownHosts keeps it. */
+export function hashedHost(host: string): string {
+  const salt = randomBytes(20);
+  return `|1|${salt.toString("base64")}|${hashOf(host, salt)}`;
+}
+
+function hashOf(host: string, salt: Uint8Array): string {
+  return createHmac("sha1", salt).update(host).digest("base64");
+}
