@@ -3,7 +3,7 @@
 import { type Channel, opposite, type Side } from "./channel.ts";
 import type { ChannelEndings } from "./channel_endings.ts";
 import type { ClientOpens } from "./channel_opens.ts";
-import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import { ProtocolError } from "./errors.ts";
 import {
   type ChannelMessage,
   type ChannelOpenConfirmation,
@@ -39,7 +39,7 @@ export class ChannelAnswers {
   ): void {
     if (channel[from].state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
     if (message.type === MessageType.channelOpenFailure) {
-      this.#onFailure(channel, from, message, payload);
+      this.#onFailure(channel, from, payload);
     } else this.#onConfirmation(channel, from, message, payload);
   }
 
@@ -84,14 +84,12 @@ export class ChannelAnswers {
   #onFailure(
     channel: Channel,
     from: Side,
-    { reasonCode }: ChannelOpenFailure,
     payload: Uint8Array,
   ): void {
     const to = opposite(from);
     const { link, waiting, type } = channel;
-    const { connectFailed, resourceShortage } = ChannelOpenFailureReason;
-    const isShort = reasonCode === connectFailed || reasonCode === resourceShortage;
-    const mayBeCrowded = isShort && type === "session" && waiting !== undefined;
+    // Whatever reason it gives: others can be open, so it has a limit.
+    const mayBeCrowded = type === "session" && waiting !== undefined;
     if (from === "upstream" && link?.room.onRefusal(channel, { mayBeCrowded })) {
       // This connection allows no more at a time; the client waits for its turn.
       this.#opens.waitAgain(channel);

@@ -7,15 +7,16 @@ import type { Peer } from "./transport.ts";
 
 /** All connections that are there. */
 export class Links {
-  readonly #sessions: number;
   readonly #further = new Map<Peer, Link>();
   #first: Link | undefined;
   /** Whether upstream's host key was trusted, so that anything but sessions may pass. */
   allowsForwards = true;
 
-  /** @param sessions how many of them a connection allows, where it is known beforehand. */
+  /** How many sessions a connection allows, where it is known beforehand. */
+  sessions: number;
+
   constructor(sessions: number) {
-    this.#sessions = sessions;
+    this.sessions = sessions;
   }
 
   /** The one connection upstream, while it is there. */
@@ -55,7 +56,7 @@ export class Links {
   }
 
   #newLink(peer: Peer): Link {
-    const room = new SessionRoom<Channel>(this.#sessions);
+    const room = new SessionRoom<Channel>(this.sessions);
     return { peer, channels: new Set(), former: new FormerSlots(), room };
   }
 }

@@ -106,9 +106,20 @@ export class Channels {
    * Upstream is gone, but will come back: open channels end, and `reason`, one line for people,
    * tells why. A channel that upstream has not confirmed waits.
    */
-  detachUpstream(reason: string): void {
+  detachUpstream(reason: string, { byServer }: { byServer: boolean }): void {
+    const link = this.#links.removeFirst();
+    const limit = byServer ? link?.room.limitIfEnded : undefined;
+    if (limit !== undefined) {
+      this.#links.sessions = limit;
+      this.#report(
+        `the remote host ends its connection at session ${
+          limit + 1
+        }: ${limit} at a time from now on`,
+        "info",
+      );
+    }
     this.#opens.onUpstreamLost(reason);
-    this.#onLinkLost(this.#links.removeFirst(), reason);
+    this.#onLinkLost(link, reason);
   }
 
   /** A further connection is gone: its sessions end, and those not confirmed wait. */

@@ -8,9 +8,9 @@
 import type { Endpoints } from "./access.ts";
 import { logger } from "./log.ts";
 import type { Host } from "./places.ts";
-import type { Receiver, Relay } from "./relay.ts";
+import type { Relay } from "./relay.ts";
 import type { Ssh2ServerConnection } from "./ssh2_server.ts";
-import type { StartableTransport } from "./transport.ts";
+import type { Receiver, StartableTransport } from "./transport.ts";
 
 const log = logger("endpoint");
 

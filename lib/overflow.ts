@@ -10,8 +10,14 @@ import { DisconnectReason, HostKeyError, UpstreamLostError } from "./errors.ts";
 import { RequestQueue } from "./global_requests.ts";
 import { escapeControls, logger } from "./log.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
-import type { Relay, UpstreamReceiver } from "./relay.ts";
-import type { ConnectionEnd, Peer, Schedule, StartableTransport } from "./transport.ts";
+import type { Relay } from "./relay.ts";
+import type {
+  ConnectionEnd,
+  Peer,
+  Schedule,
+  StartableTransport,
+  UpstreamReceiver,
+} from "./transport.ts";
 import { MessageType } from "./wire.ts";
 
 const log = logger("overflow");

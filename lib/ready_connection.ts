@@ -6,8 +6,7 @@
 import { DisconnectReason } from "./errors.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { logger } from "./log.ts";
-import type { UpstreamReceiver } from "./relay.ts";
-import type { ConnectionEnd, StartableTransport } from "./transport.ts";
+import type { ConnectionEnd, StartableTransport, UpstreamReceiver } from "./transport.ts";
 
 const log = logger("upstream");
 

@@ -2,7 +2,7 @@
  * The relay: hands each message to the table that it concerns, and is the one place where a peer
  * that breaks the protocol is ended, alone.
  *
- * It knows no socket, timer or console; `server.ts` and `upstream.ts` give it their transports.
+ * It knows no socket, timer or console; `local_client.ts` and `ready_connection.ts` give it their transports.
  */
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
@@ -13,7 +13,14 @@ import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
-import { type Peer, type Schedule, type Transport, usualPayloadBytes } from "./transport.ts";
+import {
+  type Peer,
+  type Receiver,
+  type Schedule,
+  type Transport,
+  type UpstreamReceiver,
+  usualPayloadBytes,
+} from "./transport.ts";
 import { buildMessage } from "./ssh_data.ts";
 import {
   type ConnectionMessage,
@@ -24,22 +31,6 @@ import {
   parseMessage,
   recipientOf,
 } from "./wire.ts";
-
-/** What the relay wants of a connection's owner: its messages, and its end. */
-export interface Receiver {
-  /** Takes one message that is not the transport protocol's own; its bytes are rewritten. */
-  receive(payload: Uint8Array): void;
-  /** Less is waiting for the peer than before. */
-  drained(): void;
-  /** The connection is gone. May be called twice. */
-  leave(): void;
-}
-
-/** What the relay wants of the owner of a connection upstream, whose end it is told of. */
-export interface UpstreamReceiver extends Pick<Receiver, "receive" | "drained"> {
-  /** Upstream does not know a message that was sent to it (RFC 4253, section 11.4). */
-  unimplemented(sequenceNumber: number): void;
-}
 
 /** What the relay is given. */
 export interface RelayOptions {
@@ -211,8 +202,9 @@ export class Relay {
    * Upstream is gone, but will come back: open channels end, what clients ask for waits.
    *
    * @param reason one line for the people at the sessions.
+   * @param byServer whether upstream has ended the connection, and not the network.
    */
-  detachUpstream(reason: string): void {
+  detachUpstream(reason: string, { byServer = false } = {}): void {
     const upstream = this.#upstream;
     this.#upstream = undefined;
     if (upstream) {
@@ -221,7 +213,7 @@ export class Relay {
     }
     this.#requests.detach();
     this.#forwards.onUpstreamLost();
-    this.#channels.detachUpstream(reason);
+    this.#channels.detachUpstream(reason, { byServer });
   }
 
   /** Upstream will not come back by itself: opens are refused with `reason`. */

@@ -38,6 +38,14 @@ export class SessionRoom<Channel> {
     return this.#taken.size >= this.#limit;
   }
 
+  /**
+   * How many sessions upstream allows if it has ended the connection because of one more that it was
+   * asked for; `undefined` where that cannot be the reason.
+   */
+  get limitIfEnded(): number | undefined {
+    return this.#open.size > 0 && this.#taken.size > this.#open.size ? this.#open.size : undefined;
+  }
+
   /** Upstream is asked for a channel; those that are no sessions take no room. */
   ask(channel: Channel, { isSession }: { isSession: boolean }): void {
     this.#asked.set(channel, { ended: this.#ended, freed: this.#freed });

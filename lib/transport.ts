@@ -46,6 +46,22 @@ export interface TransportHandlers {
   onDisconnect(description: string): void;
 }
 
+/** What the relay wants of a connection's owner: its messages, and its end. */
+export interface Receiver {
+  /** Takes one message that is not the transport protocol's own; its bytes are rewritten. */
+  receive(payload: Uint8Array): void;
+  /** Less is waiting for the peer than before. */
+  drained(): void;
+  /** The connection is gone. May be called twice. */
+  leave(): void;
+}
+
+/** What the relay wants of the owner of a connection upstream, whose end it is told of. */
+export interface UpstreamReceiver extends Pick<Receiver, "receive" | "drained"> {
+  /** Upstream does not know a message that was sent to it (RFC 4253, section 11.4). */
+  unimplemented(sequenceNumber: number): void;
+}
+
 /** A connection in the hands of its owner. */
 export interface StartableTransport extends Transport {
   /** Takes the connection protocol over; called when authentication is done, in the same turn. */

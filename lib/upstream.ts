@@ -204,7 +204,9 @@ export class Upstream {
     const wasUnused = relay.channelCount === 0 && relay.forwardCount === 0;
     log.warn("connection lost: {reason}", { reason });
     // Upstream's own words may be among it, and it is for terminals.
-    relay.detachUpstream(escapeControls(`connection lost: ${reason.message}`));
+    relay.detachUpstream(escapeControls(`connection lost: ${reason.message}`), {
+      byServer: endedBy === "server",
+    });
     if (!reconnects) {
       this.#transition({ kind: "stopped", reason });
       this.#lost.resolve(reason);

@@ -283,7 +283,8 @@ Deno.test("of all channels that a peer has had, the latest are known", () => {
 
 Deno.test("a slot that a client was never told of is not its, though it asked for the channel", () => {
   const { world, alice } = scene();
-  const slot = world.ask(alice, { downstream: 9 });
+  const body = encodeFields("there", 80, "here", 1024);
+  const slot = world.ask(alice, { type: "direct-tcpip", body, downstream: 9 });
   world.upstream.say(channelOpenFailure, slot, 1, "", "");
   alice.expect(channelOpenFailure);
   // Upstream was told.

@@ -419,7 +419,8 @@ const clientViolations: Violation[] = [
     name: "a message on a channel that was refused",
     reason: /no such channel/,
     commit: (offender, _, world) => {
-      const slot = world.ask(offender, { downstream: 8 });
+      const body = encodeFields("there", 80, "here", 1024);
+      const slot = world.ask(offender, { type: "direct-tcpip", body, downstream: 8 });
       world.upstream.say(channelOpenFailure, slot, 1, "", "");
       offender.expect(channelOpenFailure);
       offender.say(channelWindowAdjust, slot, 1);

@@ -3,7 +3,13 @@
 import assert from "node:assert/strict";
 import { encodeFields } from "../lib/ssh_data.ts";
 import { MessageType } from "../lib/wire.ts";
-import { type MemoryPeer, OpenChannel, World } from "./support/memory.ts";
+import {
+  type MemoryPeer,
+  OpenChannel,
+  usualPacketBytes,
+  usualWindowBytes,
+  World,
+} from "./support/memory.ts";
 
 const {
   channelOpen,
@@ -301,8 +307,6 @@ Deno.test("a refusal that says nothing of a limit passes at once", () => {
     const [type, openBefore, reason] of [
       ["session", 0, connectFailed],
       ["session", 0, resourceShortage],
-      ["session", 1, 1],
-      ["session", 1, 3],
       ["direct-tcpip", 1, connectFailed],
       ["direct-tcpip", 1, resourceShortage],
     ] as const
@@ -316,6 +320,36 @@ Deno.test("a refusal that says nothing of a limit passes at once", () => {
     assert.equal(world.relay.channelCount, openBefore);
     assert.equal(world.clock.pending, 0);
     world.expectQuiet(alice);
+  }
+});
+
+Deno.test("a session that is refused for any reason waits, if another is open", () => {
+  for (const reason of [1, connectFailed, 3, resourceShortage, 77]) {
+    const world = new World();
+    const alice = world.client("alice");
+    const session = world.open(alice, { downstream: 1 });
+    refuse(world.upstream, world.ask(alice, { downstream: 2 }), reason);
+    world.expectQuiet(alice);
+    session.close();
+    agree(world, alice, { downstream: 2, upstream: 90 });
+  }
+});
+
+Deno.test("a server that ends the connection at one more session is not asked for it again", () => {
+  for (const byServer of [true, false]) {
+    const world = new World();
+    const [alice, bob] = [world.client("alice"), world.client("bob")];
+    world.open(alice, { downstream: 1 });
+    world.open(alice, { downstream: 2 });
+    world.ask(bob, { downstream: 3 });
+    world.relay.detachUpstream(lost, { byServer });
+    alice.take();
+    world.attach();
+    agree(world, bob, { downstream: 3, upstream: 90 });
+    world.open(alice, { downstream: 4 });
+    alice.say(channelOpen, "session", 5, usualWindowBytes, usualPacketBytes);
+    // Of a network that broke just then nothing is learned.
+    assert.equal(world.upstream.take().length, byServer ? 0 : 1);
   }
 });
 

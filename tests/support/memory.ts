@@ -7,8 +7,8 @@ import assert from "node:assert/strict";
 import type { ChannelLimits } from "../../lib/channel_limits.ts";
 import { slotRestMs } from "../../lib/channel_slots.ts";
 import { RequestQueue } from "../../lib/global_requests.ts";
-import { type Receiver, Relay, type UpstreamReceiver } from "../../lib/relay.ts";
-import type { Transport } from "../../lib/transport.ts";
+import { Relay } from "../../lib/relay.ts";
+import type { Receiver, Transport, UpstreamReceiver } from "../../lib/transport.ts";
 import { buildMessage, type Field } from "../../lib/ssh_data.ts";
 import { type ConnectionMessage, MessageType, parseMessage } from "../../lib/wire.ts";
 
