@@ -80,6 +80,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   IgnoreUnknown: word,
   KbdInteractiveAuthentication: flag,
   KexAlgorithms: algorithms,
+  KnownHostsCommand: command,
   MACs: algorithms,
   NumberOfPasswordPrompts: integer,
   PasswordAuthentication: flag,
@@ -217,13 +218,6 @@ const unfollowed: readonly Keyword[] = [
     reason: "host keys are looked up by the name of the host alone, as is ssh's default since 8.5",
     off: "no",
     way: "direct",
-  },
-  {
-    kind: "refused",
-    name: "KnownHostsCommand",
-    read: command,
-    reason: "a key that the command knows or revokes would not be seen",
-    off: "none",
   },
   {
     kind: "refused",

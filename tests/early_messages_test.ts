@@ -89,8 +89,11 @@ function believing(
       await Deno.writeTextFile(file, known === undefined ? "" : line);
       return await KnownHostsTrust.load({
         config: {
+          alias: "127.0.0.1",
           hostName: "127.0.0.1",
           port: impostor.port,
+          user: "jane",
+          asWritten: {},
           userKnownHostsFiles: [file],
           globalKnownHostsFiles: [],
           strictHostKeyChecking: checking,
@@ -101,7 +104,7 @@ function believing(
           new Promise((_resolve, reject) =>
             signal.addEventListener("abort", () => reject(signal.reason))
           ),
-      });
+      }, new AbortController().signal);
     },
   };
 }
