@@ -57,6 +57,8 @@ export interface HostConfig extends Canonicalization {
   globalKnownHostsFiles: readonly string[];
   /** The name to look host keys up by, in lower case. */
   hostKeyAlias?: string;
+  /** With its tokens; what it prints counts as a further file. */
+  knownHostsCommand?: string;
   /** Lists of keys that are not taken, whatever else is known; without `none`. */
   revokedHostKeys: readonly string[];
   strictHostKeyChecking: "ask" | "accept-new" | "yes" | "no";
@@ -133,6 +135,7 @@ export function printHostConfig(config: HostConfig): string {
     ["preferredauthentications", config.preferredAuthentications?.join(",")],
     ["pubkeyacceptedalgorithms", config.pubkeyAcceptedAlgorithms],
     ["revokedhostkeys", asWritten.revokedHostKeys.join(" ") || undefined],
+    ["knownhostscommand", config.knownHostsCommand],
     ...asWritten.identityFiles.map((file): [string, string] => ["identityfile", file]),
     ...asWritten.certificateFiles.map((file): [string, string] => ["certificatefile", file]),
     ["canonicaldomains", listOrNone(config.canonicalDomains)],

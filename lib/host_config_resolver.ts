@@ -185,8 +185,7 @@ class Resolver {
         "ProxyCommand - is not supported: standard input and output are no connection.",
       );
     }
-    const hasCommand = proxyCommand !== undefined && lowerCase(proxyCommand) !== "none";
-    return { proxyJump: this.#jumpHosts(), proxyCommand: hasCommand ? proxyCommand : undefined };
+    return { proxyJump: this.#jumpHosts(), proxyCommand: this.#command("ProxyCommand") };
   }
 
   algorithms() {
@@ -222,6 +221,7 @@ class Resolver {
           global.map(({ value, source }) => expandTilde(value, { local, source })),
         ),
       hostKeyAlias: this.#hostKeyAlias,
+      knownHostsCommand: this.#command("KnownHostsCommand"),
       revokedHostKeys: await this.#paths(revoked),
       strictHostKeyChecking:
         (this.text("StrictHostKeyChecking") ?? "ask") as HostConfig["strictHostKeyChecking"],
@@ -321,6 +321,11 @@ class Resolver {
     const setting = this.#settings.get(name);
     if (setting === undefined) return undefined;
     return valuesOf(setting).filter(isFile);
+  }
+
+  #command(name: string): string | undefined {
+    const command = this.text(name);
+    return command && lowerCase(command) !== "none" ? command : undefined;
   }
 
   #paths(values: readonly Value[]): Promise<string[]> {

@@ -163,7 +163,7 @@ function makeHost(
             const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
             return await credentials.questions(asking).ask(question, { echo: true });
           },
-        });
+        }, signal);
       return new UnrevokedTrust(trust, config);
     },
   };

@@ -16,7 +16,7 @@ import { HostKeyError, reasonOf } from "./errors.ts";
 import type { Certificate } from "./key_certificate.ts";
 import {
   hashedHost,
-  type KnownHostsFile,
+  type KnownHostsSource,
   type KnownLine,
   readKnownHostsFile,
 } from "./known_hosts_file.ts";
@@ -51,15 +51,15 @@ export type Verdict =
 
 /** The known host keys of a list of files. */
 export class KnownHosts {
-  readonly #files: readonly KnownHostsFile[];
+  readonly #files: readonly KnownHostsSource[];
 
-  constructor(files: readonly KnownHostsFile[]) {
+  constructor(files: readonly KnownHostsSource[]) {
     this.#files = files;
   }
 
   /** Reads `paths` in order. As with ssh, a file that cannot be read counts as empty. */
   static async load(paths: readonly string[]): Promise<KnownHosts> {
-    const files: KnownHostsFile[] = [];
+    const files: KnownHostsSource[] = [];
     for (const path of paths) {
       try {
         files.push(await readKnownHostsFile(path));
@@ -72,9 +72,9 @@ export class KnownHosts {
     return new KnownHosts(files);
   }
 
-  /** These files and others after them. */
-  with(...files: KnownHostsFile[]): KnownHosts {
-    return new KnownHosts([...this.#files, ...files]);
+  /** These files and another one after them. */
+  with(file: KnownHostsSource): KnownHosts {
+    return new KnownHosts([...this.#files, file]);
   }
 
   /** Judges the plain key that a host offers, in the wire format of RFC 4253, 6.6. */
@@ -191,7 +191,7 @@ export async function addKnownHost(
     );
   }
   const key = Buffer.from(publicKey).toString("base64");
-  const name = lookupNames(entry)[0];
+  const name = storedName(entry);
   const line = `${isHashed ? hashedHost(name) : name} ${hostKeyType(publicKey)} ${key}\n`;
   try {
     await Deno.mkdir(dirname(file), { recursive: true, mode: 0o700 });
@@ -229,7 +229,12 @@ export function hostKeyType(publicKey: Uint8Array): string {
   return type;
 }
 
-/** The name under which a host is looked up and stored, and the one without its port, if it has one. */
+/** The name under which a host is stored, and looked up first. */
+export function storedName(address: HostAddress): string {
+  return lookupNames(address)[0];
+}
+
+/** The names under which a host is looked up: its own, and the one without its port, if it has one. */
 function lookupNames({ host, port }: HostAddress): [own: string] | [own: string, bare: string] {
   const name = lowerCase(host);
   return port === 22 ? [name] : [`[${name}]:${port}`, name];

@@ -37,8 +37,14 @@ export interface KnownLines {
   ignored: readonly IgnoredLine[];
 }
 
-/** The text of a file, or what a command prints in its place. */
-export class KnownHostsFile {
+/** A file, or what stands in for one. */
+export interface KnownHostsSource {
+  /** @param host as it is stored: in lower case, with another port than 22 as `[host]:port`. */
+  about(host: string): KnownLines;
+}
+
+/** The text of a file. */
+export class KnownHostsFile implements KnownHostsSource {
   readonly #name: string;
   readonly #text: string;
   readonly #found = new Map<string, KnownLines>();
@@ -48,7 +54,6 @@ export class KnownHostsFile {
     this.#text = text;
   }
 
-  /** @param host as it is stored: in lower case, with another port than 22 as `[host]:port`. */
   about(host: string): KnownLines {
     let found = this.#found.get(host);
     if (found === undefined) this.#found.set(host, found = this.#find(host));

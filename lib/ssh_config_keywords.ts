@@ -80,6 +80,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   IgnoreUnknown: word,
   KbdInteractiveAuthentication: flag,
   KexAlgorithms: algorithms,
+  KnownHostsCommand: command,
   MACs: algorithms,
   NumberOfPasswordPrompts: integer,
   PasswordAuthentication: flag,
@@ -218,13 +219,6 @@ const unfollowed: readonly Keyword[] = [
     off: "no",
     way: "direct",
     help: "Write CheckHostIP no for this host to be told no more.",
-  },
-  {
-    kind: "refused",
-    name: "KnownHostsCommand",
-    read: command,
-    reason: "a key that the command knows or revokes would not be seen",
-    off: "none",
   },
   {
     kind: "refused",

@@ -60,11 +60,15 @@ export function lowerCase(text: string): string {
 
 /**
  * Splits at spaces and tabs. Single and double quotes group; a backslash escapes a quote, a
- * backslash and, outside of quotes, a space; a `#` at the beginning of a word ends the line.
+ * backslash and, outside of quotes, a space; a `#` at the beginning of a word ends the line, if it
+ * may have a comment.
  *
  * @returns `undefined` when a quote is not closed
  */
-function splitWords(text: string): string[] | undefined {
+export function splitWords(
+  text: string,
+  { hasComments = true }: { hasComments?: boolean } = {},
+): string[] | undefined {
   const words: string[] = [];
   let word: string | undefined;
   let quote = "";
@@ -77,7 +81,7 @@ function splitWords(text: string): string[] | undefined {
       word = undefined;
       continue;
     }
-    if (word === undefined && character === "#") break;
+    if (hasComments && word === undefined && character === "#") break;
     word ??= "";
     if (character === "\\" && (/["'\\]/.test(next) || (next === " " && quote === ""))) {
       word += next;

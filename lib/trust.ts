@@ -17,8 +17,14 @@ import {
   type HostAddress,
   hostKeyType,
   KnownHosts,
+  storedName,
   type Verdict,
 } from "./known_hosts.ts";
+import {
+  askKnownHostsCommand,
+  type KnownHostsCommandConfig,
+  type KnownHostsRequest,
+} from "./known_hosts_command.ts";
 import { logger } from "./log.ts";
 import { algorithmsFor, fingerprint } from "./public_key.ts";
 import { hostKeyAlgorithms } from "./ssh2_algorithms.ts";
@@ -29,18 +35,17 @@ const log = logger("trust");
 
 /** What trust in one host rests on. */
 export interface TrustOptions {
-  config: Pick<
-    HostConfig,
-    | "hostName"
-    | "port"
-    | "hostKeyAlias"
-    | "userKnownHostsFiles"
-    | "globalKnownHostsFiles"
-    | "strictHostKeyChecking"
-    | "hashKnownHosts"
-    | "hostKeyAlgorithms"
-    | "caSignatureAlgorithms"
-  >;
+  config:
+    & KnownHostsCommandConfig
+    & Pick<
+      HostConfig,
+      | "userKnownHostsFiles"
+      | "globalKnownHostsFiles"
+      | "strictHostKeyChecking"
+      | "hashKnownHosts"
+      | "hostKeyAlgorithms"
+      | "caSignatureAlgorithms"
+    >;
   /** Whether it is on the way to another host: of the options only `-F` counts for it. */
   isJump: boolean;
   /** @throws {NobodyToAskError} where nobody can be asked now. */
@@ -119,28 +124,43 @@ export class UnrevokedTrust implements HostTrust {
 export class KnownHostsTrust implements HostTrust {
   readonly #options: TrustOptions;
   readonly #address: HostAddress;
-  readonly #knownHosts: KnownHosts;
+  readonly #files: KnownHosts;
+  /** The files, and what KnownHostsCommand has printed for them. */
+  #knownHosts: KnownHosts;
 
-  private constructor(options: TrustOptions, knownHosts: KnownHosts) {
+  private constructor(options: TrustOptions, files: KnownHosts) {
     const { hostName, port, hostKeyAlias } = options.config;
     this.#options = options;
     // An alias stands for the host and its port.
     this.#address = hostKeyAlias ? { host: hostKeyAlias, port: 22 } : { host: hostName, port };
-    this.#knownHosts = knownHosts;
+    this.#files = this.#knownHosts = files;
   }
 
-  static async load(options: TrustOptions): Promise<KnownHostsTrust> {
+  /**
+   * @throws {HostKeyError} where KnownHostsCommand fails.
+   * @throws {UsageError} where it has a token that is not known.
+   */
+  static async load(options: TrustOptions, signal: AbortSignal): Promise<KnownHostsTrust> {
     const { userKnownHostsFiles, globalKnownHostsFiles } = options.config;
-    const knownHosts = await KnownHosts.load([...userKnownHostsFiles, ...globalKnownHostsFiles]);
-    return new KnownHostsTrust(options, knownHosts);
+    const files = await KnownHosts.load([...userKnownHostsFiles, ...globalKnownHostsFiles]);
+    const trust = new KnownHostsTrust(options, files);
+    await trust.#askCommand({ invocation: "ORDER", signal });
+    return trust;
   }
 
   get keyTypes(): readonly string[] {
     return this.#knownHosts.keyTypes(this.#address);
   }
 
+  async #askCommand(request: Omit<KnownHostsRequest, "host">): Promise<void> {
+    const host = storedName(this.#address);
+    const printed = await askKnownHostsCommand(this.#options.config, { ...request, host });
+    this.#knownHosts = printed === undefined ? this.#files : this.#files.with(printed);
+  }
+
   async verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict> {
     const certificate = readHostCertificate(publicKey, this.#address.host);
+    await this.#askCommand({ invocation: "HOSTNAME", publicKey, signal });
     if (certificate === undefined) return await this.#verifyKey(publicKey, { signal });
     const complaint = this.#complaintAbout(certificate);
     if (complaint === undefined) return "trusted";
@@ -245,7 +265,7 @@ export class KnownHostsTrust implements HostTrust {
       );
     }
     const isAccepted = strictHostKeyChecking === "ask"
-      ? await this.#ask(publicKey, signal)
+      ? await this.#askPerson(publicKey, signal)
       : strictHostKeyChecking !== "yes";
     if (!isAccepted) {
       throw new HostKeyError(
@@ -266,8 +286,9 @@ export class KnownHostsTrust implements HostTrust {
   }
 
   /** Without anybody to ask, or an answer, it is no. */
-  async #ask(publicKey: Uint8Array, signal: AbortSignal): Promise<boolean> {
+  async #askPerson(publicKey: Uint8Array, signal: AbortSignal): Promise<boolean> {
     const { ask } = this.#options;
+    if (signal.aborted) return false;
     try {
       return await confirmHostKey(
         { ask: (question) => ask(question, signal) },

@@ -90,8 +90,11 @@ function believing(
       return await KnownHostsTrust.load({
         isJump: false,
         config: {
+          alias: "127.0.0.1",
           hostName: "127.0.0.1",
           port: impostor.port,
+          user: "jane",
+          asWritten: {},
           userKnownHostsFiles: [file],
           globalKnownHostsFiles: [],
           strictHostKeyChecking: checking,
@@ -102,7 +105,7 @@ function believing(
           new Promise((_resolve, reject) =>
             signal.addEventListener("abort", () => reject(signal.reason))
           ),
-      });
+      }, new AbortController().signal);
     },
   };
 }

@@ -12,8 +12,16 @@ export interface ProxiedGround extends AsyncDisposable {
   makeKey(name: string, ...args: string[]): Promise<string>;
   /** Signs the key of a host and returns the certificate's file. */
   certify(name: string, ...args: string[]): Promise<string>;
-  /** Logs in directly and through the shim. */
-  try(server: ProxiedHost, more?: string[]): Promise<{ direct: Direct; shim: LoginResult }>;
+  /**
+   * Logs in directly and through the shim.
+   *
+   * @param environment further variables for the shim.
+   */
+  try(
+    server: ProxiedHost,
+    more?: string[],
+    environment?: Record<string, string>,
+  ): Promise<{ direct: Direct; shim: LoginResult }>;
   /** The arguments for a shim. */
   args(server: ProxiedHost, more?: string[]): Promise<string[]>;
 }
@@ -91,10 +99,10 @@ export async function startProxiedGround(): Promise<ProxiedGround> {
       await Deno.rename(`${folder}/${name}-cert.pub`, file);
       return file;
     },
-    try: async (server, more = []) => {
+    try: async (server, more = [], environment = {}) => {
       const [direct, shim] = await Promise.all([
         runSsh(sshd, [...await optionsFor(server), ...more]),
-        logIn(await args(server, more), { folder }),
+        logIn(await args(server, more), { folder, environment }),
       ]);
       return { direct, shim };
     },

@@ -38,9 +38,10 @@ const shownKeywords = [
   ..."kbdinteractiveauthentication passwordauthentication pubkeyauthentication".split(" "),
   ..."stricthostkeychecking connectionattempts numberofpasswordprompts".split(" "),
   ..."serveralivecountmax serveraliveinterval requiredrsasize bindaddress hostkeyalias".split(" "),
-  ..."revokedhostkeys identityagent preferredauthentications identityfile certificatefile".split(
-    " ",
-  ),
+  ..."revokedhostkeys knownhostscommand identityagent preferredauthentications identityfile certificatefile"
+    .split(
+      " ",
+    ),
   ..."canonicalizefallbacklocal canonicalizehostname canonicalizemaxdots".split(" "),
   ..."canonicaldomains canonicalizePermittedcnames".split(" "),
   ..."globalknownhostsfile userknownhostsfile connecttimeout proxycommand proxyjump".split(" "),
