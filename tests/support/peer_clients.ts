@@ -29,11 +29,16 @@ function client(name: string, acts: Record<PeerCase, PeerAct>): Peer {
   };
 }
 
-/** The server of all clients. It tells of each key exchange. */
+/** The server of all clients. */
 async function startOpenSsh(peerCase: PeerCase): Promise<PeerServer> {
-  const rekey = peerCase === "other rekey" ? [`RekeyLimit ${rekeyBytes}`] : [];
-  return await startSshd({ config: ["LogLevel DEBUG1", ...rekey] });
+  return await startSshd({ config: sshdConfigs[peerCase] ?? [] });
 }
+
+const sshdConfigs: Partial<Record<PeerCase, string[]>> = {
+  // It tells of key exchanges then, and mixes that into what a terminal shows.
+  "own rekey": ["LogLevel DEBUG1"],
+  "other rekey": [`RekeyLimit ${rekeyBytes}`],
+};
 
 /** A client that is a program of ours over a library. */
 function library(name: string, program: readonly string[], inabilities?: Inabilities): Peer {
@@ -98,12 +103,24 @@ const clients: Peer[] = [
   ),
   library("paramiko", [pythonProgram, "-W", "ignore", peerProgram("paramiko_client.py")]),
   library("asyncssh", [pythonProgram, "-W", "ignore", peerProgram("asyncssh_client.py")]),
-  library("ssh2", [Deno.execPath(), "run", "--no-check", "-A", peerProgram("ssh2_client.ts")]),
+  library("ssh2", [
+    ...denoEnvironment(),
+    ...[Deno.execPath(), "run", "--no-check", "-A", peerProgram("ssh2_client.ts")],
+  ]),
 ];
 
 /** All clients but OpenSSH's. */
 export function otherClients(): Peer[] {
   return clients;
+}
+
+/** Lets Deno find its packages where clients have a home of the test's. */
+function denoEnvironment(): string[] {
+  const variables = ["HOME", "XDG_CACHE_HOME", "DENO_DIR"].flatMap((name) => {
+    const value = Deno.env.get(name);
+    return value === undefined ? [] : [`${name}=${value}`];
+  });
+  return ["env", ...variables];
 }
 
 /** Commands for sftp and psftp. */
