@@ -16,11 +16,13 @@ import { type Cell, formatTable, type Peer, runCell } from "./support/peer_matri
 
 async function main(names: string[]): Promise<number> {
   await using resources = new AsyncDisposableStack();
+  const folder = await Deno.makeTempDir({ prefix: "peers-" });
+  resources.defer(() => Deno.remove(folder, { recursive: true }));
   const newer = resources.use(await findPostQuantumSsh());
   const peers = [
     openSsh("OpenSSH", "ssh"),
     ...(newer === undefined || newer.ssh === "ssh" ? [] : [openSsh("OpenSSH-10", newer.ssh)]),
-    ...otherClients(),
+    ...otherClients(folder),
   ].filter((peer) => isNamed(peer, names));
   const rows = [];
   for (const peer of peers) rows.push({ peer, cells: await runRow(peer) });
@@ -40,6 +42,7 @@ function isNamed({ role, name }: Peer, names: string[]): boolean {
 }
 
 async function runRow(peer: Peer): Promise<Map<PeerCase, Cell>> {
+  await peer.prepare?.();
   const cells = new Map<PeerCase, Cell>();
   for (const peerCase of Object.keys(peerCases) as PeerCase[]) {
     const cell = await runCell(peer, peerCase);

@@ -143,7 +143,9 @@ async function runCase(): Promise<number> {
     case "exec":
       return await execute();
     case "rekey":
-      return await execute(() => (client as unknown as { rekey(): void }).rekey());
+      return await execute(() =>
+        (client as unknown as { _protocol: { rekey(): void } })._protocol.rekey()
+      );
     case "terminal":
       return await useTerminal();
     case "sftp":

@@ -11,7 +11,7 @@ import {
 } from "./peer_acts.ts";
 import { type PeerCase, rekeyBytes } from "./peer_cases.ts";
 import type { Peer, PeerAct, PeerServer } from "./peer_matrix.ts";
-import { peerProgram } from "./peer_programs.ts";
+import { cProgram, goProgram, javaProgram, type PeerProgram, script } from "./peer_programs.ts";
 import { pythonProgram } from "./python.ts";
 import { runChecked, text } from "./run.ts";
 import { startSshd } from "./sshd.ts";
@@ -41,8 +41,8 @@ const sshdConfigs: Partial<Record<PeerCase, string[]>> = {
 };
 
 /** A client that is a program of ours over a library. */
-function library(name: string, program: readonly string[], inabilities?: Inabilities): Peer {
-  return client(name, programActs(program, inabilities));
+function library(name: string, program: PeerProgram, inabilities?: Inabilities): Peer {
+  return { ...client(name, programActs(program.words, inabilities)), prepare: program.make };
 }
 
 /** OpenSSH's ssh and sftp. */
@@ -70,7 +70,7 @@ export function transferWithSftp(target: Target, options: string[] = []) {
   });
 }
 
-const clients: Peer[] = [
+const commandLineClients: Peer[] = [
   client(
     "PuTTY",
     commandLineActs({
@@ -101,17 +101,25 @@ const clients: Peer[] = [
       sftp: "it brings no program for it",
     }),
   ),
-  library("paramiko", [pythonProgram, "-W", "ignore", peerProgram("paramiko_client.py")]),
-  library("asyncssh", [pythonProgram, "-W", "ignore", peerProgram("asyncssh_client.py")]),
-  library("ssh2", [
-    ...denoEnvironment(),
-    ...[Deno.execPath(), "run", "--no-check", "-A", peerProgram("ssh2_client.ts")],
-  ]),
 ];
 
-/** All clients but OpenSSH's. */
-export function otherClients(): Peer[] {
-  return clients;
+/** All clients but OpenSSH's; programs are made in the folder. */
+export function otherClients(folder: string): Peer[] {
+  const python = [pythonProgram, "-W", "ignore"];
+  const deno = [...denoEnvironment(), Deno.execPath(), "run", "--no-check", "-A"];
+  return [
+    ...commandLineClients,
+    library("paramiko", script(python, "paramiko_client.py")),
+    library("asyncssh", script(python, "asyncssh_client.py")),
+    library("ssh2", script(deno, "ssh2_client.ts")),
+    library("net-ssh", script(["/usr/bin/ruby", "-W0"], "net_ssh_client.rb")),
+    library("Go", goProgram(folder, "go_client")),
+    library("libssh", cProgram(folder, "libssh_client", ["ssh", "crypto"])),
+    library("libssh2", cProgram(folder, "libssh2_client", ["ssh2", "crypto"]), {
+      "own rekey": "its API has no call for it",
+    }),
+    library("JSch", javaProgram(folder, "JschClient", "/usr/share/java/jsch.jar")),
+  ];
 }
 
 /** Lets Deno find its packages where clients have a home of the test's. */

@@ -12,6 +12,8 @@ export type PeerAct = ((target: Target) => Promise<PeerResult>) | string;
 export interface Peer {
   readonly name: string;
   readonly role: "client" | "server";
+  /** Makes the peer's program. */
+  prepare?: (() => Promise<unknown>) | undefined;
   act(peerCase: PeerCase): PeerAct;
   /** Starts the server of a case: the peer, or the one that it is a client of. */
   startServer(peerCase: PeerCase): Promise<PeerServer>;
