@@ -1,0 +1,180 @@
+/** The clients of `deno task peers`. */
+
+import assert from "node:assert/strict";
+import type { Target } from "./both.ts";
+import {
+  commandLineActs,
+  type Inabilities,
+  programActs,
+  runClient,
+  transferFiles,
+} from "./peer_acts.ts";
+import { type PeerCase, rekeyBytes } from "./peer_cases.ts";
+import type { Peer, PeerAct, PeerServer } from "./peer_matrix.ts";
+import { cProgram, goProgram, javaProgram, type PeerProgram, script } from "./peer_programs.ts";
+import { pythonProgram } from "./python.ts";
+import { runChecked, text } from "./run.ts";
+import { startSshd } from "./sshd.ts";
+
+function client(name: string, acts: Record<PeerCase, PeerAct>): Peer {
+  return {
+    name,
+    role: "client",
+    act: (peerCase) => acts[peerCase],
+    startServer: startOpenSsh,
+    assertRekey: ({ log }) => {
+      const exchanges = log?.text.match(/SSH2_MSG_KEXINIT received/g)?.length ?? 0;
+      assert.ok(exchanges > 1, "The client has not exchanged keys again.");
+    },
+  };
+}
+
+/** The server of all clients. */
+async function startOpenSsh(peerCase: PeerCase): Promise<PeerServer> {
+  return await startSshd({ config: sshdConfigs[peerCase] ?? [] });
+}
+
+const sshdConfigs: Partial<Record<PeerCase, string[]>> = {
+  // It tells of key exchanges then, and mixes that into what a terminal shows.
+  "own rekey": ["LogLevel DEBUG1"],
+  "other rekey": [`RekeyLimit ${rekeyBytes}`],
+};
+
+/** A client that is a program of ours over a library. */
+function library(name: string, program: PeerProgram, inabilities?: Inabilities): Peer {
+  return { ...client(name, programActs(program.words, inabilities)), prepare: program.make };
+}
+
+/** OpenSSH's ssh and sftp. */
+export function openSsh(name: string, program: string): Peer {
+  return client(
+    name,
+    commandLineActs({
+      words: (target, command, options) => [
+        program,
+        ...target.sshCommand(command, options).slice(1),
+      ],
+      terminal: ["-tt"],
+      ownRekey: ["-o", `RekeyLimit=${rekeyBytes}`],
+      sftp: (target) => transferWithSftp(target, ["-S", program]),
+    }),
+  );
+}
+
+/** The case `sftp` with OpenSSH's program. */
+export function transferWithSftp(target: Target, options: string[] = []) {
+  return transferFiles(target, async () => {
+    const script = await writeBatch(target, { rename: "rename", remove: "rm" });
+    const words = ["sftp", ...options, "-b", script, ...target.clientOptions(), target.host];
+    return saysMissing(text((await runClient(target, words)).stderr));
+  });
+}
+
+const commandLineClients: Peer[] = [
+  client(
+    "PuTTY",
+    commandLineActs({
+      words: async (target, command, options) => [
+        ...await puttyWords("plink", target),
+        ...[...options, target.host, command],
+      ],
+      terminal: ["-t"],
+      // Its settings are in a saved session alone.
+      ownRekey: ["-load", "rekey"],
+      sftp: (target) =>
+        transferFiles(target, async () => {
+          const script = await writeBatch(target, { rename: "mv", remove: "rm" });
+          const words = [...await puttyWords("psftp", target), "-be", "-b", script, target.host];
+          return saysMissing(text((await runClient(target, words)).stdout));
+        }),
+    }),
+  ),
+  client(
+    "Dropbear",
+    commandLineActs({
+      words: async (target, command, options) => [
+        ...["dbclient", "-y", "-p", String(target.port), "-i", await dropbearKey(target)],
+        ...[...options, `${target.username}@${target.host}`, command],
+      ],
+      terminal: ["-t"],
+      ownRekey: "its limit of 1 GiB is compiled in",
+      sftp: "it brings no program for it",
+    }),
+  ),
+];
+
+/** All clients but OpenSSH's; programs are made in the folder. */
+export function otherClients(folder: string): Peer[] {
+  const python = [pythonProgram, "-W", "ignore"];
+  const deno = [...denoEnvironment(), Deno.execPath(), "run", "--no-check", "-A"];
+  return [
+    ...commandLineClients,
+    library("paramiko", script(python, "paramiko_client.py")),
+    library("asyncssh", script(python, "asyncssh_client.py")),
+    library("ssh2", script(deno, "ssh2_client.ts")),
+    library("net-ssh", script(["/usr/bin/ruby", "-W0"], "net_ssh_client.rb")),
+    library("Go", goProgram(folder, "go_client")),
+    library("libssh", cProgram(folder, "libssh_client", ["ssh", "crypto"])),
+    library("libssh2", cProgram(folder, "libssh2_client", ["ssh2", "crypto"]), {
+      "own rekey": "its API has no call for it",
+    }),
+    library("JSch", javaProgram(folder, "JschClient", "/usr/share/java/jsch.jar")),
+  ];
+}
+
+/** Lets Deno find its packages where clients have a home of the test's. */
+function denoEnvironment(): string[] {
+  const variables = ["HOME", "XDG_CACHE_HOME", "DENO_DIR"].flatMap((name) => {
+    const value = Deno.env.get(name);
+    return value === undefined ? [] : [`${name}=${value}`];
+  });
+  return ["env", ...variables];
+}
+
+/** Commands for sftp and psftp. */
+async function writeBatch(
+  { folder }: Target,
+  { rename, remove }: { rename: string; remove: string },
+): Promise<string> {
+  const batch = [
+    ...[`lcd ${folder}`, `mkdir ${folder}/remote`, `cd ${folder}/remote`, "put file"],
+    ...[`${rename} file renamed`, `get renamed ${folder}/back`, `${remove} missing`, ""],
+  ];
+  await Deno.writeTextFile(`${folder}/batch`, batch.join("\n"));
+  return `${folder}/batch`;
+}
+
+function saysMissing(output: string): boolean {
+  return /no such file|not found/i.test(output);
+}
+
+async function puttyWords(program: string, target: Target): Promise<string[]> {
+  const listing = await runChecked(["ssh-keygen", "-l", "-f", target.knownHostsFile]);
+  const fingerprints = [...listing.matchAll(/SHA256:\S+/g)].map(([fingerprint]) => fingerprint);
+  const sessions = `${target.environment.HOME}/.putty/sessions`;
+  await Deno.mkdir(sessions, { recursive: true });
+  await Deno.writeTextFile(`${sessions}/rekey`, `Protocol=ssh\nRekeyBytes=${rekeyBytes}\n`);
+  return [
+    ...[program, "-batch", "-P", String(target.port), "-l", target.username],
+    ...["-i", await puttyKey(target), ...fingerprints.flatMap((key) => ["-hostkey", key])],
+  ];
+}
+
+const puttyKey = converted((from, to) => ["puttygen", from, "-O", "private", "-o", to]);
+const dropbearKey = converted((from, to) => ["dropbearconvert", "openssh", "dropbear", from, to]);
+
+/** The target's key in another format, once for all clients of the target. */
+function converted(
+  command: (from: string, to: string) => string[],
+): (target: Target) => Promise<string> {
+  const files = new WeakMap<Target, Promise<string>>();
+  return (target) => {
+    let file = files.get(target);
+    if (file === undefined) {
+      const path = `${target.folder}/converted_key`;
+      file = runChecked(command(target.keyFile, path)).then(() => path);
+      files.set(target, file);
+    }
+    return file;
+  };
+}
