@@ -9,6 +9,7 @@ import { AuthenticationError, MalformedDataError, reasonOf } from "./errors.ts";
 import { algorithmsFor, isSecurityKeyName, keyTypeOf, plainName } from "./public_key.ts";
 import { requireAlgorithm, type Signer } from "./signer.ts";
 import { buildMessage, encodeFields, Reader } from "./ssh_data.ts";
+import type { SessionBinding } from "./transport.ts";
 
 /** The agent cannot be reached, or it does not do what it was asked for. */
 export class AgentError extends AuthenticationError {
@@ -43,6 +44,8 @@ const MessageType = {
   identitiesAnswer: 12,
   signRequest: 13,
   signResponse: 14,
+  success: 6,
+  extension: 27,
 } as const;
 
 /** Flags of a signature request, without which an RSA key signs with SHA-1. */
@@ -82,6 +85,21 @@ export class Agent {
   constructor(path: string, stream: AgentStream) {
     this.path = path;
     this.#stream = stream;
+  }
+
+  /**
+   * Tells the agent which host the session is with (`session-bind@openssh.com`, PROTOCOL.agent in
+   * OpenSSH's sources): it signs with keys that are bound to hosts (`ssh-add -h`) only then.
+   *
+   * @returns false where it does not know that, or does not believe it
+   * @throws {AgentError} when it does not answer.
+   */
+  async bind({ hostKey, sessionId, signature }: SessionBinding): Promise<boolean> {
+    const isForwarding = false;
+    const fields = ["session-bind@openssh.com", hostKey, sessionId, signature, isForwarding];
+    const request = buildMessage(MessageType.extension, ...fields);
+    const options = { action: "bind the session to its host", deadlineMs: listDeadlineMs };
+    return (await this.#request(request, options))[0] === MessageType.success;
   }
 
   /**

@@ -17,6 +17,7 @@ import {
 import { logger } from "./log.ts";
 import { algorithmsFor, isSameKey, keyTypeOf } from "./public_key.ts";
 import type { Signer } from "./signer.ts";
+import type { SessionBinding } from "./transport.ts";
 import type { KeyCandidate } from "./userauth.ts";
 
 const log = logger("authentication");
@@ -66,15 +67,15 @@ export class Keys {
   }
 
   /** The keys that may be used, in their order. Called once. */
-  candidates(): AsyncGenerator<KeyCandidate> {
-    return permitted(this.#inOrder(), this.#options.config);
+  candidates(session: () => SessionBinding): AsyncGenerator<KeyCandidate> {
+    return permitted(this.#inOrder(session), this.#options.config);
   }
 
   /** Certificates by name, the agent's keys that are configured, the agent's others, the files. */
-  async *#inOrder(): AsyncGenerator<KeyCandidate> {
+  async *#inOrder(session: () => SessionBinding): AsyncGenerator<KeyCandidate> {
     const { certificateFiles, identitiesOnly } = this.#options.config;
     this.#identities = await this.#readIdentities();
-    this.#fromAgent = await this.#askAgent();
+    this.#fromAgent = await this.#askAgent(session());
     for (const file of certificateFiles) {
       const certificate = await usableCertificate(readCertificate(file));
       if (certificate) yield this.#certified(certificate);
@@ -105,11 +106,12 @@ export class Keys {
     return identities.flat();
   }
 
-  async #askAgent(): Promise<Signer[]> {
+  async #askAgent(session: SessionBinding): Promise<Signer[]> {
     const path = agentPath(this.#options.config.identityAgent);
     if (path === undefined) return [];
     try {
       this.#agent = await connectAgent(path);
+      if (!await this.#agent.bind(session)) log.debug("the agent binds no sessions to hosts");
       return await this.#agent.identities();
     } catch (error) {
       if (!(error instanceof AgentError)) throw error;

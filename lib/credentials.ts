@@ -42,7 +42,7 @@ export class Credentials {
     const answers = new Answers({ questions, memory, given: password, numberOfPasswordPrompts });
     return {
       numberOfPasswordPrompts,
-      keys: () => keys.candidates(),
+      keys: (session) => keys.candidates(session),
       password: (count) => answers.password(count),
       answer: (request) => answers.answer(request),
       newPassword: (prompt) => answers.newPassword(prompt),

@@ -131,7 +131,7 @@ class Handshake {
       methods,
       source: credentials,
       send: (payload) => transport.send(payload),
-      sessionId: () => transport.sessionId,
+      session: () => transport.session,
       serverVersion: () => transport.peerVersion,
       notify,
       onWait: (isWaiting) => {

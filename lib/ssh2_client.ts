@@ -140,6 +140,7 @@ export class Ssh2Client {
       if (!isSame) this.#end ??= { kind: "key-changed" };
       return accept(isSame);
     }
+    this.transport.keepSignature();
     void handlers.verifyHostKey(key).then((isAccepted) => {
       if (!this.#socket.writable) return; // The server has left, and ssh2 fails if it is told.
       if (isAccepted) this.#acceptedKey = plainKeyOf(key);

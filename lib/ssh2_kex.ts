@@ -42,6 +42,9 @@ interface KeyExchange extends CertificateExchange {
   negotiated: { kex: string } & NegotiatedHostKey;
   hashName: string;
   _remoteKexinit: Uint8Array;
+  /** What the server has shown, and its signature. */
+  _hostKey: Uint8Array;
+  _sig: Uint8Array;
   generateKeys(): void;
   getPublicKey(): Buffer;
   convertPublicKey(key: Buffer): Buffer;

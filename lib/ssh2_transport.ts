@@ -19,7 +19,12 @@ import type { NegotiatedHostKey } from "./ssh2_certificates.ts";
 import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
-import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
+import {
+  type SessionBinding,
+  type StartableTransport,
+  type TransportHandlers,
+  usualPayloadBytes,
+} from "./transport.ts";
 import { buildMessage, readUint32 } from "./ssh_data.ts";
 
 /** The part of ssh2's `Protocol` that is used here. */
@@ -98,6 +103,8 @@ export class Ssh2Transport implements StartableTransport {
   /** What the server said of its extensions while the gate was closed. */
   #heldExtensions: Uint8Array | undefined;
   #handlers: TransportHandlers | undefined;
+  /** The server's key, and its signature in the first key exchange. */
+  #signed: Omit<SessionBinding, "sessionId"> | undefined;
   #bytesSinceRekey = 0;
   /** What ssh2 keeps until a key exchange is over, in bytes. */
   #heldBytes = 0;
@@ -152,9 +159,15 @@ export class Ssh2Transport implements StartableTransport {
     this.#isLeftToSsh2 = true;
   }
 
-  /** What signatures are bound to (RFC 4253, section 7.2). */
-  get sessionId(): Uint8Array {
-    return this.#protocol._kex!.sessionID;
+  /** The session and who it is with; from the end of the first key exchange on. */
+  get session(): SessionBinding {
+    return { ...this.#signed!, sessionId: this.#protocol._kex!.sessionID };
+  }
+
+  /** The server has shown its key for the first time; ssh2 forgets that and verifies it. */
+  keepSignature(): void {
+    const { _hostKey, _sig } = this.#protocol._kex!;
+    this.#signed = { hostKey: Uint8Array.from(_hostKey), signature: Uint8Array.from(_sig) };
   }
 
   /** What the peer's identification line says of its software (RFC 4253, section 4.2). */

@@ -164,10 +164,6 @@ export class KnownHostsTrust implements HostTrust {
     if (certificate === undefined) return await this.#verifyKey(publicKey, { signal });
     const complaint = this.#complaintAbout(certificate);
     if (complaint === undefined) return "trusted";
-    log.info("the certificate of {host} is passed over: {complaint}", {
-      host: this.#address.host,
-      complaint,
-    });
     return await this.#verifyKey(certificate.subjectKey, { signal, complaint });
   }
 
@@ -183,17 +179,19 @@ export class KnownHostsTrust implements HostTrust {
           `key or its authority's, ${authority}. Do not connect; ask the host's administrator.`,
       );
     }
-    if (verdict.kind === "unknown") return `no line has its authority, ${authority}`;
+    // Many hosts have certificates of authorities that concern others.
+    if (verdict.kind === "unknown") {
+      log.debug("no line has the authority of {host}, {authority}", { host, authority });
+      return `no line has its authority, ${authority}`;
+    }
     const { caSignatureAlgorithms } = this.#options.config;
     const complaint = complaintAbout(certificate, { host, caSignatureAlgorithms });
+    const { keyId, serial } = certificate;
+    const about = { host, keyId, serial: `${serial}`, complaint, ...verdict };
     if (complaint === undefined) {
-      const { keyId, serial } = certificate;
-      const place = `${verdict.file} line ${verdict.line}`;
-      log.debug("host certificate {keyId} {serial} is good: {place} has its authority", {
-        keyId,
-        serial: `${serial}`,
-        place,
-      });
+      log.debug("host certificate {keyId}, {serial}, is good by {file} line {line}", about);
+    } else {
+      log.warn("the certificate of {host} is not good, and its key counts: {complaint}", about);
     }
     return complaint;
   }

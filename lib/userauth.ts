@@ -6,6 +6,7 @@
  * a signature first, so that nobody is asked for a passphrase or a touch in vain.
  */
 
+import type { SessionBinding } from "./transport.ts";
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import { readExtInfo } from "./ext_info.ts";
 import { isCertificateName, keyTypeOf, plainName } from "./public_key.ts";
@@ -58,8 +59,12 @@ export interface InfoRequest {
 
 /** Where keys, passwords and answers come from. */
 export interface CredentialSource {
-  /** The keys to offer, in order. */
-  keys(): AsyncIterable<KeyCandidate>;
+  /**
+   * The keys to offer, in order.
+   *
+   * @param session asked once the first of them is.
+   */
+  keys(session: () => SessionBinding): AsyncIterable<KeyCandidate>;
   /** How often a server may begin to ask; it may have nothing to ask, and yet refuse. */
   readonly numberOfPasswordPrompts: number;
   /** The password of an attempt, counted from 0; `undefined` when there is none to try. */
@@ -82,8 +87,8 @@ export interface UserAuthOptions {
   source: CredentialSource;
   /** Sends a message to the server. */
   send(payload: Uint8Array): void;
-  /** The session identifier: what signatures are bound to. */
-  sessionId(): Uint8Array;
+  /** What signatures are bound to, and the host with it. */
+  session(): SessionBinding;
   /** What the server says it is, such as `OpenSSH_9.2`; known when authentication begins. */
   serverVersion(): string;
   /** Words to the user, such as that a key wants to be touched. */
@@ -117,7 +122,7 @@ export class UserAuth {
 
   constructor(options: UserAuthOptions) {
     this.#options = options;
-    this.#keys = options.source.keys()[Symbol.asyncIterator]();
+    this.#keys = options.source.keys(() => options.session())[Symbol.asyncIterator]();
   }
 
   /** Gives nothing away that somebody in between could use: keys sign for this connection only. */
@@ -209,7 +214,7 @@ export class UserAuth {
     if (unlocked === undefined) return undefined;
     if (unlocked.needsTouch) this.#options.notify(`Touch your security key (${unlocked.name}).`);
     const fields: Field[] = ["publickey", true, algorithm, publicKey];
-    const signed = encodeFields(this.#options.sessionId(), { raw: this.#build(...fields) });
+    const signed = encodeFields(this.#options.session().sessionId, { raw: this.#build(...fields) });
     const signature = await this.#ifPossible(() => unlocked.sign(signed, algorithm));
     if (signature === undefined) return undefined;
     return readFailure(await this.#request("publickey", true, algorithm, publicKey, signature));

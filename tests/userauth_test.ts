@@ -50,7 +50,11 @@ async function offersAfter(
       }
       queueMicrotask(() => userAuth.receive(buildMessage(userauthFailure, "publickey", false)));
     },
-    sessionId: () => new Uint8Array(32),
+    session: () => ({
+      hostKey: new Uint8Array(),
+      sessionId: new Uint8Array(32),
+      signature: new Uint8Array(),
+    }),
     serverVersion: () => "OpenSSH_9.2",
     notify: () => {},
     onWait: () => {},
