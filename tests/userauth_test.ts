@@ -6,6 +6,13 @@ import { buildMessage, encodeFields, Reader } from "../lib/ssh_data.ts";
 import { algorithmsFor } from "../lib/public_key.ts";
 import { type CredentialSource, type KeyCandidate, UserAuth } from "../lib/userauth.ts";
 
+/** What a key exchange has come to. */
+const session = () => ({
+  hostKey: new Uint8Array(),
+  sessionId: new Uint8Array(32),
+  signature: new Uint8Array(),
+});
+
 const userauthRequest = 50;
 const userauthFailure = 51;
 const userauthInfoRequest = 60;
@@ -50,11 +57,7 @@ async function offersAfter(
       }
       queueMicrotask(() => userAuth.receive(buildMessage(userauthFailure, "publickey", false)));
     },
-    session: () => ({
-      hostKey: new Uint8Array(),
-      sessionId: new Uint8Array(32),
-      signature: new Uint8Array(),
-    }),
+    session,
     serverVersion: () => "OpenSSH_9.2",
     notify: () => {},
     onWait: () => {},
@@ -121,7 +124,7 @@ async function toldOf(
         : buildMessage(userauthInfoRequest, "", instruction, "", prompts.length, ...fields);
       queueMicrotask(() => userAuth.receive(answer));
     },
-    sessionId: () => new Uint8Array(32),
+    session,
     notify: (text) => told.push(text),
     onWait: () => {},
   });
