@@ -27,7 +27,13 @@ import type { FormerSlots } from "./channel_slots.ts";
 import { ChannelTable } from "./channel_table.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
 import type { Peer, Schedule } from "./transport.ts";
-import { type ChannelMessage, type ChannelOpen, describeMessage, MessageType } from "./wire.ts";
+import {
+  type ChannelMessage,
+  type ChannelOpen,
+  describeMessage,
+  dropped,
+  MessageType,
+} from "./wire.ts";
 import { findOwner, offerHeld } from "./x11_handover.ts";
 
 /** What the table of channels is given. */
@@ -208,7 +214,9 @@ export class Channels {
   /** A message of upstream about a channel could not be handled, by a mistake of ours. */
   giveUp(upstream: Peer, slot: number | undefined): void {
     const channel = slot === undefined ? undefined : this.#table.get(slot);
-    if (channel?.link?.peer === upstream) this.#endings.end(channel, "this is a mistake of sshshim; its log has more");
+    if (channel?.link?.peer === upstream) {
+      this.#endings.end(channel, "this is a mistake of sshshim; its log has more");
+    }
   }
 
   /** A client has taken its backlog: grants that were withheld because of it are due. */
@@ -245,7 +253,7 @@ export class Channels {
     if (isAnswer(message)) return this.#answers.onAnswer(channel, from, message, payload);
     try {
       const reason = this.#onLiveMessage(channel, from, message, payload);
-      if (reason !== undefined) this.#drop(from, payload, reason);
+      if (reason !== undefined) this.#report(dropped(from, payload, reason), "debug");
     } catch (error) {
       if (!(error instanceof ChannelProtocolError)) throw error;
       this.#end(channel, from, `${describeMessage(payload)}: ${error.message}`);
@@ -287,12 +295,7 @@ export class Channels {
   ): void {
     const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
     if (!isLate) throw new ProtocolError("no such channel");
-    this.#drop(from, payload, closed);
-  }
-
-  /** A message has no effect, and does no harm: OpenSSH lets it pass as well. */
-  #drop(from: Side, payload: Uint8Array, reason: string): void {
-    this.#report(`${from}: ${describeMessage(payload)} is dropped: ${reason}`, "debug");
+    this.#report(dropped(from, payload, closed), "debug");
   }
 
   /** One side broke the protocol, and a channel's bytes are in doubt. */
