@@ -180,12 +180,9 @@ export class Channels {
       return;
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.owner === client) this.#onMessage(channel, "downstream", message, payload);
-    else {this.#onStrayMessage(
-        "downstream",
-        { message, payload },
-        this.#table.client(client)?.former,
-      );}
+    if (channel?.owner === client) return this.#onMessage(channel, "downstream", message, payload);
+    expectLate(message, this.#table.client(client)?.former);
+    this.#report(dropped("downstream", payload, closed), "debug");
   }
 
   /**
@@ -203,12 +200,13 @@ export class Channels {
       return this.#upstreamOpens.onOpen(upstream, { message, payload }, this.#opens.obstacle);
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.link?.peer !== upstream) {
-      this.#onStrayMessage("upstream", { message, payload }, this.#links.get(upstream)?.former);
-      return undefined;
+    if (channel?.link?.peer === upstream) {
+      this.#onMessage(channel, "upstream", message, payload);
+      return channel.owner;
     }
-    this.#onMessage(channel, "upstream", message, payload);
-    return channel.owner;
+    expectLate(message, this.#links.get(upstream)?.former);
+    this.#report(dropped("upstream", payload, closed), "debug");
+    return undefined;
   }
 
   /** A message of upstream about a channel could not be handled, by a mistake of ours. */
@@ -287,17 +285,6 @@ export class Channels {
     return reason;
   }
 
-  /** Takes a message about a channel that its sender does not have now, and may have had. */
-  #onStrayMessage(
-    from: Side,
-    { message, payload }: { message: Exclude<ChannelMessage, ChannelOpen>; payload: Uint8Array },
-    former: FormerSlots | undefined,
-  ): void {
-    const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
-    if (!isLate) throw new ProtocolError("no such channel");
-    this.#report(dropped(from, payload, closed), "debug");
-  }
-
   /** One side broke the protocol, and a channel's bytes are in doubt. */
   #end(channel: Channel, from: Side, violation: string): void {
     this.#report(`${from}: the channel is ended: ${violation}`, "info");
@@ -312,4 +299,17 @@ export class Channels {
     this.#table.adopt(channel, owner);
     offerHeld(channel);
   }
+}
+
+/**
+ * Of a message about a channel that its sender does not have now.
+ *
+ * @throws {ProtocolError} where it never had it.
+ */
+function expectLate(
+  message: Exclude<ChannelMessage, ChannelOpen>,
+  former: FormerSlots | undefined,
+): void {
+  const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
+  if (!isLate) throw new ProtocolError("no such channel");
 }
