@@ -8,7 +8,7 @@ export interface ChannelLimits {
   /**
    * How many channels there may be in all before nothing but sessions is opened, those of clients
    * that have left included: sshd usually has 1,024 file descriptors for one connection, and a
-   * forwarded connection takes one, a session some.
+   * forwarded connection takes one, a session with a terminal, a display and an agent six.
    */
   allChannels: number;
   pendingOpens: number;
@@ -21,7 +21,7 @@ export interface ChannelLimits {
 /** What holds where nothing else is said. */
 export const usualLimits: ChannelLimits = {
   channels: 1000,
-  allChannels: 970,
+  allChannels: 950,
   pendingOpens: 256,
   openTimeoutMs: 30_000,
   sessions: Infinity,

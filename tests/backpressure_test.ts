@@ -111,7 +111,7 @@ Deno.test("what clients have sent to upstream does not keep it from being read",
   assert(!world.upstream.isPaused);
 });
 
-Deno.test("of what upstream opens, 256 channels wait for one client's answers, and 970 are open", () => {
+Deno.test("of what upstream opens, 256 channels wait for one client's answers, and 950 are open", () => {
   const world = new World();
   const client = world.client("client");
   askForForward(client, 0, { wantReply: true });
@@ -121,14 +121,14 @@ Deno.test("of what upstream opens, 256 channels wait for one client's answers, a
   const body = encodeFields("/tmp/0", "");
   const open = () => world.askFromUpstream("forwarded-streamlocal@openssh.com", body);
   for (let round = 0; round < 5; round++) {
-    for (let count = 0; count < 194; count++) open();
+    for (let count = 0; count < 190; count++) open();
     for (const { message } of client.take()) {
       assert(message.type === channelOpen);
       const own = message.senderChannel;
       client.say(channelOpenConfirmation, own, own, usualWindowBytes, usualPacketBytes);
     }
   }
-  assert.equal(world.upstream.take().length, 970);
+  assert.equal(world.upstream.take().length, 950);
   open();
   assert.match(world.upstream.expect(channelOpenFailure).description, /too many channels/);
   client.expectNothing();
@@ -144,7 +144,7 @@ Deno.test("the share of a client shrinks as the channels of all grow; sessions k
     world.open(client, { downstream: 5000 }).expectAlive();
     return count;
   });
-  assert.deepEqual(counts, [728, 181, 45]);
+  assert.deepEqual(counts, [713, 177, 44]);
 });
 
 Deno.test("clients that come, open channels and leave do not pass the limit for all", () => {
@@ -157,13 +157,13 @@ Deno.test("clients that come, open channels and leave do not pass the limit for 
     client.take();
     client.leave();
   }
-  assert.equal(asked.length, 970);
-  assert.equal(world.relay.channelCount, 970);
+  assert.equal(asked.length, 950);
+  assert.equal(world.relay.channelCount, 950);
 
   const client = world.client("client");
   client.say(channelOpen, "direct-tcpip", 1, ...there);
   const { description } = client.expect(channelOpenFailure);
-  assert.match(description, /^970 channels are open in all, 0 of them this client's/);
+  assert.match(description, /^950 channels are open in all, 0 of them this client's/);
   world.open(client, { downstream: 2 }).expectAlive();
   client.say(globalRequest, "tcpip-forward", true, "", 8080);
   world.upstream.expect(globalRequest);
