@@ -9,10 +9,10 @@ import { MessageType } from "../lib/wire.ts";
 import { shimTarget } from "./support/behind.ts";
 import { clientEnvironment, makeTarget, startGround, type Target } from "./support/both.ts";
 import { freePort } from "./support/ports.ts";
-import { pythonProgram } from "./support/python.ts";
+import { asyncssh, paramiko, pythonProgram } from "./support/python.ts";
 import { RawClient } from "./support/raw_client.ts";
 import { waitForFile } from "./support/processes.ts";
-import { RunningProcess } from "./support/run.ts";
+import { RunningProcess, text } from "./support/run.ts";
 import { type Shim, startShim, type Upstream } from "./support/shim.ts";
 import { makeKey } from "./support/sshd.ts";
 
@@ -97,6 +97,42 @@ Deno.test("paramiko's server tells the exit status of a channel that is closed, 
   assert.match(new TextDecoder().decode(greeting), /hello$/);
   const status = new Reader(await client.receive(channelRequest), 5);
   assert.deepEqual([status.text(), status.boolean(), status.uint32()], ["exit-status", false, 0]);
+});
+
+Deno.test("Python's clients close channels while data comes, and use their connections further", async (t) => {
+  await using ground = await startGround();
+  const target = shimTarget(ground);
+  const runs: [name: string, run: typeof paramiko, body: string][] = [
+    [
+      "paramiko",
+      paramiko,
+      `
+for number in range(20):
+    channel = client.get_transport().open_session()
+    channel.exec_command("cat /dev/zero")
+    channel.recv(100000 * number + 1)
+    channel.close()
+print(client.exec_command("exit 7")[1].channel.recv_exit_status())
+`,
+    ],
+    [
+      "asyncssh",
+      asyncssh,
+      `
+for number in range(20):
+    process = await connection.create_process("cat /dev/zero", encoding=None)
+    await process.stdout.readexactly(100000 * number + 1)
+    process.close()
+print((await connection.run("exit 7")).exit_status)
+`,
+    ],
+  ];
+  for (const [name, run, body] of runs) {
+    await t.step(name, async () => {
+      const { code, stdout, stderr } = await run(target, body);
+      assert.deepEqual([code, text(stdout), text(stderr)], [0, "7\n", ""]);
+    });
+  }
 });
 
 /** Resolves when the shim has handled whatever the client has sent. */
