@@ -3,8 +3,8 @@
  *
  * A channel has two ends, `downstream` (a local client) and `upstream` (the remote host). Both are
  * treated alike: a message from one end changes that end's state and goes to the other, with only
- * the channel number rewritten. The table of all channels, and how they are opened, is in
- * `channels.ts`; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
+ * the channel number rewritten. `channels.ts` has all of them, the other `channel_*.ts` how they are
+ * opened and end; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
  */
 
 import type { FormerSlots } from "./channel_slots.ts";

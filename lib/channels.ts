@@ -28,7 +28,13 @@ import { ChannelTable } from "./channel_table.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
 import type { Usage } from "./share.ts";
 import type { Peer, Schedule } from "./transport.ts";
-import { type ChannelMessage, type ChannelOpen, describeMessage, MessageType } from "./wire.ts";
+import {
+  type ChannelMessage,
+  type ChannelOpen,
+  describeMessage,
+  dropped,
+  MessageType,
+} from "./wire.ts";
 import { findOwner, offerHeld } from "./x11_handover.ts";
 
 /** What the table of channels is given. */
@@ -201,12 +207,9 @@ export class Channels {
       return;
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.owner === client) this.#onMessage(channel, "downstream", message, payload);
-    else {this.#onStrayMessage(
-        "downstream",
-        { message, payload },
-        this.#table.client(client)?.former,
-      );}
+    if (channel?.owner === client) return this.#onMessage(channel, "downstream", message, payload);
+    expectLate(message, this.#table.client(client)?.former);
+    this.#report(dropped("downstream", payload, closed), "debug");
   }
 
   /**
@@ -224,12 +227,13 @@ export class Channels {
       return this.#upstreamOpens.onOpen(upstream, { message, payload }, this.#opens.obstacle);
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.link?.peer !== upstream) {
-      this.#onStrayMessage("upstream", { message, payload }, this.#links.get(upstream)?.former);
-      return undefined;
+    if (channel?.link?.peer === upstream) {
+      this.#onMessage(channel, "upstream", message, payload);
+      return channel.owner;
     }
-    this.#onMessage(channel, "upstream", message, payload);
-    return channel.owner;
+    expectLate(message, this.#links.get(upstream)?.former);
+    this.#report(dropped("upstream", payload, closed), "debug");
+    return undefined;
   }
 
   /** A message of upstream about a channel could not be handled, by a mistake of ours. */
@@ -274,7 +278,7 @@ export class Channels {
     if (isAnswer(message)) return this.#answers.onAnswer(channel, from, message, payload);
     try {
       const reason = this.#onLiveMessage(channel, from, message, payload);
-      if (reason !== undefined) this.#drop(from, payload, reason);
+      if (reason !== undefined) this.#report(dropped(from, payload, reason), "debug");
     } catch (error) {
       if (!(error instanceof ChannelProtocolError)) throw error;
       this.#end(channel, from, `${describeMessage(payload)}: ${error.message}`);
@@ -308,22 +312,6 @@ export class Channels {
     return reason;
   }
 
-  /** Takes a message about a channel that its sender does not have now, and may have had. */
-  #onStrayMessage(
-    from: Side,
-    { message, payload }: { message: Exclude<ChannelMessage, ChannelOpen>; payload: Uint8Array },
-    former: FormerSlots | undefined,
-  ): void {
-    const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
-    if (!isLate) throw new ProtocolError("no such channel");
-    this.#drop(from, payload, closed);
-  }
-
-  /** A message has no effect, and does no harm: OpenSSH lets it pass as well. */
-  #drop(from: Side, payload: Uint8Array, reason: string): void {
-    this.#report(`${from}: ${describeMessage(payload)} is dropped: ${reason}`, "debug");
-  }
-
   /** One side broke the protocol, and a channel's bytes are in doubt. */
   #end(channel: Channel, from: Side, violation: string): void {
     this.#report(`${from}: the channel is ended: ${violation}`, "info");
@@ -338,4 +326,17 @@ export class Channels {
     this.#table.adopt(channel, owner);
     offerHeld(channel);
   }
+}
+
+/**
+ * Of a message about a channel that its sender does not have now.
+ *
+ * @throws {ProtocolError} where it never had it.
+ */
+function expectLate(
+  message: Exclude<ChannelMessage, ChannelOpen>,
+  former: FormerSlots | undefined,
+): void {
+  const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
+  if (!isLate) throw new ProtocolError("no such channel");
 }

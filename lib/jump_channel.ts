@@ -160,13 +160,12 @@ export class JumpChannel implements ByteConnection {
       case MessageType.globalRequest:
         if (message.wantReply) transport.send(buildMessage(MessageType.requestFailure));
         return;
-      case MessageType.requestSuccess:
-      case MessageType.requestFailure:
-        throw new ProtocolError("a reply to no global request");
       case MessageType.ping:
         return sendPong(transport, message.data);
+      case MessageType.requestSuccess:
+      case MessageType.requestFailure:
       case MessageType.pong:
-        return;
+        return; // Nobody has asked, and nobody minds.
       case MessageType.channelOpen: {
         const { administrativelyProhibited } = ChannelOpenFailureReason;
         const description = "nothing was asked to be forwarded";
@@ -215,8 +214,6 @@ export class JumpChannel implements ByteConnection {
         if (message.wantReply) this.#transport.send(answer());
         return;
       }
-      default:
-        throw new ProtocolError("a reply to no channel request");
     }
   }
 
@@ -231,16 +228,16 @@ export class JumpChannel implements ByteConnection {
   }
 
   #onData({ type, data }: { type: number; data: Uint8Array }, isEnded: boolean): void {
-    if (isEnded) throw new ProtocolError("data after CHANNEL_EOF");
     if (data.length > maximumPacketSize) {
       throw new ProtocolError("more data than the maximum packet size");
     }
     this.#incoming.consume(data.length);
-    if (type === MessageType.channelData) {
+    // A forwarded connection has no stderr, and nothing after its end: as ssh does, it is let go.
+    if (type === MessageType.channelData && !isEnded) {
       if (data.length > 0) this.#chunks.push(data.slice());
       this.#wake();
     } else {
-      this.#grant(data.length); // A forwarded connection has no stderr: as ssh does, it is let go.
+      this.#grant(data.length);
     }
   }
 

@@ -6,7 +6,6 @@
  */
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
-import type { Side } from "./channel.ts";
 import { type ChannelLimits, usualLimits } from "./channel_limits.ts";
 import { Channels } from "./channels.ts";
 import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts";
@@ -25,6 +24,7 @@ import { buildMessage } from "./ssh_data.ts";
 import {
   type ConnectionMessage,
   describeMessage,
+  dropped,
   type GlobalReply,
   type GlobalRequest,
   MessageType,
@@ -321,7 +321,7 @@ export class Relay {
         return this.#onDownstreamRequest(connection, message);
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
-        return this.#dropReply("downstream", payload);
+        return this.#report(dropped("downstream", payload, "nobody has asked"), "debug");
       case MessageType.ping:
         return this.#pings.onPing(client, message.data, this.#carrierOf(client));
       case MessageType.pong:
@@ -360,11 +360,6 @@ export class Relay {
     }
   }
 
-  /** A reply that nobody waits for; OpenSSH lets it pass as well. */
-  #dropReply(from: Side, payload: Uint8Array): void {
-    this.#report(`${from}: ${describeMessage(payload)} is dropped: nobody has asked`, "debug");
-  }
-
   /** @returns the client that the message concerns, if there is one. */
   #onUpstreamMessage(
     upstream: Transport,
@@ -382,7 +377,8 @@ export class Relay {
         return undefined;
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
-        if (!requests.onReply(message)) this.#dropReply("upstream", payload);
+        if (requests.onReply(message)) return undefined;
+        this.#report(dropped("upstream", payload, "nobody has asked"), "debug");
         return undefined;
       case MessageType.ping:
         sendPong(upstream, message.data);

@@ -289,6 +289,11 @@ export function describeMessage(payload: Uint8Array): string {
   return channel === undefined ? name : `${name} on channel ${channel}`;
 }
 
+/** Words for the log: a message has no effect, and does no harm; OpenSSH lets it pass as well. */
+export function dropped(side: string, payload: Uint8Array, reason: string): string {
+  return `${side}: ${describeMessage(payload)} is dropped: ${reason}`;
+}
+
 /** Writes the recipient channel of a message of type 91 to 100, in place. */
 export function rewriteRecipient(payload: Uint8Array, recipientChannel: number): void {
   writeUint32(payload, 1, recipientChannel);

@@ -10,10 +10,7 @@ import { text } from "./support/run.ts";
 import type { Sshd } from "./support/sshd.ts";
 
 Deno.test("48 clients killed in the middle of a transfer leave nothing behind", async () => {
-  // At this level sshd tells the number by which the other side knows each channel.
-  await using ground = await startGround({
-    sshd: { config: ["LogLevel DEBUG1", "MaxSessions 10"] },
-  });
+  await using ground = await startGround({ sshd: { config: ["MaxSessions 10"] } });
   const target = shimTarget(ground);
   const atOnce = 8;
   for (let killed = 0; killed < 48; killed += atOnce) {
@@ -28,12 +25,6 @@ Deno.test("48 clients killed in the middle of a transfer leave nothing behind", 
     Array.from({ length: 10 }, (_, index) => target.ssh(`sleep 0.5; exit ${index}`)),
   );
   assert.deepEqual(codes.map((result) => result.code), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-  // Late messages of a killed client's cannot reach anybody else: its numbers rest.
-  const numbers = [...ground.sshd.log.text.matchAll(/ctype session rchan (\d+) /g)].map(([, it]) =>
-    Number(it)
-  );
-  assert.equal(numbers.length, 58);
-  assert.equal(new Set(numbers).size, 58);
 });
 
 const endlessTransfer = "echo ready >&2; exec cat /dev/zero";
