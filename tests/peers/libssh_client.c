@@ -1,48 +1,13 @@
 /* libssh as a client; peer_acts.ts says what the arguments mean. */
 
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <libssh/libssh.h>
 #include <libssh/sftp.h>
-#include <openssl/sha.h>
-#include <poll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-enum { chunk = 32768 };
+#include "peer.h"
 
 static ssh_session session;
 
-static void check(int ok, const char *what) {
-  if (ok) return;
-  fprintf(stderr, "%s: %s\n", what, ssh_get_error(session));
-  exit(99);
-}
-
-static void write_all(int fd, const void *data, size_t length) {
-  for (const char *at = data; length > 0;) {
-    ssize_t count = write(fd, at, length);
-    check(count > 0, "write");
-    at += count;
-    length -= count;
-  }
-}
-
-/* Reads a file to its end. */
-static char *slurp(int fd, size_t *length) {
-  size_t room = 1 << 16;
-  char *data = malloc(room);
-  *length = 0;
-  for (ssize_t count; (count = read(fd, data + *length, room - *length)) > 0;) {
-    *length += count;
-    if (*length == room) data = realloc(data, room *= 2);
-  }
-  return data;
-}
+static const char *last_error(void) { return ssh_get_error(session); }
 
 static void connect_to(char **args) {
   long port = atoi(args[3]);
@@ -123,14 +88,6 @@ static int use_terminal(const char *command) {
   return ssh_channel_get_exit_status(channel);
 }
 
-static const char *in(const char *folder, const char *name) {
-  static char paths[8][500];
-  static int next;
-  char *path = paths[next++ % 8];
-  snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-  return path;
-}
-
 static void transfer(const char *folder) {
   char buffer[chunk];
   size_t length;
@@ -167,14 +124,6 @@ static void forward_local(int to) {
   ssh_channel channel = ssh_channel_new(session);
   check(ssh_channel_open_forward(channel, "127.0.0.1", to, "127.0.0.1", 0) == SSH_OK, "forward");
   pump(channel, input, length);
-}
-
-static int connect_here(int port) {
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-  inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
-  int fd = socket(AF_INET, SOCK_STREAM, 0);
-  check(connect(fd, (struct sockaddr *)&address, sizeof address) == 0, "service");
-  return fd;
 }
 
 /* Carries what is there between a channel and a socket; false when both have ended. */
@@ -226,16 +175,11 @@ static void run_ten(void) {
     ssh_channel_send_eof(channels[number]);
   }
   for (int number = 0; number < 10; number++) {
-    SHA256_CTX hash;
-    unsigned char digest[SHA256_DIGEST_LENGTH];
-    SHA256_Init(&hash);
-    for (int count; (count = ssh_channel_read(channels[number], buffer, chunk, 0)) > 0;)
-      SHA256_Update(&hash, buffer, count);
-    SHA256_Final(digest, &hash);
+    size_t length = 0;
+    for (int count; (count = ssh_channel_read(channels[number], buffer + length, chunk - length, 0)) > 0;)
+      length += count;
     ssh_channel_close(channels[number]);
-    printf("%d %d ", number, ssh_channel_get_exit_status(channels[number]));
-    for (int at = 0; at < SHA256_DIGEST_LENGTH; at++) printf("%02x", digest[at]);
-    puts("");
+    print_session(number, ssh_channel_get_exit_status(channels[number]), buffer, length);
   }
 }
 
