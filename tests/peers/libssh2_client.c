@@ -148,7 +148,7 @@ static void forward_local(int to) {
 /* A forwarded connection, and what of the service could not be sent yet. */
 struct forwarded {
   LIBSSH2_CHANNEL *channel;
-  int fd, has_ended;
+  int fd, has_ended, has_said_so;
   char pending[chunk];
   size_t at, length;
 };
@@ -169,8 +169,9 @@ static void carry(struct forwarded *one) {
   if (one->length > 0) {
     count = libssh2_channel_write(one->channel, one->pending + one->at, one->length);
     if (count > 0) one->at += count, one->length -= count;
-  } else if (one->has_ended && libssh2_channel_send_eof(one->channel) == 0 &&
-             libssh2_channel_close(one->channel) == 0) {
+  } else if (one->has_ended && !one->has_said_so) {
+    one->has_said_so = libssh2_channel_send_eof(one->channel) == 0;
+  } else if (one->has_said_so && libssh2_channel_close(one->channel) == 0) {
     close(one->fd);
     one->channel = NULL;
   }
