@@ -141,6 +141,7 @@ class Ground implements AsyncDisposable {
       username: "jane",
       methods: { first: ["password"], afterwards: [] },
       credentials: {
+        bindsToHost: true,
         async *keys() {},
         password: () => Promise.resolve("wrong"),
         answer: () => Promise.resolve(undefined),
