@@ -159,7 +159,8 @@ Deno.test("ssh2 is led to the exchange that both sides' lists lead to, and to no
     offerKeyExchanges(protocol, ours);
     const message = kexinit(theirs);
     protocol._decipher!._onPayload(message);
-    const kex = { negotiated: { kex: classical } } as NonNullable<KexProtocol["_kex"]>;
+    const negotiated = { kex: classical, serverHostKey: "ssh-ed25519" };
+    const kex = { negotiated } as NonNullable<KexProtocol["_kex"]>;
     protocol._kex = kex;
     assert.equal(kex._remoteKexinit, message, "what is hashed is what came");
     assert.deepEqual(namesAt(received[0]!, 17), seen, `${ours} and ${theirs}`);
@@ -187,7 +188,8 @@ Deno.test("a packet that a peer sends on a guess is skipped if the guess was wro
     offerKeyExchanges(protocol, [hybridKexName, classical]);
     const message = kexinit(theirs, { hasGuess });
     protocol._decipher!._onPayload(message);
-    const kex = { negotiated: { kex: classical } } as NonNullable<KexProtocol["_kex"]>;
+    const negotiated = { kex: classical, serverHostKey: "ssh-ed25519" };
+    const kex = { negotiated } as NonNullable<KexProtocol["_kex"]>;
     protocol._kex = kex;
     assert.equal(kex.negotiated.kex, hybridKexName);
     assert.equal(kex._remoteKexinit, message, "what is hashed is what came");
