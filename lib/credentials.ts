@@ -16,7 +16,9 @@ import type { CredentialSource } from "./userauth.ts";
 export interface CredentialOptions {
   /** For prompts: `user@host`. */
   name: string;
-  config: KeyOptions["config"] & Pick<HostConfig, "numberOfPasswordPrompts" | "batchMode">;
+  config:
+    & KeyOptions["config"]
+    & Pick<HostConfig, "pubkeyAuthentication" | "numberOfPasswordPrompts" | "batchMode">;
   /** A password that was given in advance. */
   password: string | undefined;
   prompter: Prompter;
@@ -42,6 +44,7 @@ export class Credentials {
     const answers = new Answers({ questions, memory, given: password, numberOfPasswordPrompts });
     return {
       numberOfPasswordPrompts,
+      bindsToHost: config.pubkeyAuthentication !== "unbound",
       keys: (session) => keys.candidates(session),
       password: (count) => answers.password(count),
       answer: (request) => answers.answer(request),

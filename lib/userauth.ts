@@ -65,6 +65,8 @@ export interface CredentialSource {
    * @param session asked once the first of them is.
    */
   keys(session: () => SessionBinding): AsyncIterable<KeyCandidate>;
+  /** Whether keys sign for the host as well as for the session, where the server knows how. */
+  readonly bindsToHost: boolean;
   /** How often a server may begin to ask; it may have nothing to ask, and yet refuse. */
   readonly numberOfPasswordPrompts: number;
   /** The password of an attempt, counted from 0; `undefined` when there is none to try. */
@@ -118,6 +120,8 @@ export class UserAuth {
   #unasked: NobodyToAskError | undefined;
   /** `server-sig-algs`. */
   #listed: string[] | undefined;
+  /** Whether the server takes signatures that name its host key. */
+  #takesHostBound = false;
   #onMessage: ((payload: Uint8Array) => void) | undefined;
 
   constructor(options: UserAuthOptions) {
@@ -132,8 +136,14 @@ export class UserAuth {
 
   /** Takes what the server says in SSH_MSG_EXT_INFO (RFC 8308). */
   receiveExtensions(payload: Uint8Array): void {
-    const value = readExtInfo(payload).get("server-sig-algs");
-    if (value) this.#listed = new TextDecoder().decode(value).split(",");
+    const extensions = readExtInfo(payload);
+    const textOf = (name: string) => {
+      const value = extensions.get(name);
+      return value && new TextDecoder().decode(value);
+    };
+    const listed = textOf("server-sig-algs");
+    if (listed) this.#listed = listed.split(",");
+    if (textOf("publickey-hostbound@openssh.com") === "0") this.#takesHostBound = true;
   }
 
   /**
@@ -213,11 +223,15 @@ export class UserAuth {
     const unlocked = signer ?? await this.#ifPossible(() => candidate.unlock());
     if (unlocked === undefined) return undefined;
     if (unlocked.needsTouch) this.#options.notify(`Touch your security key (${unlocked.name}).`);
-    const fields: Field[] = ["publickey", true, algorithm, publicKey];
-    const signed = encodeFields(this.#options.session().sessionId, { raw: this.#build(...fields) });
+    const { sessionId, hostKey } = this.#options.session();
+    // OpenSSH's PROTOCOL, section 3.1: an agent may want to know for which host it signs.
+    const isHostBound = this.#takesHostBound && this.#options.source.bindsToHost;
+    const method = isHostBound ? "publickey-hostbound-v00@openssh.com" : "publickey";
+    const fields: Field[] = [true, algorithm, publicKey, ...(isHostBound ? [hostKey] : [])];
+    const signed = encodeFields(sessionId, { raw: this.#build(method, ...fields) });
     const signature = await this.#ifPossible(() => unlocked.sign(signed, algorithm));
     if (signature === undefined) return undefined;
-    return readFailure(await this.#request("publickey", true, algorithm, publicKey, signature));
+    return readFailure(await this.#request(method, ...fields, signature));
   }
 
   /**

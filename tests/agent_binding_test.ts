@@ -3,9 +3,45 @@
 import assert from "node:assert/strict";
 import { clientEnvironment } from "./support/both.ts";
 import { logIn } from "./support/login.ts";
-import { run, text } from "./support/run.ts";
+import { run, runChecked, text } from "./support/run.ts";
 import { makeKey, startAgent, withFolder } from "./support/signing.ts";
 import { startSshd } from "./support/sshd.ts";
+
+Deno.test("a signature names the host's key where the server takes that, as with ssh", async (t) => {
+  await using sshd = await startSshd({ config: ["LogLevel DEBUG"] });
+  const { host, port, username, folder, keyFile, knownHostsFile } = sshd;
+  const request = /userauth-request for user \S+ service ssh-connection method (publickey\S*)/g;
+  const cases = [
+    ["yes", "publickey-hostbound-v00@openssh.com"],
+    ["host-bound", "publickey-hostbound-v00@openssh.com"],
+    ["unbound", "publickey"],
+  ] as const;
+  for (const [value, last] of cases) {
+    await t.step(value, async () => {
+      const option = ["-o", `PubkeyAuthentication=${value}`];
+      const methods = async (logsIn: () => Promise<unknown>) => {
+        const before = sshd.log.text.length;
+        await logsIn();
+        await sshd.log.waitFor(/^Disconnected from user/m, { from: before });
+        return [...sshd.log.text.slice(before).matchAll(request)].map((match) => match[1]);
+      };
+      const direct = await methods(() =>
+        runChecked([
+          ...["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "IdentityAgent=none", ...option],
+          ...["-i", keyFile, "-o", `UserKnownHostsFile=${knownHostsFile}`],
+          ...["-p", String(port), `${username}@${host}`, "true"],
+        ])
+      );
+      const through = await methods(async () => {
+        const args = [`${username}@${host}:${port}`, "--known-hosts", knownHostsFile, ...option];
+        const { isIn, log } = await logIn([...args, "--ed25519-key", keyFile], { folder });
+        assert(isIn, log);
+      });
+      assert.equal(direct.at(-1), last);
+      assert.deepEqual(through, direct);
+    });
+  }
+});
 
 Deno.test("a key that is bound to hosts logs in to these alone, as with ssh", (t) =>
   withFolder(async (folder) => {

@@ -123,6 +123,7 @@ async function hostAt(
     config,
     credentials: {
       forAttempt: () => ({
+        bindsToHost: true,
         async *keys() {},
         password: () => Promise.resolve(password),
         answer: () => Promise.resolve([password]),

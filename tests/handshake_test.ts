@@ -113,6 +113,7 @@ const usual = {
   username: "jane",
   methods: { first: ["password"], afterwards: [] },
   credentials: {
+    bindsToHost: true,
     async *keys() {},
     password: () => Promise.resolve("wrong"),
     answer: () => Promise.resolve(undefined),

@@ -22,6 +22,7 @@ const extInfo = 7;
 function sourceOf(keys: Partial<KeyCandidate>[]): CredentialSource {
   const nothing = () => Promise.resolve(undefined);
   return {
+    bindsToHost: true,
     async *keys() {
       for (const key of keys) {
         yield { name: "a key", publicKey: undefined, algorithms: [], unlock: nothing, ...key };

@@ -129,6 +129,7 @@ export function handshakeVictim(
     username: "jane",
     methods: { first: ["publickey", "keyboard-interactive", "password"], afterwards: ["password"] },
     credentials: {
+      bindsToHost: true,
       async *keys() {},
       password: (attempt) => Promise.resolve(attempt < 3 ? password : undefined),
       answer: () => Promise.resolve([password]),
