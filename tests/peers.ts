@@ -49,8 +49,9 @@ async function runRow(peer: Peer): Promise<Map<PeerCase, Cell>> {
     cells.set(peerCase, cell);
     const { verdict, reason, log } = cell;
     console.log(`${verdict.padEnd(4)} ${peer.role} ${peer.name}: ${peerCase}`);
-    if (reason !== undefined) console.log(`     ${reason.replaceAll("\n", "\n     ")}`);
-    if (log !== undefined) console.log(log);
+    for (const text of [reason, log]) {
+      if (text !== undefined) console.log(`     ${text.trim().replaceAll("\n", "\n     ")}`);
+    }
   }
   return cells;
 }
