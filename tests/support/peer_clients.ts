@@ -8,7 +8,10 @@ import {
   type Inabilities,
   programActs,
   runClient,
+  saysMissing,
   transferFiles,
+  transferWithSftp,
+  writeBatch,
 } from "./peer_acts.ts";
 import { type PeerCase, peerCases, rekeyBytes } from "./peer_cases.ts";
 import type { Peer, PeerAct, PeerServer } from "./peer_matrix.ts";
@@ -80,15 +83,6 @@ export function openSsh(name: string, program: string): Peer {
       sftp: (target) => transferWithSftp(target, ["-S", program]),
     }),
   );
-}
-
-/** The case `sftp` with OpenSSH's program. */
-export function transferWithSftp(target: Target, options: string[] = []) {
-  return transferFiles(target, async () => {
-    const script = await writeBatch(target, { rename: "rename", remove: "rm" });
-    const words = ["sftp", ...options, "-b", script, ...target.clientOptions(), target.host];
-    return saysMissing(text((await runClient(target, words)).stderr));
-  });
 }
 
 const commandLineClients: Peer[] = [
@@ -195,23 +189,6 @@ function denoEnvironment(): string[] {
     return value === undefined ? [] : [`${name}=${value}`];
   });
   return ["env", ...variables];
-}
-
-/** Commands for sftp and psftp. */
-async function writeBatch(
-  { folder }: Target,
-  { rename, remove }: { rename: string; remove: string },
-): Promise<string> {
-  const batch = [
-    ...[`lcd ${folder}`, `mkdir ${folder}/remote`, `cd ${folder}/remote`, "put file"],
-    ...[`${rename} file renamed`, `get renamed ${folder}/back`, `${remove} missing`, ""],
-  ];
-  await Deno.writeTextFile(`${folder}/batch`, batch.join("\n"));
-  return `${folder}/batch`;
-}
-
-function saysMissing(output: string): boolean {
-  return /no such file|not found/i.test(output);
 }
 
 async function puttyWords(program: string, target: Target): Promise<string[]> {

@@ -45,6 +45,8 @@ const cellTimeoutMs = 240_000;
 export async function runCell(peer: Peer, peerCase: PeerCase): Promise<Cell> {
   const act = peer.act(peerCase);
   if (typeof act === "string") return { verdict: "n/a", reason: act };
+  // A server that does not start, and sshshim in front of it, are no inability of the peer.
+  let isTrying = false;
   let hasWorked = false;
   let log: string | undefined;
   const attempt = async () => {
@@ -53,6 +55,7 @@ export async function runCell(peer: Peer, peerCase: PeerCase): Promise<Cell> {
       server,
       { arguments: ["-v"], ...(peerCase === "other rekey" ? { preload: earlyRekey } : {}) },
     );
+    isTrying = true;
     try {
       await comparison.compare(async (target) => {
         const result = await act(target);
@@ -74,7 +77,7 @@ export async function runCell(peer: Peer, peerCase: PeerCase): Promise<Cell> {
     return { verdict: "ok" };
   } catch (error) {
     const reason = describe(error);
-    return hasWorked
+    return hasWorked || !isTrying
       ? { verdict: "FAIL", reason, ...(log === undefined ? {} : { log }) }
       : { verdict: "n/a", reason: `it fails directly: ${reason}` };
   }
