@@ -12,6 +12,7 @@
 import { findPostQuantumSsh } from "./support/openssh10.ts";
 import { type PeerCase, peerCases } from "./support/peer_cases.ts";
 import { openSsh, otherClients } from "./support/peer_clients.ts";
+import { newerOpenSshServer, otherServers } from "./support/peer_servers.ts";
 import { type Cell, formatTable, type Peer, runCell } from "./support/peer_matrix.ts";
 
 async function main(names: string[]): Promise<number> {
@@ -23,6 +24,8 @@ async function main(names: string[]): Promise<number> {
     openSsh("OpenSSH", "ssh"),
     ...(newer === undefined || newer.ssh === "ssh" ? [] : [openSsh("OpenSSH-10", newer.ssh)]),
     ...otherClients(folder),
+    ...otherServers(folder),
+    ...(newer === undefined || newer.ssh === "ssh" ? [] : [newerOpenSshServer(newer)]),
   ].filter((peer) => isNamed(peer, names));
   const rows = [];
   for (const peer of peers) rows.push({ peer, cells: await runRow(peer) });
@@ -49,8 +52,9 @@ async function runRow(peer: Peer): Promise<Map<PeerCase, Cell>> {
     cells.set(peerCase, cell);
     const { verdict, reason, log } = cell;
     console.log(`${verdict.padEnd(4)} ${peer.role} ${peer.name}: ${peerCase}`);
-    if (reason !== undefined) console.log(`     ${reason.replaceAll("\n", "\n     ")}`);
-    if (log !== undefined) console.log(log);
+    for (const text of [reason, log]) {
+      if (text !== undefined) console.log(`     ${text.trim().replaceAll("\n", "\n     ")}`);
+    }
   }
   return cells;
 }

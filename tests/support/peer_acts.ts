@@ -68,15 +68,21 @@ export function commandLineActs(client: CommandLine): Record<PeerCase, PeerAct> 
       ? ownRekey
       : (target) => exec(target, ownRekey, manyBytes),
     "other rekey": (target) => exec(target, [], manyBytes),
-    "ten at once": async (target) => {
-      const sessions = await Promise.all(Array.from({ length: 10 }, async (_, number) => {
-        const words = await client.words(target, `cat; exit ${number}`, []);
-        const result = await runClient(target, words, { stdin: tenthInput(number) });
-        return { code: result.code, stdout: sha256(result.stdout) };
-      }));
-      return { sessions };
-    },
+    "ten at once": (target) => runTen(target, (command) => client.words(target, command, [])),
   };
+}
+
+/** Runs ten clients at the same time. */
+export async function runTen(
+  target: Target,
+  words: (command: string) => string[] | Promise<string[]>,
+): Promise<PeerResult> {
+  const sessions = await Promise.all(Array.from({ length: 10 }, async (_, number) => {
+    const command = await words(`cat; exit ${number}`);
+    const result = await runClient(target, command, { stdin: tenthInput(number) });
+    return { code: result.code, stdout: sha256(result.stdout) };
+  }));
+  return { sessions };
 }
 
 const readyCommand = "echo ready; cat";
@@ -204,6 +210,33 @@ export async function transferFiles(
     back: sha256(await Deno.readFile(`${folder}/back`)),
     saysMissing,
   };
+}
+
+/** The case `sftp` with OpenSSH's program. */
+export function transferWithSftp(target: Target, options: string[] = []) {
+  return transferFiles(target, async () => {
+    const script = await writeBatch(target, { rename: "rename", remove: "rm" });
+    const words = ["sftp", ...options, "-b", script, ...target.clientOptions(), target.host];
+    return saysMissing(text((await runClient(target, words)).stderr));
+  });
+}
+
+/** Commands for sftp and psftp. */
+export async function writeBatch(
+  { folder }: Target,
+  { rename, remove }: { rename: string; remove: string },
+): Promise<string> {
+  const batch = [
+    ...[`lcd ${folder}`, `mkdir ${folder}/remote`, `cd ${folder}/remote`, "put file"],
+    ...[`${rename} file renamed`, `get renamed ${folder}/back`, `${remove} missing`, ""],
+  ];
+  await Deno.writeTextFile(`${folder}/batch`, batch.join("\n"));
+  return `${folder}/batch`;
+}
+
+/** Whether a program has told that there is no such file. */
+export function saysMissing(output: string): boolean {
+  return /no such file|not found/i.test(output);
 }
 
 /** Exit status, output and the last line of standard error, before which clients may greet. */

@@ -1,15 +1,19 @@
 /** The clients of `deno task peers`. */
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import type { Target } from "./both.ts";
 import {
   commandLineActs,
   type Inabilities,
   programActs,
   runClient,
+  saysMissing,
   transferFiles,
+  transferWithSftp,
+  writeBatch,
 } from "./peer_acts.ts";
-import { type PeerCase, rekeyBytes } from "./peer_cases.ts";
+import { type PeerCase, peerCases, rekeyBytes } from "./peer_cases.ts";
 import type { Peer, PeerAct, PeerServer } from "./peer_matrix.ts";
 import { cProgram, goProgram, javaProgram, type PeerProgram, script } from "./peer_programs.ts";
 import { pythonProgram } from "./python.ts";
@@ -32,6 +36,26 @@ function client(name: string, acts: Record<PeerCase, PeerAct>): Peer {
 /** The server of all clients. */
 async function startOpenSsh(peerCase: PeerCase): Promise<PeerServer> {
   return await startSshd({ config: sshdConfigs[peerCase] ?? [] });
+}
+
+/** The same for a client that knows no Ed25519: the user's key in PEM is at `KEYFILE_ecdsa`. */
+async function startOpenSshWithEcdsa(peerCase: PeerCase, folder: string): Promise<PeerServer> {
+  const key = `${folder}/ecdsa`;
+  if (!await isFile(key)) {
+    await runChecked(["ssh-keygen", "-q", "-t", "ecdsa", "-m", "PEM", "-N", "", "-f", key]);
+  }
+  const publicKey = await Deno.readTextFile(`${key}.pub`);
+  const config = [...sshdConfigs[peerCase] ?? [], `HostKey ${key}`];
+  const sshd = await startSshd({ config });
+  await Deno.copyFile(key, `${sshd.keyFile}_ecdsa`);
+  const append = { append: true };
+  await Deno.writeTextFile(`${sshd.folder}/authorized_keys`, publicKey, append);
+  await Deno.writeTextFile(sshd.knownHostsFile, `[${sshd.host}]:${sshd.port} ${publicKey}`, append);
+  return sshd;
+}
+
+function isFile(path: string): Promise<boolean> {
+  return Deno.stat(path).then((info) => info.isFile, () => false);
 }
 
 const sshdConfigs: Partial<Record<PeerCase, string[]>> = {
@@ -59,15 +83,6 @@ export function openSsh(name: string, program: string): Peer {
       sftp: (target) => transferWithSftp(target, ["-S", program]),
     }),
   );
-}
-
-/** The case `sftp` with OpenSSH's program. */
-export function transferWithSftp(target: Target, options: string[] = []) {
-  return transferFiles(target, async () => {
-    const script = await writeBatch(target, { rename: "rename", remove: "rm" });
-    const words = ["sftp", ...options, "-b", script, ...target.clientOptions(), target.host];
-    return saysMissing(text((await runClient(target, words)).stderr));
-  });
 }
 
 const commandLineClients: Peer[] = [
@@ -101,7 +116,49 @@ const commandLineClients: Peer[] = [
       sftp: "it brings no program for it",
     }),
   ),
+  client("curl", {
+    ...noActs("it moves files and does nothing else"),
+    sftp: (target) => transferFiles(target, () => transferWithCurl(target)),
+  }),
 ];
+
+/** curl's SFTP is libssh2's. It sends bytes, and names files by their URL. */
+async function transferWithCurl(target: Target): Promise<boolean> {
+  const { folder } = target;
+  const at = (name: string) => `sftp://${target.host}:${target.port}${folder}/remote/${name}`;
+  const publicKey = await runChecked(["ssh-keygen", "-y", "-f", target.keyFile]);
+  await Deno.writeTextFile(`${folder}/user.pub`, publicKey);
+  const [hostKey = ""] = (await Deno.readTextFile(target.knownHostsFile))
+    .split("\n").flatMap((line) => /ssh-ed25519 (\S+)/.exec(line)?.[1] ?? []);
+  const digest = sha256Base64(hostKey);
+  const curl = async (...words: string[]) =>
+    await runClient(target, [
+      ...["curl", "-sS", "--user", `${target.username}:`, "--key", target.keyFile],
+      ...["--pubkey", `${folder}/user.pub`, "--hostpubsha256", digest, ...words],
+    ]);
+  const steps = [
+    ["--ftp-create-dirs", "-T", `${folder}/file`, at("file")],
+    ["-Q", `-rename ${folder}/remote/file ${folder}/remote/renamed`, "-l", at("")],
+    ["-o", `${folder}/back`, at("renamed")],
+  ];
+  for (const step of steps) {
+    const { code, stderr } = await curl(...step);
+    if (code !== 0) throw new Error(text(stderr));
+  }
+  const { code, stderr } = await curl("-Q", `rm ${folder}/remote/missing`, "-l", at(""));
+  return code !== 0 && /no such file/i.test(text(stderr));
+}
+
+function sha256Base64(base64: string): string {
+  return createHash("sha256").update(base64, "base64").digest("base64").replace(/=+$/, "");
+}
+
+function noActs(reason: string): Record<PeerCase, PeerAct> {
+  return Object.fromEntries(Object.keys(peerCases).map((name) => [name, reason])) as Record<
+    PeerCase,
+    PeerAct
+  >;
+}
 
 /** All clients but OpenSSH's; programs are made in the folder. */
 export function otherClients(folder: string): Peer[] {
@@ -118,7 +175,10 @@ export function otherClients(folder: string): Peer[] {
     library("libssh2", cProgram(folder, "libssh2_client", ["ssh2", "crypto"]), {
       "own rekey": "its API has no call for it",
     }),
-    library("JSch", javaProgram(folder, "JschClient", "/usr/share/java/jsch.jar")),
+    {
+      ...library("JSch", javaProgram(folder, "JschClient", "/usr/share/java/jsch.jar")),
+      startServer: (peerCase) => startOpenSshWithEcdsa(peerCase, folder),
+    },
   ];
 }
 
@@ -129,23 +189,6 @@ function denoEnvironment(): string[] {
     return value === undefined ? [] : [`${name}=${value}`];
   });
   return ["env", ...variables];
-}
-
-/** Commands for sftp and psftp. */
-async function writeBatch(
-  { folder }: Target,
-  { rename, remove }: { rename: string; remove: string },
-): Promise<string> {
-  const batch = [
-    ...[`lcd ${folder}`, `mkdir ${folder}/remote`, `cd ${folder}/remote`, "put file"],
-    ...[`${rename} file renamed`, `get renamed ${folder}/back`, `${remove} missing`, ""],
-  ];
-  await Deno.writeTextFile(`${folder}/batch`, batch.join("\n"));
-  return `${folder}/batch`;
-}
-
-function saysMissing(output: string): boolean {
-  return /no such file|not found/i.test(output);
 }
 
 async function puttyWords(program: string, target: Target): Promise<string[]> {

@@ -31,7 +31,7 @@ export interface Cell {
   readonly verdict: "ok" | "FAIL" | "n/a";
   /** Why it is not `ok`. */
   readonly reason?: string;
-  /** The last words of sshshim. */
+  /** The last words of sshshim and the server. */
   readonly log?: string;
 }
 
@@ -45,14 +45,17 @@ const cellTimeoutMs = 240_000;
 export async function runCell(peer: Peer, peerCase: PeerCase): Promise<Cell> {
   const act = peer.act(peerCase);
   if (typeof act === "string") return { verdict: "n/a", reason: act };
+  // A server that does not start, and sshshim in front of it, are no inability of the peer.
+  let isTrying = false;
   let hasWorked = false;
   let log: string | undefined;
   const attempt = async () => {
     await using server = await peer.startServer(peerCase);
     await using comparison = await startComparison(
       server,
-      peerCase === "other rekey" ? { preload: earlyRekey } : {},
+      { arguments: ["-v"], ...(peerCase === "other rekey" ? { preload: earlyRekey } : {}) },
     );
+    isTrying = true;
     try {
       await comparison.compare(async (target) => {
         const result = await act(target);
@@ -74,15 +77,28 @@ export async function runCell(peer: Peer, peerCase: PeerCase): Promise<Cell> {
     return { verdict: "ok" };
   } catch (error) {
     const reason = describe(error);
-    return hasWorked
+    return hasWorked || !isTrying
       ? { verdict: "FAIL", reason, ...(log === undefined ? {} : { log }) }
       : { verdict: "n/a", reason: `it fails directly: ${reason}` };
   }
 }
 
 function lastWords(shim: string, server: string): string {
-  const last = (text: string) => text.trim().split("\n").slice(-12).join("\n");
-  return `sshshim:\n${last(shim)}\nthe server:\n${last(server)}`;
+  const messages = shim.trim().split("\n").map(messageOf).filter((line) => line !== undefined);
+  return [
+    ...["sshshim's last words:", ...messages.slice(-12)],
+    ...["the server's last words:", ...server.trim().split("\n").slice(-12)],
+  ].join("\n");
+}
+
+/** The message of a line of the log, if it is one of the connection's. */
+function messageOf(line: string): string | undefined {
+  try {
+    const { category, message } = JSON.parse(line);
+    return category === "sshshim.config" ? undefined : message;
+  } catch {
+    return line;
+  }
 }
 
 /** An error with its causes, in a few lines. */
