@@ -6,6 +6,7 @@
  * there is no place to keep it.
  */
 
+import { Buffer } from "node:buffer";
 import { generateKeyPair, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { homedir } from "node:os";
 import { basename, isAbsolute, join } from "node:path";
@@ -261,8 +262,28 @@ function toPrivateKey(type: HostKeyType, key: KeyObject): PrivateKey {
 
 /** SEC1 for ECDSA, since ssh2 cannot sign with half of such keys in OpenSSH's format. */
 function format(type: HostKeyType, key: KeyObject): string {
-  if (type === "ed25519") return formatEd25519Key(key);
-  return key.export({ format: "pem", type: type === "rsa" ? "pkcs1" : "sec1" }).toString();
+  switch (type) {
+    case "ed25519":
+      return formatEd25519Key(key);
+    case "rsa":
+      return key.export({ format: "pem", type: "pkcs1" }).toString();
+    case "ecdsa":
+      return formatNistp256Key(key);
+  }
+}
+
+/** What stands between the numbers of a P-256 key in SEC1 (RFC 5915): version, curve, point. */
+const sec1Parts = ["30770201010420", "a00a06082a8648ce3d030107a144034200", "04"] as const;
+
+/** Written here, since Deno 2.4 leaves the curve out. */
+function formatNistp256Key(key: KeyObject): string {
+  const { crv, d = "", x = "", y = "" } = key.export({ format: "jwk" });
+  if (crv !== "P-256") return key.export({ format: "pem", type: "sec1" }).toString();
+  const [head, middle, uncompressed] = sec1Parts.map((part) => Buffer.from(part, "hex"));
+  const [scalar, pointX, pointY] = [d, x, y].map((text) => Buffer.from(text, "base64url"));
+  const bytes = Buffer.concat([head!, scalar!, middle!, uncompressed!, pointX!, pointY!]);
+  const lines = bytes.toString("base64").match(/.{1,64}/g)!.join("\n");
+  return `-----BEGIN EC PRIVATE KEY-----\n${lines}\n-----END EC PRIVATE KEY-----\n`;
 }
 
 async function exists(file: string): Promise<boolean> {
