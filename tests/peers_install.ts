@@ -31,6 +31,10 @@ const requirements: Requirement[] = [
     package: "golang-github-pkg-sftp-dev",
     brings: () => isFile(`${goSources}/github.com/pkg/sftp/client.go`),
   },
+  {
+    package: "golang-github-creack-pty-dev",
+    brings: () => isFile(`${goSources}/github.com/creack/pty/pty_linux.go`),
+  },
   { package: "gcc", brings: () => hasProgram("gcc") },
   { package: "libc6-dev", brings: () => isFile("/usr/include/stdio.h") },
   { package: "libssh-dev", brings: () => isFile("/usr/include/libssh/libssh.h") },

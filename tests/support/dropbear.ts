@@ -4,6 +4,12 @@ import { freePort } from "./ports.ts";
 import { runChecked, RunningProcess } from "./run.ts";
 import type { Upstream } from "./shim.ts";
 import { makeKey } from "./sshd.ts";
+import type { Transcript } from "./transcript.ts";
+
+/** A running server, and what it logs. Leaving its scope ends it. */
+export interface DropbearServer extends Upstream, AsyncDisposable {
+  readonly log: Transcript;
+}
 
 /**
  * Starts a server that accepts root by public key. Dropbear knows no other place for authorized
@@ -12,7 +18,7 @@ import { makeKey } from "./sshd.ts";
  *
  * @throws {Error} when it does not listen in time; the message holds its log
  */
-export async function startDropbear(): Promise<Upstream & AsyncDisposable> {
+export async function startDropbear(): Promise<DropbearServer> {
   await using resources = new AsyncDisposableStack();
   const folder = await Deno.makeTempDir({ prefix: "dropbear-" });
   resources.defer(() => Deno.remove(folder, { recursive: true }));
@@ -50,6 +56,7 @@ export async function startDropbear(): Promise<Upstream & AsyncDisposable> {
     username: "root",
     keyFile,
     knownHostsFile,
+    log: process.stderr,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

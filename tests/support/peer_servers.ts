@@ -14,7 +14,7 @@ import {
 } from "./peer_acts.ts";
 import { execCommand, manyBytes, type PeerCase, peerTimeoutMs, rekeyBytes } from "./peer_cases.ts";
 import type { Peer, PeerAct, PeerServer } from "./peer_matrix.ts";
-import { type PeerProgram, script } from "./peer_programs.ts";
+import { goProgram, type PeerProgram, script } from "./peer_programs.ts";
 import { pythonProgram } from "./python.ts";
 import { RunningProcess } from "./run.ts";
 import { startSecondSshd } from "./second_sshd.ts";
@@ -82,13 +82,16 @@ export function newerOpenSshServer(newer: PostQuantumSsh): Peer {
 const compiledIn = "its limit of 1 GiB is compiled in";
 
 /** All servers but OpenSSH's newer one; programs are made in the folder. */
-export function otherServers(_folder: string): Peer[] {
+export function otherServers(folder: string): Peer[] {
   const python = [pythonProgram, "-W", "ignore"];
+  const deno = [Deno.execPath(), "run", "--no-check", "-A"];
   return [
     server("OpenSSH", (peerCase) => startSshd({ config: rekeyConfig(peerCase) })),
     server("Dropbear", () => startDropbear(), { "own rekey": compiledIn }),
     library("paramiko", script(python, "paramiko_server.py")),
     library("asyncssh", script(python, "asyncssh_server.py")),
+    library("ssh2", script(deno, "ssh2_server.ts")),
+    library("Go", goProgram(folder, "go_server")),
   ];
 }
 
