@@ -33,10 +33,7 @@ export interface ClientOpensOptions {
  * Whether channels can be opened: `open`; `away`, upstream will come back; `refused`, it will not,
  * or not by itself.
  */
-type Availability = { kind: "open" } | { kind: "away"; reason: string } | {
-  kind: "refused";
-  reason: string;
-};
+type Availability = { kind: "open" } | { kind: "away" | "refused"; reason: string };
 
 /** Why nothing but sessions passes to a host whose key has changed. */
 const doubted = "the remote host's key is not trusted";

@@ -63,9 +63,9 @@ export class UpstreamOpens {
     if (own >= limits.channels || table.ownerlessCount >= limits.channels) {
       return refuse(resourceShortage, "too many channels for this client");
     }
-    const objection = objectionTo(1, usageOf(owner));
-    if (message.channelType.startsWith("forwarded-") && objection !== undefined) {
-      return refuse(resourceShortage, objection);
+    if (message.channelType.startsWith("forwarded-")) {
+      const objection = objectionTo(1, usageOf(owner));
+      if (objection !== undefined) return refuse(resourceShortage, objection);
     }
     const isFound = owners.size === 1;
     const channel = table.add(message.channelType, isFound ? owner : undefined, {
@@ -88,8 +88,8 @@ export class UpstreamOpens {
         if (session.x11Cookie) found.add(session.owner);
       }
     } else if (message.channelType === "auth-agent@openssh.com") {
-      const asked = [...table.live()].filter((session) => session.forwardsAgent);
-      if (asked.length > 0) found.add(asked[asked.length - 1]!.owner);
+      const asked = [...table.live()].findLast((session) => session.forwardsAgent);
+      if (asked) found.add(asked.owner);
     } else {
       const owner = owners.ownerOf(message.channelType, message.data);
       if (owner && table.client(owner)) found.add(owner);

@@ -117,12 +117,8 @@ export class Channels {
     const limit = byServer ? link?.room.limitIfEnded : undefined;
     if (limit !== undefined) {
       this.#links.sessions = limit;
-      this.#report(
-        `the remote host ends its connection at session ${
-          limit + 1
-        }: ${limit} at a time from now on`,
-        "info",
-      );
+      const words = `the remote host ends its connection at session ${limit + 1}`;
+      this.#report(`${words}: ${limit} at a time from now on`, "info");
     }
     this.#opens.onUpstreamLost(reason);
     this.#onLinkLost(link, reason);

@@ -2,7 +2,8 @@
  * The relay: hands each message to the table that it concerns, and is the one place where a peer
  * that breaks the protocol is ended, alone.
  *
- * It knows no socket, timer or console; `local_client.ts` and `ready_connection.ts` give it their transports.
+ * It knows no socket, timer or console; `local_client.ts` and `ready_connection.ts` give it their
+ * transports.
  */
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
