@@ -38,7 +38,7 @@ async function flood(kind: string): Promise<Result> {
       arguments: ["--known-hosts", `${folder}/known_hosts`, `somebody@127.0.0.1:${port}`],
       hasTerminal: false,
     });
-    const target = { port: shim.port, username: "somebody" } as never;
+    const target = { port: shim.port, username: "somebody" };
     await using victim = await RawClient.connect(target);
     await using bystander = await RawClient.connect(target);
     if (kind === "opens") {

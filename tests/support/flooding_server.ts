@@ -133,12 +133,12 @@ async function begin(
   let isOpen = true;
   socket.once("close", () => isOpen = false);
   for (let count = 0; isOpen;) {
-    for (let bytes = 0; bytes < turnBytes && count % turnMessages < turnMessages - 1; count++) {
+    const turnEnd = count + turnMessages;
+    for (let bytes = 0; bytes < turnBytes && count < turnEnd; count++) {
       const payload = message(channel, count);
       transport.send(payload);
       bytes += payload.length + 32;
     }
-    count++;
     // Only one that reads knows when there is room; the other asks again and again.
     while (isOpen && socket.backlogBytes > turnBytes) {
       await new Promise((resolve) => setTimeout(resolve, 1));

@@ -42,7 +42,7 @@ export class RawClient implements AsyncDisposable {
   }
 
   /** Connects to the shim, which lets its own user in by any method. */
-  static async connect(target: Target): Promise<RawClient> {
+  static async connect(target: Pick<Target, "port" | "username">): Promise<RawClient> {
     const transport = new RawTransport(target);
     const client = new RawClient(transport);
     await transport.authenticated;
