@@ -7,9 +7,8 @@
 import { connect } from "node:net";
 import { AuthenticationError, MalformedDataError, reasonOf } from "./errors.ts";
 import { algorithmsFor, isSecurityKeyName, keyTypeOf, plainName } from "./public_key.ts";
-import { requireAlgorithm, type Signer } from "./signer.ts";
+import { requireAlgorithm, type SessionBinding, type Signer } from "./signer.ts";
 import { buildMessage, encodeFields, Reader } from "./ssh_data.ts";
-import type { SessionBinding } from "./transport.ts";
 
 /** The agent cannot be reached, or it does not do what it was asked for. */
 export class AgentError extends AuthenticationError {

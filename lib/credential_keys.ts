@@ -16,8 +16,7 @@ import {
 } from "./key_file.ts";
 import { logger } from "./log.ts";
 import { algorithmsFor, isSameKey, keyTypeOf } from "./public_key.ts";
-import type { Signer } from "./signer.ts";
-import type { SessionBinding } from "./transport.ts";
+import type { SessionBinding, Signer } from "./signer.ts";
 import type { KeyCandidate } from "./userauth.ts";
 
 const log = logger("authentication");

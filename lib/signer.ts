@@ -2,6 +2,16 @@
  * What signs for public-key authentication (RFC 4252, section 7), wherever the private key is.
  */
 
+/** What a signature is for: the session, and the host as it has signed the first key exchange. */
+export interface SessionBinding {
+  /** The host's key or certificate. */
+  hostKey: Uint8Array;
+  /** The session identifier (RFC 4253, section 7.2). */
+  sessionId: Uint8Array;
+  /** The host's signature of the session identifier: string algorithm, string blob. */
+  signature: Uint8Array;
+}
+
 /** A key or certificate that can sign. */
 export interface Signer {
   /** For messages: the key's file, or its comment in the agent. */

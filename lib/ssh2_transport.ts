@@ -19,12 +19,8 @@ import type { NegotiatedHostKey } from "./ssh2_certificates.ts";
 import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
-import {
-  type SessionBinding,
-  type StartableTransport,
-  type TransportHandlers,
-  usualPayloadBytes,
-} from "./transport.ts";
+import type { SessionBinding } from "./signer.ts";
+import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
 import { buildMessage, readUint32 } from "./ssh_data.ts";
 
 /** The part of ssh2's `Protocol` that is used here. */
@@ -112,7 +108,6 @@ export class Ssh2Transport implements StartableTransport {
   #rekeyTimer: ReturnType<typeof setTimeout> | undefined;
   #answersPings = false;
   #lastSequenceNumber: number | undefined;
-  #isLeftToSsh2 = false;
   #isEnded = false;
 
   /**
@@ -135,7 +130,6 @@ export class Ssh2Transport implements StartableTransport {
       if (this.#isEnded) return;
       const type = payload[0] ?? 0;
       if (this.#gate?.admit(type) === false) return this.#onUnlawful(type, payload);
-      if (this.#isLeftToSsh2) return onPayload(payload);
       if (this.#handlers && !isTransportMessage(type) || type >= firstConnectionMessage) {
         return this.#onConnectionMessage(payload);
       }
@@ -152,11 +146,6 @@ export class Ssh2Transport implements StartableTransport {
   /** Takes authentication over, but for its success, which ssh2 has to see. */
   authenticate(handlers: AuthenticationHandlers): void {
     this.#authentication = handlers;
-  }
-
-  /** Leaves the connection protocol to ssh2, unchecked: for peers that tests make of it. */
-  leaveToSsh2(): void {
-    this.#isLeftToSsh2 = true;
   }
 
   /** The session and who it is with; from the end of the first key exchange on. */

@@ -83,13 +83,3 @@ export const usualPayloadBytes = 34_000;
 
 /** Calls `action` after `delayMs`, unless the returned function is called before. */
 export type Schedule = (delayMs: number, action: () => void) => () => void;
-
-/** Which host a session is with, as the host has signed it in the first key exchange. */
-export interface SessionBinding {
-  /** The host's key or certificate. */
-  hostKey: Uint8Array;
-  /** The session identifier (RFC 4253, section 7.2). */
-  sessionId: Uint8Array;
-  /** The host's signature of the session identifier: string algorithm, string blob. */
-  signature: Uint8Array;
-}

@@ -6,11 +6,10 @@
  * a signature first, so that nobody is asked for a passphrase or a touch in vain.
  */
 
-import type { SessionBinding } from "./transport.ts";
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import { readExtInfo } from "./ext_info.ts";
-import { isCertificateName, keyTypeOf, plainName } from "./public_key.ts";
-import type { Signer } from "./signer.ts";
+import { keyTypeOf } from "./public_key.ts";
+import type { SessionBinding, Signer } from "./signer.ts";
 import {
   buildMessage,
   displayText,
@@ -19,15 +18,13 @@ import {
   Reader,
   utf8String,
 } from "./ssh_data.ts";
+import { chooseAlgorithm } from "./userauth_algorithm.ts";
 
 /** Message numbers (RFC 4250, section 4.1.2); 60 means what the method makes of it. */
 const userauthRequest = 50;
 const userauthFailure = 51;
 const userauthInfoRequest = 60;
 const userauthInfoResponse = 61;
-
-/** Servers that know RSA certificates by the name with SHA-1 alone. */
-const oldCertificates = /^(OpenSSH_([2-5]|6\.[56]|7\.[0-7])|Sun_SSH_1\.0)/;
 
 /** What a server asks in one authentication; a round without a question counts as one. */
 const mostQuestions = 100;
@@ -211,7 +208,8 @@ export class UserAuth {
     }
     const publicKey = signer?.publicKey ?? candidate.publicKey;
     const algorithms = signer?.algorithms ?? candidate.algorithms;
-    const algorithm = publicKey && this.#chooseAlgorithm(keyTypeOf(publicKey), algorithms);
+    const server = { version: this.#options.serverVersion(), listed: this.#listed };
+    const algorithm = publicKey && chooseAlgorithm(keyTypeOf(publicKey), algorithms, server);
     if (publicKey === undefined || algorithm === undefined) {
       this.#tried.push(`${candidate.name} (no signature algorithm that the server accepts)`);
       return undefined;
@@ -232,25 +230,6 @@ export class UserAuth {
     const signature = await this.#ifPossible(() => unlocked.sign(signed, algorithm));
     if (signature === undefined) return undefined;
     return readFailure(await this.#request(method, ...fields, signature));
-  }
-
-  /**
-   * As ssh does: what the server lists (RFC 8332) counts for RSA alone, since other keys sign in one
-   * way only; OpenSSH 7.4 knows SHA-2 and does not list it. A server that lists nothing is of the
-   * time of SHA-1; if that is not allowed, ssh goes without the key, and here the best algorithm is
-   * tried.
-   */
-  #chooseAlgorithm(keyType: string, algorithms: readonly string[]): string | undefined {
-    if (plainName(keyType) !== "ssh-rsa") return algorithms[0];
-    const withSha1 = algorithms.find((name) => name === keyType);
-    const isCertificate = isCertificateName(keyType);
-    const version = this.#options.serverVersion();
-    if (isCertificate && oldCertificates.test(version)) return withSha1;
-    const isForgetful = !isCertificate && /^OpenSSH_7\.4/.test(version);
-    const listed = isForgetful ? ["rsa-sha2-256", "rsa-sha2-512"] : this.#listed;
-    if (listed === undefined) return withSha1 ?? algorithms[0];
-    // A certificate signs by its key's name.
-    return algorithms.find((name) => listed.includes(name) || listed.includes(plainName(name)));
   }
 
   async #tryAnswers(): Promise<Failure | undefined> {

@@ -27,6 +27,7 @@ import type { ConnectionEnd, StartableTransport } from "../lib/transport.ts";
 import { PinnedTrust } from "../lib/trust.ts";
 import { FakeTime } from "./support/fake_time.ts";
 import { settled } from "./support/scripted_connector.ts";
+import { makePeer } from "./support/ssh2_peer.ts";
 
 const ignore = 2;
 const globalRequest = 80;
@@ -195,8 +196,7 @@ class Ground implements AsyncDisposable {
     }, (connection) => {
       connection.on("error", () => {});
       const { _protocol: protocol } = connection as unknown as { _protocol: Protocol };
-      const transport = new Ssh2Transport(connection, algorithms);
-      transport.leaveToSsh2();
+      const transport = makePeer(connection, algorithms);
       const received = new Received();
       const onPayload = protocol._onPayload;
       protocol._onPayload = (payload) => {

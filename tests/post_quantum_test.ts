@@ -7,7 +7,6 @@ import { ssh2 } from "../lib/ssh2.ts";
 import { clientAlgorithms } from "../lib/ssh2_algorithms.ts";
 import { beginClientExchange, beginServerExchange, hybridKexName } from "../lib/hybrid_kex.ts";
 import { ByteSocket } from "../lib/ssh2_socket.ts";
-import { Ssh2Transport } from "../lib/ssh2_transport.ts";
 import { type KexProtocol, offerKeyExchanges } from "../lib/ssh2_kex.ts";
 import { buildMessage, encodeFields, Reader } from "../lib/ssh_data.ts";
 import { patternBytes, sha256 } from "./support/files.ts";
@@ -17,6 +16,7 @@ import { run, text } from "./support/run.ts";
 import { startSecondSshd } from "./support/second_sshd.ts";
 import { withFolder } from "./support/signing.ts";
 import { startSshd } from "./support/sshd.ts";
+import { makePeer } from "./support/ssh2_peer.ts";
 
 const classical = "curve25519-sha256";
 
@@ -353,7 +353,7 @@ async function connect(
     hostVerifier: (shown: Buffer) => shown.equals(Buffer.from(key, "base64")),
     algorithms: algorithms.forSsh2,
   });
-  new Ssh2Transport(client, algorithms).leaveToSsh2();
+  makePeer(client, algorithms);
   client.on("handshake", ({ kex }) => exchanges.push(kex));
   await new Promise<void>((resolve, reject) => {
     client.on("ready", resolve);

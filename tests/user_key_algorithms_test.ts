@@ -8,11 +8,11 @@ import { ssh2 } from "../lib/ssh2.ts";
 import { serverAlgorithms } from "../lib/ssh2_algorithms.ts";
 import { announceExtensions } from "../lib/ssh2_extensions.ts";
 import { ByteSocket } from "../lib/ssh2_socket.ts";
-import { Ssh2Transport } from "../lib/ssh2_transport.ts";
 import { clientEnvironment } from "./support/both.ts";
 import { logIn, serverArguments } from "./support/login.ts";
 import { run } from "./support/run.ts";
 import { certify, makeKey, withFolder } from "./support/signing.ts";
+import { makePeer } from "./support/ssh2_peer.ts";
 
 /** The private part of ssh2 1.17.0 that is used here. */
 interface Protocol {
@@ -47,8 +47,7 @@ async function startRefusing(
   }, (connection) => {
     connection.on("error", () => {});
     const { _protocol: protocol } = connection as unknown as { _protocol: Protocol };
-    const transport = new Ssh2Transport(connection, algorithms);
-    transport.leaveToSsh2();
+    const transport = makePeer(connection, algorithms);
     const send = () => {
       if (listed !== undefined) {
         transport.send(buildExtInfo(new Map([["server-sig-algs", listed]])));

@@ -19,8 +19,8 @@ import { clientAlgorithms, serverAlgorithms } from "../../lib/ssh2_algorithms.ts
 import { Ssh2Client } from "../../lib/ssh2_client.ts";
 import { Ssh2Server } from "../../lib/ssh2_server.ts";
 import { ByteSocket } from "../../lib/ssh2_socket.ts";
-import { Ssh2Transport } from "../../lib/ssh2_transport.ts";
 import type { Random } from "./models.ts";
+import { makePeer } from "./ssh2_peer.ts";
 
 const kex = ["curve25519-sha256"];
 const offeredByClients = clientAlgorithms({ kexAlgorithms: kex[0]! }, []);
@@ -202,8 +202,7 @@ function arm(
   connection: ssh2Types.Client | ssh2Types.Connection,
   algorithms: typeof offeredByClients,
 ): void {
-  const transport = new Ssh2Transport(connection, algorithms);
-  transport.leaveToSsh2();
+  const transport = makePeer(connection, algorithms);
   const { _protocol: protocol } = connection as unknown as { _protocol: { rekey(): void } };
   (connection as ssh2Types.Client).once("handshake", () => {
     attacker.send = (payload) => transport.send(payload);

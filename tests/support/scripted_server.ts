@@ -8,8 +8,8 @@ import { ssh2 } from "../../lib/ssh2.ts";
 import { serverAlgorithms } from "../../lib/ssh2_algorithms.ts";
 import { fingerprint } from "../../lib/public_key.ts";
 import { ByteSocket } from "../../lib/ssh2_socket.ts";
-import { Ssh2Transport } from "../../lib/ssh2_transport.ts";
 import { makeKey } from "./sshd.ts";
+import { makePeer } from "./ssh2_peer.ts";
 
 /** Questions that are asked at once, and the answers that are right. */
 export interface Round {
@@ -66,8 +66,7 @@ export async function startScriptedServer(
   }, (connection) => {
     connection.on("error", () => {});
     const left = steps.map((step) => [step].flat());
-    const transport = new Ssh2Transport(connection, algorithms);
-    transport.leaveToSsh2();
+    const transport = makePeer(connection, algorithms);
     connection.on("authentication", (context) => {
       new Attempt(context, {
         left,
