@@ -11,7 +11,6 @@ import { Buffer } from "node:buffer";
 import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
-import { Connector, type Host } from "./lib/connector.ts";
 import {
   AuthenticationError,
   EndpointError,
@@ -29,23 +28,12 @@ import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
-import { Overflow } from "./lib/overflow.ts";
 import { UserPrompter } from "./lib/prompter.ts";
-import { Relay } from "./lib/relay.ts";
-import { Endpoint } from "./lib/server.ts";
-import { Upstream } from "./lib/upstream.ts";
+import { Shim } from "./lib/shim.ts";
+import { within } from "./lib/timing.ts";
 
 const log = logger();
 
-/** Where neither the command line nor ssh's configuration says it. */
-const defaultKeepaliveIntervalSeconds = 5;
-
-/** What sessions and clients are told at the end. */
-const farewell = "sshshim has been stopped";
-
-/** How long everything may take to close at the end, and channels alone, in milliseconds. */
-const closingTimeoutMs = 2500;
-const channelsTimeoutMs = 2000;
 /** How long the last words may take to be read, in milliseconds. */
 const flushTimeoutMs = 500;
 
@@ -71,19 +59,18 @@ async function run(options: Options): Promise<void> {
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
 
-  const shim = assemble(options, { config, hosts, admit });
+  const shim = new Shim(options, { config, hosts, admit });
   const stopSignal = onStopSignal();
   onRetrySignal(shim);
-  let end: Deno.Signal | Error | void = await Promise.race([stopSignal, shim.upstream.start()]);
+  let end: Deno.Signal | Error | void = await Promise.race([stopSignal, shim.connect()]);
   if (end === undefined) {
     surviveMistakes();
     const shown = await hostKeys.all;
-    shim.endpoint.showHostKeys(shown);
-    void shim.endpoint.serve();
-    announce(options, { config, hostKeys: shown, endpoint: shim.endpoint });
-    end = await Promise.race([stopSignal, shim.upstream.whenLost]);
+    shim.serve(shown);
+    announce(options, { config, hostKeys: shown, address: shim.address });
+    end = await Promise.race([stopSignal, shim.whenLost]);
   }
-  await within(closingTimeoutMs, close(shim));
+  await shim.close();
   if (end instanceof Error) throw end;
   log.info("stopped by {signal}", { signal: end });
 }
@@ -102,72 +89,6 @@ function admission({ localAuth }: Options): Admit | undefined {
   );
 }
 
-/** What runs. */
-interface Shim {
-  relay: Relay;
-  endpoint: Endpoint;
-  upstream: Upstream;
-  overflow: Overflow;
-}
-
-/**
- * Puts the parts together. From here on the local port is taken.
- *
- * @throws {EndpointError} where the port cannot be used.
- */
-function assemble(
-  options: Options,
-  { config, hosts, admit }: {
-    config: HostConfig;
-    hosts: readonly Host[];
-    admit: Admit | undefined;
-  },
-): Shim {
-  const relay = new Relay({
-    limits: {
-      openTimeoutMs: options.openTimeoutMs,
-      sessions: options.maxSessions ?? Infinity,
-      // Of one client, sessions that wait for their turn included.
-      channels: Math.max(1000, options.maxChannels),
-      allChannels: options.maxChannels,
-    },
-    schedule,
-    onWanted: () => upstream.hurry(),
-    onCrowded: () => void overflow.grow(),
-    report: (text, level = "info") => log[level]("{text}", { text }),
-  });
-  const endpoint = new Endpoint({ port: options.localPort, relay, admit });
-  const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
-  const keepalive = {
-    intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
-    count: config.serverAliveCountMax,
-  };
-  const upstream = new Upstream({
-    connector,
-    relay,
-    reconnects: options.reconnects,
-    maximumDelayMs: options.reconnectMaxDelayMs,
-    keepalive,
-  });
-  const overflow = new Overflow({
-    connector,
-    relay,
-    maximum: options.overflow,
-    keepalive,
-    schedule,
-  });
-  return { relay, endpoint, upstream, overflow };
-}
-
-/** Ends the clients' channels, then the connections on both sides. */
-async function close({ relay, endpoint, upstream, overflow }: Shim): Promise<void> {
-  endpoint.stopListening();
-  await within(channelsTimeoutMs, relay.closeAll(farewell));
-  upstream.close();
-  overflow.close();
-  await endpoint.close(farewell);
-}
-
 /** From here on others depend on us: a mistake that nothing catches is told, and ends nobody. */
 function surviveMistakes(): void {
   const report = (event: Event, mistake: unknown) => {
@@ -180,21 +101,15 @@ function surviveMistakes(): void {
   globalThis.addEventListener("error", (event) => report(event, event.error));
 }
 
-/** Calls `action` after `delayMs`, unless the returned function is called before. */
-function schedule(delayMs: number, action: () => void): () => void {
-  const timer = setTimeout(action, delayMs);
-  return () => clearTimeout(timer);
-}
-
 /** What is said on stdout while sessions run; nobody has to read it. */
 const banners = new LineQueue(Deno.stdout);
 
 /** Tells on stdout how to use the endpoint. */
 function announce(
   { localAuth, logFormat }: Options,
-  { config, endpoint, hostKeys }: {
+  { config, address, hostKeys }: {
     config: HostConfig;
-    endpoint: Endpoint;
+    address: Shim["address"];
     hostKeys: readonly LocalHostKey[];
   },
 ): void {
@@ -202,8 +117,8 @@ function announce(
     host: config.hostName,
     port: config.port,
     username: config.user,
-    localAddress: endpoint.address.hostname,
-    localPort: endpoint.address.port,
+    localAddress: address.hostname,
+    localPort: address.port,
     hostKeys: hostKeys.map(({ publicKey }) => ({
       line: `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
       fingerprint: fingerprint(publicKey),
@@ -235,20 +150,9 @@ function onStopSignal(): Promise<Deno.Signal> {
 }
 
 /** SIGUSR2: a person wants tried at once what has failed. Windows has no such signal. */
-function onRetrySignal({ upstream, overflow }: Shim): void {
+function onRetrySignal(shim: Shim): void {
   if (Deno.build.os === "windows") return;
-  Deno.addSignalListener("SIGUSR2", () => {
-    upstream.retry();
-    overflow.retry();
-  });
-}
-
-/** Waits for `task`, but no longer than `timeoutMs`. */
-async function within(timeoutMs: number, task: Promise<unknown>): Promise<void> {
-  const expired = Promise.withResolvers<void>();
-  const timer = setTimeout(expired.resolve, timeoutMs);
-  await Promise.race([task, expired.promise]);
-  clearTimeout(timer);
+  Deno.addSignalListener("SIGUSR2", () => shim.retry());
 }
 
 /** Returns once it is written: whoever reads a pipe may take its time for help. */
