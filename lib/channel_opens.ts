@@ -25,6 +25,8 @@ export interface ClientOpensOptions {
   usageOf(client: Peer): Usage;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long. */
+  isPatient(): boolean;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
 }
@@ -124,7 +126,7 @@ export class ClientOpens {
     });
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
-      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),
+      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedLong(channel)),
     };
     this.#lineOf(channel).add(channel);
     this.offerWaiting();
@@ -179,12 +181,19 @@ export class ClientOpens {
     channel.send("upstream", channel.waiting!.opening);
   }
 
-  #onWaitedTooLong(channel: Channel): void {
+  #onWaitedLong(channel: Channel): void {
     if (channel.upstream.state !== "unasked") {
       channel.waiting = undefined; // Upstream has been asked: its answer counts, whatever it is.
       return;
     }
-    const { links, limits, endings } = this.#options;
+    const { links, limits, endings, schedule, isPatient } = this.#options;
+    if (this.#availability.kind === "away" && isPatient()) {
+      channel.waiting!.cancelTimeout = schedule(
+        limits.openTimeoutMs,
+        () => this.#onWaitedLong(channel),
+      );
+      return;
+    }
     const seconds = limits.openTimeoutMs / 1000;
     const reason = this.#availability.kind === "open"
       ? `no session became free within ${seconds} s; the remote host allows ${links.first?.room.limit}`
