@@ -11,6 +11,8 @@ import { Buffer } from "node:buffer";
 import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
 import { type BannerFacts, bannerProperties, bannerText, shortBannerText } from "./lib/banner.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
+import { makeCommandEnvironment } from "./lib/command_environment.ts";
+import { CommandError, startCommand, statusOf } from "./lib/command_mode.ts";
 import {
   AuthenticationError,
   EndpointError,
@@ -27,6 +29,7 @@ import { fingerprint, keyTypeOf } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
+import { localFacts } from "./lib/local_facts.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
@@ -65,20 +68,70 @@ async function run(options: Options): Promise<number> {
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
 
-  const stopSignal = onStopSignal();
+  const { command } = options;
+  const stopSignals = new StopSignals();
   onRetrySignal(shims);
+  const failed = Promise.withResolvers<Error>();
   const served = shims.serve(hostKeys.all, {
     onListening: (host, shown) => {
       surviveMistakes();
-      announce(options, host, shown);
+      if (command === undefined) announce(options, host, shown);
     },
-    onFailure: (_host, error) => void tell(error),
+    onFailure(_host, error) {
+      tell(error);
+      failed.resolve(error);
+    },
   });
-  const end = await Promise.race([stopSignal, served]);
+  let end: Deno.Signal | Error | number;
+  if (command === undefined) {
+    end = await Promise.race([stopSignals.first, served]);
+  } else {
+    // It needs all of the hosts.
+    const obstacle = await Promise.race([stopSignals.first, failed.promise, shims.whenListening]);
+    prompter.leaveTerminal();
+    end = obstacle ??
+      await runCommand(command, { options, shims, hostKeys: await hostKeys.all, stopSignals });
+  }
   await shims.close();
+  if (typeof end === "number") return end;
   if (end instanceof Error) return exitStatusOf(end);
   log.info("stopped by {signal}", { signal: end });
-  return 0;
+  return command === undefined ? 0 : statusOf(end);
+}
+
+/** @returns the command's exit status. */
+async function runCommand(
+  words: string[],
+  { options, shims, hostKeys, stopSignals }: {
+    options: Options;
+    shims: Shims;
+    hostKeys: readonly LocalHostKey[];
+    stopSignals: StopSignals;
+  },
+): Promise<number> {
+  const keys = hostKeys.map(({ publicKey }) => publicKeyLine(publicKey));
+  const environment = await makeCommandEnvironment(
+    shims.hosts.map(({ name, config: { user }, shim: { address } }) => ({
+      name,
+      user,
+      address,
+      hostKeys: keys,
+    })),
+    { configFile: options.configFile, local: localFacts({}) },
+  );
+  try {
+    const running = startCommand(words, environment.variables);
+    stopSignals.passTo(running.onSignal);
+    const status = await running.status;
+    await shims.drain();
+    return status;
+  } finally {
+    await environment.remove();
+  }
+}
+
+function publicKeyLine(publicKey: Uint8Array): string {
+  return `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`;
 }
 
 /**
@@ -127,7 +180,7 @@ function announce(
     localAddress: address.hostname,
     localPort: address.port,
     hostKeys: hostKeys.map(({ publicKey }) => ({
-      line: `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
+      line: publicKeyLine(publicKey),
       fingerprint: fingerprint(publicKey),
     })),
     localAuth,
@@ -142,21 +195,37 @@ function announce(
   );
 }
 
-/** Resolves at the first stop signal; the second one ends the process at once. */
-function onStopSignal(): Promise<Deno.Signal> {
-  const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
-  let isStopping = false;
-  const signals: Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT", "SIGBREAK", "SIGHUP"]
-    : ["SIGINT", "SIGTERM", "SIGHUP"];
-  for (const signal of signals) {
-    Deno.addSignalListener(signal, () => {
-      if (isStopping) Deno.exit(0);
-      isStopping = true;
-      resolve(signal);
-    });
+/** Signals to stop. The second one ends the process at once. */
+class StopSignals {
+  readonly #first = Promise.withResolvers<Deno.Signal>();
+  #count = 0;
+  #passOn: ((signal: Deno.Signal) => void) | undefined;
+
+  constructor() {
+    const signals: Deno.Signal[] = Deno.build.os === "windows"
+      ? ["SIGINT", "SIGBREAK", "SIGHUP"]
+      : ["SIGINT", "SIGTERM", "SIGHUP"];
+    for (const signal of signals) Deno.addSignalListener(signal, () => this.#on(signal));
   }
-  return promise;
+
+  /** Resolves at the first one. */
+  get first(): Promise<Deno.Signal> {
+    return this.#first.promise;
+  }
+
+  /** From now on they are somebody else's, and SIGQUIT, too. */
+  passTo(handler: (signal: Deno.Signal) => void): void {
+    this.#passOn = handler;
+    if (Deno.build.os !== "windows") {
+      Deno.addSignalListener("SIGQUIT", () => this.#on("SIGQUIT"));
+    }
+  }
+
+  #on(signal: Deno.Signal): void {
+    if (this.#passOn) return this.#passOn(signal);
+    if (++this.#count > 1) Deno.exit(0);
+    this.#first.resolve(signal);
+  }
 }
 
 /** SIGUSR2: a person wants tried at once what has failed. Windows has no such signal. */
@@ -172,6 +241,7 @@ function print(text: string): void {
 }
 
 function exitStatusOf(error: unknown): number {
+  if (error instanceof CommandError) return error.status;
   return exitStatuses.find(([type]) => error instanceof type)?.[1] ?? 1;
 }
 

@@ -382,7 +382,8 @@ function identityAgent(value: string | undefined, source: Source | undefined): I
   throw configError(source, "IdentityAgent takes a path, none, SSH_AUTH_SOCK or $VARIABLE.");
 }
 
-function defaultSystemConfig(environment: Readonly<Record<string, string>>): string {
+/** The system's file of ssh's configuration. */
+export function defaultSystemConfig(environment: Readonly<Record<string, string>>): string {
   return Deno.build.os === "windows"
     ? join(environment.ProgramData ?? "C:\\ProgramData", "ssh", "ssh_config")
     : "/etc/ssh/ssh_config";

@@ -24,6 +24,9 @@ const farewell = "sshshim has been stopped";
 const closingTimeoutMs = 2500;
 const channelsTimeoutMs = 2000;
 
+/** How long channels may go on when nothing new is to come, in milliseconds. */
+const drainTimeoutMs = 2000;
+
 /** What a shim is made of. */
 export interface ShimParts {
   config: HostConfig;
@@ -112,6 +115,12 @@ export class Shim {
   retry(): void {
     this.#upstream.retry();
     this.#overflow.retry();
+  }
+
+  /** Takes no more clients, and waits for channels that are open, but not for long. */
+  async drain(): Promise<void> {
+    this.#endpoint.stopListening();
+    await within(drainTimeoutMs, this.#relay.whenEmpty());
   }
 
   /** Ends the clients' channels, then the connections on both sides, in bounded time. */
