@@ -14,7 +14,7 @@ import {
 } from "./peer_acts.ts";
 import { execCommand, manyBytes, type PeerCase, peerTimeoutMs, rekeyBytes } from "./peer_cases.ts";
 import type { Peer, PeerAct, PeerServer } from "./peer_matrix.ts";
-import { goProgram, type PeerProgram, script } from "./peer_programs.ts";
+import { cProgram, goProgram, type PeerProgram, script } from "./peer_programs.ts";
 import { pythonProgram } from "./python.ts";
 import { RunningProcess } from "./run.ts";
 import { startSecondSshd } from "./second_sshd.ts";
@@ -98,6 +98,7 @@ export function otherServers(folder: string): Peer[] {
     library("asyncssh", script(python, "asyncssh_server.py")),
     library("ssh2", script(deno, "ssh2_server.ts")),
     library("Go", goProgram(folder, "go_server")),
+    library("libssh", cProgram(folder, "libssh_server", ["ssh", "crypto", "util"])),
   ];
 }
 
