@@ -9,6 +9,7 @@ import type { ChannelLimits } from "./channel_limits.ts";
 import type { Links } from "./channel_links.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import type { Refusal } from "./session_room.ts";
 import { objectionTo, type Usage } from "./share.ts";
 import { type Peer, type Schedule, usualPayloadBytes } from "./transport.ts";
 import { WaitingLine } from "./waiting_line.ts";
@@ -38,6 +39,9 @@ type Availability = { kind: "open" } | { kind: "away" | "refused"; reason: strin
 /** Why nothing but sessions passes to a host whose key has changed. */
 const doubted = "the remote host's key is not trusted";
 
+/** How long until one session is tried on connections that had none left, in milliseconds. */
+const retryMs = 1000;
+
 /** Opens the channels of clients. */
 export class ClientOpens {
   readonly #options: ClientOpensOptions;
@@ -45,6 +49,9 @@ export class ClientOpens {
   readonly #waitingSessions = new WaitingLine<Channel>();
   readonly #waitingForwards = new WaitingLine<Channel>();
   #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
+  /** Upstream's words, where a session waits after them. */
+  #lastRefusal = "";
+  #cancelRetry: (() => void) | undefined;
 
   constructor(options: ClientOpensOptions) {
     this.#options = options;
@@ -68,6 +75,7 @@ export class ClientOpens {
   /** Upstream is there: what waits for it goes on. */
   onUpstream(): void {
     this.#availability = { kind: "open" };
+    this.#options.links.tryAgain();
     if (!this.#options.links.allowsForwards) this.#refuse(this.#waitingForwards, doubted);
     this.offerWaiting();
   }
@@ -81,6 +89,8 @@ export class ClientOpens {
   refuseAll(reason: string): void {
     this.#availability = { kind: "refused", reason };
     this.#refuse([...this.#waitingSessions, ...this.#waitingForwards], reason);
+    this.#cancelRetry?.();
+    this.#cancelRetry = undefined;
   }
 
   /** Opens wait again for an upstream that was thought lost for good. */
@@ -138,6 +148,33 @@ export class ClientOpens {
     this.#lineOf(channel).putBack(channel);
   }
 
+  /** Upstream has refused a session that may wait. */
+  onRefused(
+    channel: Channel,
+    link: Link,
+    { meaning, words }: { meaning: Refusal; words: string },
+  ): void {
+    if (channel.waiting) channel.waiting.refusedBy = link;
+    this.#lastRefusal = words;
+    this.waitAgain(channel);
+    const { links, schedule } = this.#options;
+    if (meaning === "exhausted") {
+      this.#cancelRetry ??= schedule(retryMs, () => {
+        this.#cancelRetry = undefined;
+        links.tryAgain();
+        this.offerWaiting();
+      });
+    }
+    this.offerWaiting();
+  }
+
+  /** @returns those that a connection has refused and that wait; they wait no more. */
+  takeRefused(link: Link): Channel[] {
+    const refused = [...this.#waitingSessions].filter(({ waiting }) => waiting?.refusedBy === link);
+    for (const channel of refused) this.#waitingSessions.delete(channel);
+    return refused;
+  }
+
   /** Sends upstream what waits for it, in order, as far as it can take it. */
   offerWaiting(): void {
     const { links } = this.#options;
@@ -186,8 +223,10 @@ export class ClientOpens {
     }
     const { links, limits, endings } = this.#options;
     const seconds = limits.openTimeoutMs / 1000;
+    const limit = links.first?.room.limit;
+    const allows = limit === 0 ? `refuses one: ${this.#lastRefusal}` : `allows ${limit}`;
     const reason = this.#availability.kind === "open"
-      ? `no session became free within ${seconds} s; the remote host allows ${links.first?.room.limit}`
+      ? `no session became free within ${seconds} s; the remote host ${allows}`
       : `waited ${seconds} s: ${this.#availability.reason}`;
     endings.leave(channel, "upstream", reason);
   }

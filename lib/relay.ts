@@ -204,8 +204,9 @@ export class Relay {
    *
    * @param reason one line for the people at the sessions.
    * @param byServer whether upstream has ended the connection, and not the network.
+   * @returns whether it has served a session to its end.
    */
-  detachUpstream(reason: string, { byServer = false } = {}): void {
+  detachUpstream(reason: string, { byServer = false } = {}): boolean {
     const upstream = this.#upstream;
     this.#upstream = undefined;
     if (upstream) {
@@ -214,7 +215,7 @@ export class Relay {
     }
     this.#requests.detach();
     this.#forwards.onUpstreamLost();
-    this.#channels.detachUpstream(reason, { byServer });
+    return this.#channels.detachUpstream(reason, { byServer });
   }
 
   /** Upstream will not come back by itself: opens are refused with `reason`. */

@@ -209,13 +209,15 @@ export class Upstream {
     const wasUnused = relay.channelCount === 0 && relay.forwardCount === 0;
     log.warn("connection lost: {reason}", { reason });
     // Upstream's own words may be among it, and it is for terminals.
-    relay.detachUpstream(escapeControls(`connection lost: ${reason.message}`), {
-      byServer: endedBy === "server",
-    });
+    const byServer = endedBy === "server";
+    const words = escapeControls(`connection lost: ${reason.message}`);
+    const hasServed = relay.detachUpstream(words, { byServer });
+    // Some servers end it after each session: those that wait need not wait longer each time.
+    if (hasServed && byServer) this.#backoff.reset();
     if (!reconnects) {
       this.#transition({ kind: "stopped", reason });
       this.#lost.resolve(reason);
-    } else if (wasUnused && endedBy === "server") {
+    } else if (wasUnused && byServer) {
       // The server has closed a connection that nobody used: it would do so again.
       this.#sleep(reason);
     } else {
