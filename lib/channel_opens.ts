@@ -26,6 +26,8 @@ export interface ClientOpensOptions {
   usageOf(client: Peer): Usage;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long. */
+  isPatient(): boolean;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
 }
@@ -134,7 +136,7 @@ export class ClientOpens {
     });
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
-      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),
+      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedLong(channel)),
     };
     this.#lineOf(channel).add(channel);
     this.offerWaiting();
@@ -216,12 +218,19 @@ export class ClientOpens {
     channel.send("upstream", channel.waiting!.opening);
   }
 
-  #onWaitedTooLong(channel: Channel): void {
+  #onWaitedLong(channel: Channel): void {
     if (channel.upstream.state !== "unasked") {
       channel.waiting = undefined; // Upstream has been asked: its answer counts, whatever it is.
       return;
     }
-    const { links, limits, endings } = this.#options;
+    const { links, limits, endings, schedule, isPatient } = this.#options;
+    if (this.#availability.kind === "away" && isPatient()) {
+      channel.waiting!.cancelTimeout = schedule(
+        limits.openTimeoutMs,
+        () => this.#onWaitedLong(channel),
+      );
+      return;
+    }
     const seconds = limits.openTimeoutMs / 1000;
     const limit = links.first?.room.limit;
     const allows = limit === 0 ? `refuses one: ${this.#lastRefusal}` : `allows ${limit}`;

@@ -44,6 +44,8 @@ export interface ChannelsOptions {
   schedule: Schedule;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long. */
+  isPatient(): boolean;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
   /** Words for the log. */

@@ -39,6 +39,8 @@ export interface RelayOptions {
   schedule: Schedule;
   /** A client wants something of upstream while it is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long; by default it never does. */
+  isPatient?(): boolean;
   /** A session waits because upstream allows no more at a time. */
   onCrowded(): void;
   /** Words for the log; an error is one of ours. */
@@ -80,7 +82,7 @@ export class Relay {
   /** The largest message that upstream takes, or took when it was there last, in bytes. */
   #maximumPayloadBytes = usualPayloadBytes;
 
-  constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
+  constructor({ limits, schedule, onWanted, isPatient, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
     this.#report = report;
     this.#backpressure = new Backpressure({
@@ -103,6 +105,7 @@ export class Relay {
       limits: { ...usualLimits, ...limits },
       schedule,
       onWanted,
+      isPatient: isPatient ?? (() => false),
       onCrowded,
       report,
     });

@@ -56,6 +56,7 @@ export class Shim {
       },
       schedule,
       onWanted: () => this.#upstream.hurry(),
+      isPatient: () => this.#upstream.isFirstLogin,
       onCrowded: () => void this.#overflow.grow(),
       report: (text, level = "info") => log[level]("{text}", { text }),
     });

@@ -69,6 +69,7 @@ export class Upstream {
   readonly #sleepWatch = new SleepWatch(() => this.#onWake());
   readonly #lost = Promise.withResolvers<Error>();
   #state: State = { kind: "idle" };
+  #hasBeenReady = false;
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
@@ -78,6 +79,11 @@ export class Upstream {
   /** `user@host:port`, for people. */
   get name(): string {
     return this.#options.connector.name;
+  }
+
+  /** Whether the first client waits for the first log-in, for which a person may be asked. */
+  get isFirstLogin(): boolean {
+    return this.#state.kind === "connecting" && !this.#hasBeenReady;
   }
 
   /** Resolves with the reason when the connection is gone and is not to come back. */
@@ -193,6 +199,7 @@ export class Upstream {
     });
     const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
     const ready: State = { kind: "ready", connection, provenTimer };
+    this.#hasBeenReady = true;
     this.#transition(ready);
     connection.start(relay.attachUpstream(transport, { allowsForwards: verdict === "trusted" }));
     log.info("connected to {name}", { name: this.name });
@@ -226,7 +233,8 @@ export class Upstream {
   }
 
   #onFailure(reason: Error): void {
-    if (reason instanceof NobodyToAskError) {
+    const isFirst = !this.#hasBeenReady && reason instanceof UpstreamLostError;
+    if (isFirst || reason instanceof NobodyToAskError) {
       // Who waits now is told at once; the next client may find somebody at the terminal.
       this.#options.relay.refuseOpens(escapeControls(reason.message));
       this.#options.relay.awaitUpstream();
