@@ -58,9 +58,9 @@ async function sendMuch(target: Target, options: string[]) {
 function server(
   name: string,
   startServer: (peerCase: PeerCase) => Promise<PeerServer>,
-  inabilities: Inabilities = {},
+  different: Partial<Record<PeerCase, PeerAct>> = {},
 ): Peer {
-  const own: Record<PeerCase, PeerAct> = { ...acts, ...inabilities };
+  const own: Record<PeerCase, PeerAct> = { ...acts, ...different };
   return { name, role: "server", act: (peerCase) => own[peerCase], startServer };
 }
 
@@ -93,6 +93,8 @@ export function otherServers(folder: string): Peer[] {
       "-L": "it forwards nothing",
       "-R": "it forwards nothing",
       "own rekey": "it never begins a key exchange",
+      // It has one session in a connection's life.
+      "ten at once": (target) => runTen(target, (command) => target.sshCommand(command)),
     }),
     library("paramiko", script(python, "paramiko_server.py")),
     library("asyncssh", script(python, "asyncssh_server.py")),
