@@ -8,7 +8,6 @@
 
 import { Buffer } from "node:buffer";
 import { generateKeyPair, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
-import { homedir } from "node:os";
 import { basename, isAbsolute, join } from "node:path";
 import { promisify } from "node:util";
 import { EndpointError, reasonOf } from "./errors.ts";
@@ -16,6 +15,7 @@ import { readJudged } from "./judged_file.ts";
 import { publicKeyOf, UnusableKey } from "./key_object.ts";
 import { formatEd25519Key } from "./key_openssh.ts";
 import { parseStoredKey } from "./key_text.ts";
+import { homeFolder } from "./local_facts.ts";
 import { keyTypeOf } from "./public_key.ts";
 
 /** A key type that a file for the endpoint can have. */
@@ -65,7 +65,7 @@ export async function loadLocalHostKey(
   const stateFolder = options.stateFolder ?? defaultStateFolder();
   const note = await prepareStateKey(stateFolder, "ed25519");
   if (note === undefined) return await loadStateKey(stateFolder, "ed25519");
-  const identity = await loadIdentity(options.sshFolder ?? join(homedir(), ".ssh"));
+  const identity = await loadIdentity(options.sshFolder ?? join(homeFolder(), ".ssh"));
   if (identity !== undefined) return { ...identity, note };
   return { ...generateKey(), origin: "temporary", note };
 }
@@ -93,13 +93,16 @@ export async function generateKeyOf(type: HostKeyType): Promise<PrivateKey> {
 export function defaultStateFolder(): string {
   switch (Deno.build.os) {
     case "darwin":
-      return join(homedir(), "Library", "Application Support", "sshshim");
+      return join(homeFolder(), "Library", "Application Support", "sshshim");
     case "windows":
-      return join(Deno.env.get("LOCALAPPDATA") ?? join(homedir(), "AppData", "Local"), "sshshim");
+      return join(
+        Deno.env.get("LOCALAPPDATA") ?? join(homeFolder(), "AppData", "Local"),
+        "sshshim",
+      );
     default: {
       const folder = Deno.env.get("XDG_STATE_HOME") ?? "";
       // The XDG specification has relative paths ignored.
-      return join(isAbsolute(folder) ? folder : join(homedir(), ".local", "state"), "sshshim");
+      return join(isAbsolute(folder) ? folder : join(homeFolder(), ".local", "state"), "sshshim");
     }
   }
 }
@@ -298,5 +301,7 @@ async function exists(file: string): Promise<boolean> {
 
 /** Whether an error is the operating system's word about a file, and not a mistake in the code. */
 function isFileError(error: unknown): boolean {
-  return Object.values(Deno.errors).some((type) => error instanceof type);
+  if (Object.values(Deno.errors).some((type) => error instanceof type)) return true;
+  // Deno has no class for a full or read-only file system, for instance: those have a code.
+  return error instanceof Error && "code" in error && /^E[A-Z]+$/.test(String(error.code));
 }

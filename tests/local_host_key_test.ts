@@ -332,3 +332,12 @@ Deno.test("the state folder is the one that the system has for such files", () =
     else Deno.env.set("XDG_STATE_HOME", before);
   }
 });
+
+Deno.test("a folder that the system refuses for whatever reason is no obstacle", () =>
+  withFolder(async (folder) => {
+    // Deno has no class of its own for this error, nor for a full or read-only file system.
+    const stateFolder = join(folder, "x".repeat(300), "sshshim");
+    const key = await loadLocalHostKey(undefined, { stateFolder, sshFolder: folder });
+    assert.equal(key.origin, "temporary");
+    assert.match(key.note!, /cannot hold the local host key: /);
+  }));
