@@ -50,6 +50,28 @@ Deno.test("it keeps nothing in the folder for temporary files, where others may 
   }
 });
 
+Deno.test("it asks about an unknown host key, by SSH_ASKPASS", async () => {
+  await using folder = await makeFolder();
+  await using sshd = await startSshd();
+  const askpass = `${folder.path}/askpass`;
+  const words = `#!/bin/sh\nprintf '%s\\n' "$1" > '${folder.path}/question'\necho yes\n`;
+  await Deno.writeTextFile(askpass, words, { mode: 0o755 });
+  const args = upstreamArguments(sshd);
+  args[args.indexOf("--known-hosts") + 1] = `${folder.path}/known_hosts`;
+  await using shim = new RunningProcess([binary, ...args, "--local-port", "0", "-F", "none"], {
+    environment: {
+      ...shimEnvironment(folder.path),
+      SSH_ASKPASS: askpass,
+      SSH_ASKPASS_REQUIRE: "force",
+    },
+  });
+  await shim.stdout.waitFor(/Ctrl-C ends it/);
+  assert.match(await Deno.readTextFile(`${folder.path}/question`), /SHA256:\S{43}/);
+  assert.match(await Deno.readTextFile(`${folder.path}/known_hosts`), / ssh-ed25519 /);
+  shim.kill("SIGTERM");
+  assert.equal((await shim.drained()).code, 0, shim.stderr.text);
+});
+
 /** Nobody has this user id. */
 const containerUser = "54321";
 

@@ -26,9 +26,9 @@ const sources = ["main.ts", "lib", "deno.json", "deno.lock"];
 const prologue = 'globalThis.__dirname = "/"; globalThis.__filename = "/sshshim.js";\n';
 
 /**
- * ssh2 and one of its dependencies look for native code beside themselves and do without it where
- * there is none. In a compiled program that place is below the folder for temporary files, where
- * others may write: they are made to look nowhere.
+ * ssh2 and one of its dependencies try to load native code and do without it where there is none. A
+ * compiled program has its files, by name alone, below the folder for temporary files, and Deno's
+ * search for modules goes on from there to the disk, where others may write: these two search nowhere.
  */
 const nativeModules = [
   "./crypto/build/Release/sshcrypto.node",

@@ -21,6 +21,7 @@ const requirements: Requirement[] = [
   { package: "dropbear-bin", brings: () => hasPrograms("dbclient dropbear") },
   { package: "rsync", brings: () => hasProgram("rsync") },
   { package: "git", brings: () => hasProgram("git") },
+  { package: "shellcheck", brings: () => hasProgram("shellcheck") },
   { package: "zip", brings: () => hasProgram("zip") },
   { package: "curl", brings: () => hasProgram("curl") },
   { package: "wget", brings: () => hasProgram("wget") },

@@ -103,6 +103,10 @@ async function assertFailed(
   if (before !== undefined) assert.equal(await runChecked([program]), before);
 }
 
+Deno.test("install.sh has no fault that shellcheck knows", async () => {
+  await runChecked(["shellcheck", "--shell", "sh", script]);
+});
+
 Deno.test("install.sh installs the newest release or the one that is named, and removes it", async () => {
   await using ground = await startGround();
   const first = await ground.install();
