@@ -10,11 +10,9 @@
  */
 
 import { basename, dirname, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { root, run } from "./release/release.ts";
 import { type Target, targetOf, targets } from "./targets.ts";
-
-const root = fileURLToPath(new URL("../", import.meta.url));
 
 /** Which files become the program. */
 const sources = ["main.ts", "lib", "deno.json", "deno.lock"];
@@ -44,22 +42,14 @@ const nativeModules = [
  */
 const compileOptions = ["--allow-all", "--no-code-cache", "--no-check", "--no-config", "--no-lock"];
 
-async function run(program: string, args: string[], folder: string): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command(program, { args, cwd: folder })
-    .output();
-  const decoder = new TextDecoder();
-  if (success) return decoder.decode(stdout);
-  throw new Error(`${[program, ...args].join(" ")} failed:\n${decoder.decode(stderr)}`);
-}
-
 /**
  * The version, with the commit that it is made of, such as `0.1.0+743c1e6`; `.changed` follows
  * where files differ from that commit. Without git it is the bare version.
  */
 export async function fullVersion(version: string): Promise<string> {
   try {
-    const commit = (await run("git", ["rev-parse", "--short=12", "HEAD"], root)).trim();
-    const changes = await run("git", ["status", "--porcelain", "--", ...sources], root);
+    const commit = (await run(["git", "rev-parse", "--short=12", "HEAD"])).trim();
+    const changes = await run(["git", "status", "--porcelain", "--", ...sources]);
     return `${version}+${commit}${changes === "" ? "" : ".changed"}`;
   } catch {
     // An archive of the sources has no history.
@@ -84,7 +74,7 @@ export async function bundle(folder: string): Promise<string> {
 
   const bundled = `${folder}/bundled.js`;
   const options = ["--minify", "--platform", "deno", "--external", "*.node"];
-  await run(Deno.execPath(), ["bundle", ...options, "-o", bundled, "main.ts"], copied);
+  await run([Deno.execPath(), "bundle", ...options, "-o", bundled, "main.ts"], { folder: copied });
   const module = `${folder}/sshshim.js`;
   await Deno.writeTextFile(
     module,
@@ -111,9 +101,8 @@ async function compile(
 ): Promise<void> {
   const triple = target === undefined ? [] : ["--target", target.triple];
   await run(
-    compiler,
-    ["compile", ...compileOptions, ...triple, "--output", output, basename(module)],
-    dirname(module),
+    [compiler, "compile", ...compileOptions, ...triple, "--output", output, basename(module)],
+    { folder: dirname(module) },
   );
   const { size } = await Deno.stat(output);
   console.log(`${output}: ${(size / 1e6).toFixed(1)} MB`);

@@ -11,6 +11,9 @@ export interface Target {
   readonly archive: ".tar.gz" | ".zip";
 }
 
+/** What Debian and container images call the processors. */
+export const debianArch = { x86_64: "amd64", aarch64: "arm64" } as const;
+
 /** All that `deno compile` of Deno 2.9.6 knows. */
 export const targets: readonly Target[] = [
   { triple: "x86_64-unknown-linux-gnu", os: "linux", arch: "x86_64" },

@@ -1,19 +1,17 @@
 /** The package for Debian and its relatives. */
 
 import { gzipSync } from "node:zlib";
-import type { Target } from "../targets.ts";
+import { debianArch, type Target } from "../targets.ts";
 import type { Extras } from "./extras.ts";
 import { writeTree } from "./files.ts";
 import { description, repository, root, run, version } from "./release.ts";
-
-const architectures = { x86_64: "amd64", aarch64: "arm64" };
 
 /** As Debian orders versions: 0.1.0~rc.1 is before 0.1.0. */
 const debianVersion = version.replace("-", "~");
 
 /** What the package is called. */
 export function debianName({ arch }: Target): string {
-  return `sshshim_${debianVersion}_${architectures[arch]}.deb`;
+  return `sshshim_${debianVersion}_${debianArch[arch]}.deb`;
 }
 
 /** The oldest glibc that has every symbol that a program asks for, such as `2.27`. */
@@ -44,7 +42,7 @@ export async function buildDebian(
     "DEBIAN/control": [
       "Package: sshshim",
       `Version: ${debianVersion}`,
-      `Architecture: ${architectures[target.arch]}`,
+      `Architecture: ${debianArch[target.arch]}`,
       `Maintainer: The maintainers of sshshim <${owner}@users.noreply.github.com>`,
       `Installed-Size: ${Math.ceil((await Deno.stat(program)).size / 1024)}`,
       `Depends: libc6 (>= ${glibc}), libgcc-s1`,

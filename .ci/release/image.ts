@@ -7,10 +7,8 @@
  */
 
 import { parseArgs } from "node:util";
-import { targets } from "../targets.ts";
+import { debianArch, targets } from "../targets.ts";
 import { repository, root, run, version } from "./release.ts";
-
-const architectures = { x86_64: "amd64", aarch64: "arm64" };
 
 const { values } = parseArgs({ options: { push: { type: "boolean" } } });
 const name = `ghcr.io/${repository().toLowerCase()}`;
@@ -21,11 +19,9 @@ const context = await Deno.makeTempDir({ prefix: "sshshim-image-" });
 resources.defer(() => Deno.remove(context, { recursive: true }));
 for (const { triple, os, arch, program } of targets) {
   if (os !== "linux") continue;
-  await Deno.mkdir(`${context}/${architectures[arch]}`);
-  await Deno.copyFile(
-    `${root}dist/${triple}/${program}`,
-    `${context}/${architectures[arch]}/sshshim`,
-  );
+  const folder = `${context}/${debianArch[arch]}`;
+  await Deno.mkdir(folder);
+  await Deno.copyFile(`${root}dist/${triple}/${program}`, `${folder}/sshshim`);
 }
 
 const buildArguments = [
