@@ -101,8 +101,8 @@ export class Connector implements Connects {
     await this.#logIn(host, connection, {
       ...handlers,
       isJump: true,
-      onReady: (transport) => {
-        channel = new JumpChannel(transport, { host: next.hostName, port: next.port });
+      onReady: (transport, { onHostKeys }) => {
+        channel = new JumpChannel(transport, { host: next.hostName, port: next.port, onHostKeys });
         ready.resolve(channel);
       },
       onLost: ({ reason }) => {

@@ -63,6 +63,8 @@ export interface HostConfig extends Canonicalization {
   revokedHostKeys: readonly string[];
   strictHostKeyChecking: "ask" | "accept-new" | "yes" | "no";
   hashKnownHosts: boolean;
+  /** Whether `userKnownHostsFiles` follow what a known host says of its further keys. */
+  updateHostKeys: "ask" | "yes" | "no";
 
   /** Without `none`, in their order. */
   identityFiles: readonly string[];
@@ -118,6 +120,7 @@ export function printHostConfig(config: HostConfig): string {
     ["passwordauthentication", yesOrNo(config.passwordAuthentication)],
     ["pubkeyauthentication", trueOrFalse(config.pubkeyAuthentication)],
     ["stricthostkeychecking", trueOrFalse(config.strictHostKeyChecking)],
+    ["updatehostkeys", trueOrFalse(config.updateHostKeys)],
     ["canonicalizemaxdots", config.canonicalizeMaxDots],
     ["connectionattempts", config.connectionAttempts],
     ["numberofpasswordprompts", config.numberOfPasswordPrompts],

@@ -226,10 +226,20 @@ class Resolver {
       strictHostKeyChecking:
         (this.text("StrictHostKeyChecking") ?? "ask") as HostConfig["strictHostKeyChecking"],
       hashKnownHosts: this.#isYes("HashKnownHosts", false),
+      updateHostKeys: (this.text("UpdateHostKeys") ?? this.#usualUpdates(user)) as HostConfig[
+        "updateHostKeys"
+      ],
     };
     const globalKnownHostsFiles = global?.map(({ value }) => value) ?? config.globalKnownHostsFiles;
     const revokedHostKeys = revoked.map(({ value }) => value);
     return { config, asWritten: { globalKnownHostsFiles, revokedHostKeys } };
+  }
+
+  /** As with ssh, `yes` for the usual file alone, and where no other source is asked for keys. */
+  #usualUpdates(files: readonly Value[] | undefined): "yes" | "no" {
+    const isUsual = files === undefined ||
+      (files.length === 1 && files[0]!.value === "~/.ssh/known_hosts");
+    return isUsual && (this.text("VerifyHostKeyDNS") ?? "no") === "no" ? "yes" : "no";
   }
 
   /** Keys, certificates and the agent. */

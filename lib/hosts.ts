@@ -163,6 +163,8 @@ function makeHost(
             const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
             return await credentials.questions(asking).ask(question, { echo: true });
           },
+          askLater: async (question, signal) =>
+            await credentials.questions({ mayAsk, signal }).ask(question, { echo: true }),
         }, signal);
       return new UnrevokedTrust(trust, config);
     },

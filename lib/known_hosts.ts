@@ -18,6 +18,7 @@ import {
   hashedHost,
   type KnownHostsSource,
   type KnownLine,
+  openLocked,
   readKnownHostsFile,
 } from "./known_hosts_file.ts";
 import { logger } from "./log.ts";
@@ -40,7 +41,8 @@ export interface HostAddress {
 
 /** What the files say about a host key; `line` counts from 1. */
 export type Verdict =
-  | { kind: "known"; file: string; line: number }
+  /** `isBare`: for the host at any port. */
+  | { kind: "known"; file: string; line: number; isBare?: boolean }
   | { kind: "unknown" }
   /**
    * The host has other keys. `knownType` is the offered key's type where the files have one of
@@ -85,7 +87,8 @@ export class KnownHosts {
     // Like ssh, take a key that is known for the host at any port. A key revoked under the bare
     // name is compromised wherever it is used; ssh warns of it here, and then asks all the same.
     const verdictOnBare = this.#judge(bare, publicKey);
-    return verdictOnBare.kind === "changed" ? verdict : verdictOnBare;
+    if (verdictOnBare.kind === "changed") return verdict;
+    return verdictOnBare.kind === "known" ? { ...verdictOnBare, isBare: true } : verdictOnBare;
   }
 
   /**
@@ -195,8 +198,8 @@ export async function addKnownHost(
   const line = `${isHashed ? hashedHost(name) : name} ${hostKeyType(publicKey)} ${key}\n`;
   try {
     await Deno.mkdir(dirname(file), { recursive: true, mode: 0o700 });
-    using handle = await Deno.open(file, { read: true, append: true, create: true, mode: 0o600 });
-    await lock(handle);
+    const options = { read: true, append: true, create: true, mode: 0o600 };
+    using handle = await openLocked(file, options);
     // While a person was asked, or just now, another process may have added it.
     if ((await KnownHosts.load([file])).check(entry, publicKey).kind === "known") return;
     const separator = await endsInsideLine(handle) ? "\n" : "";
@@ -238,15 +241,6 @@ export function storedName(address: HostAddress): string {
 function lookupNames({ host, port }: HostAddress): [own: string] | [own: string, bare: string] {
   const name = lowerCase(host);
   return port === 22 ? [name] : [`[${name}]:${port}`, name];
-}
-
-/** Waits for other processes that add to the file; closing it lets the next one. */
-async function lock(handle: Deno.FsFile): Promise<void> {
-  try {
-    await handle.lock(true);
-  } catch {
-    // Some file systems have no locks: a line may be there twice then, which does no harm.
-  }
 }
 
 /** Whether the last line of a file lacks its line feed. */

@@ -104,6 +104,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
     false: "no",
   }),
   Tag: word,
+  UpdateHostKeys: flagOr("ask"),
   User: word,
   UserKnownHostsFile: words,
 };
@@ -159,7 +160,6 @@ const ignored: Readonly<Record<string, Readonly<Record<string, ValueReader>>>> =
   "sshshim does not do this": {
     AddKeysToAgent: anything,
     EnableSSHKeysign: flag,
-    UpdateHostKeys: flagOr("ask"),
     UseKeychain: anything,
   },
   "sshshim does not have this way to log in": {

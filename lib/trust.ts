@@ -30,6 +30,7 @@ import { algorithmsFor, fingerprint } from "./public_key.ts";
 import { hostKeyAlgorithms } from "./ssh2_algorithms.ts";
 import { isRevoked } from "./revoked_keys.ts";
 import { confirmHostKey } from "./terminal.ts";
+import { updateHostKeys } from "./update_host_keys.ts";
 
 const log = logger("trust");
 
@@ -45,11 +46,15 @@ export interface TrustOptions {
       | "hashKnownHosts"
       | "hostKeyAlgorithms"
       | "caSignatureAlgorithms"
+      | "updateHostKeys"
+      | "requiredRsaSize"
     >;
   /** Whether it is on the way to another host: of the options only `-F` counts for it. */
   isJump: boolean;
   /** @throws {NobodyToAskError} where nobody can be asked now. */
   ask(question: string, signal: AbortSignal): Promise<string | undefined>;
+  /** The same, once we are let in. */
+  askLater(question: string, signal: AbortSignal): Promise<string | undefined>;
 }
 
 /** Trust in the one key whose fingerprint is given. */
@@ -91,6 +96,10 @@ export class UnrevokedTrust implements HostTrust {
     return this.#trust.keyTypes;
   }
 
+  get update(): HostTrust["update"] {
+    return this.#trust.update;
+  }
+
   async verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict> {
     for (const file of this.#config.revokedHostKeys) await this.#check(file, publicKey);
     return await this.#trust.verify(publicKey, signal);
@@ -127,6 +136,8 @@ export class KnownHostsTrust implements HostTrust {
   readonly #files: KnownHosts;
   /** The files, and what KnownHostsCommand has printed for them. */
   #knownHosts: KnownHosts;
+  /** Whether the key that was shown vouches for others: a file of the user's has it. */
+  #isWarrant = false;
 
   private constructor(options: TrustOptions, files: KnownHosts) {
     const { hostName, port, hostKeyAlias } = options.config;
@@ -150,6 +161,14 @@ export class KnownHostsTrust implements HostTrust {
 
   get keyTypes(): readonly string[] {
     return this.#knownHosts.keyTypes(this.#address);
+  }
+
+  get update(): HostTrust["update"] {
+    const { config, askLater: ask } = this.#options;
+    const names = { host: storedName(this.#address) };
+    const isWritable = /^[!-~]+$/.test(names.host);
+    if (!this.#isWarrant || !isWritable || config.updateHostKeys === "no") return undefined;
+    return (keys, connection) => updateHostKeys(keys, connection, { config, names, ask });
   }
 
   async #askCommand(request: Omit<KnownHostsRequest, "host">): Promise<void> {
@@ -215,6 +234,7 @@ export class KnownHostsTrust implements HostTrust {
     switch (verdict.kind) {
       case "known":
         log.debug("host key {offered} is known: {file} line {line}", { offered, ...verdict });
+        this.#isWarrant = this.#isOwn(verdict);
         return "trusted";
       case "unknown":
         await this.#onUnknown(publicKey, { offered, signal, complaint });
@@ -227,6 +247,12 @@ export class KnownHostsTrust implements HostTrust {
       case "changed":
         return this.#onChanged(verdict, offered);
     }
+  }
+
+  /** As with ssh, a line for any port is none about this one. */
+  #isOwn({ file, isBare }: Verdict & { kind: "known" }): boolean {
+    const { userKnownHostsFiles, globalKnownHostsFiles } = this.#options.config;
+    return !isBare && userKnownHostsFiles.includes(file) && !globalKnownHostsFiles.includes(file);
   }
 
   /** ssh goes on with a changed key if it is told to check nothing, but gives no password away. */
@@ -265,6 +291,8 @@ export class KnownHostsTrust implements HostTrust {
     const isAccepted = strictHostKeyChecking === "ask"
       ? await this.#askPerson(publicKey, signal)
       : strictHostKeyChecking !== "yes";
+    // As with ssh, what was taken without a question is no warrant yet.
+    this.#isWarrant = strictHostKeyChecking === "ask" && isAccepted;
     if (!isAccepted) {
       throw new HostKeyError(
         `Host key of "${host}" is unknown: ${offered} is in no known_hosts file.${certificate} ` +

@@ -57,6 +57,7 @@ Deno.test("without a configuration everything is as by default in ssh", async ()
     globalKnownHostsFiles: ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"],
     strictHostKeyChecking: "ask",
     hashKnownHosts: false,
+    updateHostKeys: "yes",
     identityFiles: ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"]
       .map((name) => `/h/.ssh/${name}`),
     identityFilesAreDefaults: true,
@@ -107,6 +108,7 @@ Deno.test("every setting arrives with its type", async () => {
     HostKeyAlias Other
     StrictHostKeyChecking off
     HashKnownHosts yes
+    UpdateHostKeys ask
     IdentityFile /i1
     IdentityFile /i2
     IdentitiesOnly yes
@@ -151,6 +153,7 @@ Deno.test("every setting arrives with its type", async () => {
     hostKeyAlias: "other",
     strictHostKeyChecking: "no",
     hashKnownHosts: true,
+    updateHostKeys: "ask",
     identityFiles: ["/i1", "/i2"],
     identityFilesAreDefaults: false,
     identitiesOnly: true,
@@ -531,6 +534,7 @@ kbdinteractiveauthentication yes
 passwordauthentication yes
 pubkeyauthentication true
 stricthostkeychecking false
+updatehostkeys false
 canonicalizemaxdots 1
 connectionattempts 1
 numberofpasswordprompts 3
