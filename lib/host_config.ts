@@ -59,6 +59,8 @@ export interface HostConfig extends Canonicalization {
   hostKeyAlias?: string;
   /** With its tokens; what it prints counts as a further file. */
   knownHostsCommand?: string;
+  /** Whether keys are looked up by the host's address as well, where it is reached directly. */
+  checkHostIp: boolean;
   /** Lists of keys that are not taken, whatever else is known; without `none`. */
   revokedHostKeys: readonly string[];
   strictHostKeyChecking: "ask" | "accept-new" | "yes" | "no";
@@ -114,6 +116,7 @@ export function printHostConfig(config: HostConfig): string {
     ["batchmode", yesOrNo(config.batchMode)],
     ["canonicalizefallbacklocal", yesOrNo(config.canonicalizeFallbackLocal)],
     ["canonicalizehostname", trueOrFalse(config.canonicalizeHostname)],
+    ["checkhostip", yesOrNo(config.checkHostIp)],
     ["hashknownhosts", yesOrNo(config.hashKnownHosts)],
     ["identitiesonly", yesOrNo(config.identitiesOnly)],
     ["kbdinteractiveauthentication", yesOrNo(config.kbdInteractiveAuthentication)],

@@ -55,7 +55,7 @@ export async function resolveHostConfig(
   const request = configRequest(destination, options);
   const { alias, local, systemConfig } = request;
   const { settings, hostName, notes } = await readSshConfig(request);
-  notes.push(...settings.notFollowed().map(({ source, ...note }) => ({ ...source, ...note })));
+  notes.push(...settings.notFollowed());
   const resolver = new Resolver({ settings, local, alias, hostName, user: destination.user });
   const trust = await resolver.trust(dirname(systemConfig));
   const credentials = await resolver.credentials();
@@ -222,13 +222,12 @@ class Resolver {
         ),
       hostKeyAlias: this.#hostKeyAlias,
       knownHostsCommand: this.#command("KnownHostsCommand"),
+      checkHostIp: this.#isYes("CheckHostIP", false),
       revokedHostKeys: await this.#paths(revoked),
       strictHostKeyChecking:
         (this.text("StrictHostKeyChecking") ?? "ask") as HostConfig["strictHostKeyChecking"],
       hashKnownHosts: this.#isYes("HashKnownHosts", false),
-      updateHostKeys: (this.text("UpdateHostKeys") ?? this.#usualUpdates(user)) as HostConfig[
-        "updateHostKeys"
-      ],
+      updateHostKeys: this.#updateHostKeys(user),
     };
     const globalKnownHostsFiles = global?.map(({ value }) => value) ?? config.globalKnownHostsFiles;
     const revokedHostKeys = revoked.map(({ value }) => value);
@@ -236,10 +235,12 @@ class Resolver {
   }
 
   /** As with ssh, `yes` for the usual file alone, and where no other source is asked for keys. */
-  #usualUpdates(files: readonly Value[] | undefined): "yes" | "no" {
-    const isUsual = files === undefined ||
-      (files.length === 1 && files[0]!.value === "~/.ssh/known_hosts");
-    return isUsual && (this.text("VerifyHostKeyDNS") ?? "no") === "no" ? "yes" : "no";
+  #updateHostKeys(files: readonly Value[] | undefined): HostConfig["updateHostKeys"] {
+    const names = files?.map(({ value }) => value).join(" ") ?? "~/.ssh/known_hosts";
+    const isUsual = names === "~/.ssh/known_hosts" &&
+      (this.text("VerifyHostKeyDNS") ?? "no") === "no";
+    const value = this.text("UpdateHostKeys") ?? (isUsual ? "yes" : "no");
+    return value as HostConfig["updateHostKeys"];
   }
 
   /** Keys, certificates and the agent. */

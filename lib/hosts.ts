@@ -22,7 +22,8 @@ import { logger } from "./log.ts";
 import { keyTypeOf } from "./public_key.ts";
 import { missingAlgorithms } from "./ssh2_algorithms.ts";
 import { writeJumpHosts } from "./ssh_config_proxy.ts";
-import { KnownHostsTrust, PinnedTrust, UnrevokedTrust } from "./trust.ts";
+import { KnownHostsTrust, PinnedTrust } from "./trust.ts";
+import { UnrevokedTrust } from "./trust_revoked.ts";
 
 const log = logger("config");
 
@@ -46,11 +47,10 @@ export async function readUpstreamConfig(options: Options): Promise<HostConfig> 
 }
 
 function tellNotes({ notes }: HostConfig): void {
-  for (const { file, line, text, isWarning } of notes) {
-    const level = isWarning ? "warn" : "debug";
+  for (const { file, line, text } of notes) {
     // An option has no line.
-    if (line === 0) log[level]("{file}: {text}", { file, text });
-    else log[level]("{file} line {line}: {text}", { file, line, text });
+    if (line === 0) log.debug("{file}: {text}", { file, text });
+    else log.debug("{file} line {line}: {text}", { file, line, text });
   }
 }
 
@@ -153,12 +153,13 @@ function makeHost(
   return {
     config,
     credentials,
-    loadTrust: async ({ mayAsk, signal }) => {
+    loadTrust: async ({ mayAsk, signal, address }) => {
       const trust = fingerprint !== undefined
         ? new PinnedTrust(config.hostName, fingerprint)
         : await KnownHostsTrust.load({
           config,
           isJump,
+          address,
           ask: async (question, verdictSignal) => {
             const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
             return await credentials.questions(asking).ask(question, { echo: true });

@@ -1,6 +1,5 @@
 /**
- * The keywords of ssh_config(5): what sshshim follows, what it passes over, with a warning or
- * without, and what it refuses.
+ * The keywords of ssh_config(5): what sshshim follows, passes over and refuses.
  *
  * A keyword is refused where sshshim, without it, would trust more than ssh does by default or
  * connect another way. Keywords of every kind have their values checked, so that a file is either
@@ -35,7 +34,6 @@ export type Keyword =
   & (
     | { kind: "followed" }
     | { kind: "ignored"; reason: string }
-    | Unfollowed & { kind: "warned" }
     | Unfollowed & { kind: "refused" }
   );
 
@@ -66,6 +64,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   CanonicalizePermittedCNAMEs: namePairs,
   CASignatureAlgorithms: algorithms,
   CertificateFile: word,
+  CheckHostIP: flag,
   Ciphers: algorithms,
   ConnectionAttempts: integer,
   ConnectTimeout: seconds,
@@ -210,15 +209,6 @@ const unfollowed: readonly Keyword[] = [
     way: "direct",
     help: "Let a command choose it, such as " +
       "ProxyCommand socat - TCP:%h:%p,so-bindtodevice=INTERFACE, or remove it for this host.",
-  },
-  {
-    kind: "warned",
-    name: "CheckHostIP",
-    read: flag,
-    reason: "host keys are looked up by the name of the host alone, as is ssh's default since 8.5",
-    off: "no",
-    way: "direct",
-    help: "Write CheckHostIP no for this host to be told no more.",
   },
   {
     kind: "refused",
