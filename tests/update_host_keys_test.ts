@@ -8,6 +8,7 @@ import { encodeFields } from "../lib/ssh_data.ts";
 import { updateHostKeys } from "../lib/update_host_keys.ts";
 import { clientEnvironment } from "./support/both.ts";
 import { startServing } from "./support/login.ts";
+import { descendantsOf } from "./support/processes.ts";
 import { run, runChecked, text } from "./support/run.ts";
 import { withFolder } from "./support/signing.ts";
 import { makeKey, type Sshd, startSshd } from "./support/sshd.ts";
@@ -183,6 +184,42 @@ Deno.test("known_hosts files become what ssh makes of them", async (t) => {
     assert.deepEqual(Object.keys(after), ["bare", "system", "user"]);
     assert.equal(after.user, "");
   });
+});
+
+Deno.test("the files follow at each return, and those of jump hosts as well", async () => {
+  await using sshd = await startSshd();
+  await using hop = await startSshd();
+  const { folder } = sshd;
+  const section = (alias: string, { host, port, username, keyFile }: Sshd, more = "") =>
+    `Host ${alias}\nHostName ${host}\nPort ${port}\nUser ${username}\nIdentityFile ${keyFile}\n` +
+    `UserKnownHostsFile ${folder}/known_${alias}\nUpdateHostKeys yes\n${more}\n`;
+  const text = section("last", sshd, "ProxyJump hop") + section("hop", hop);
+  await Deno.writeTextFile(`${folder}/config`, text);
+  const servers = { last: sshd, hop };
+  const lines = ({ host, port, hostKeys }: Sshd) =>
+    hostKeys.map((key) => `[${host}]:${port} ${key}\n`);
+  const forget = async () => {
+    for (const [alias, server] of Object.entries(servers)) {
+      await Deno.writeTextFile(`${folder}/known_${alias}`, lines(server)[0]!);
+    }
+  };
+  await forget();
+  await using shim = await startServing(["-F", `${folder}/config`, "last"], { folder });
+  let from = 0;
+  for (const isBack of [false, true]) {
+    if (isBack) {
+      await forget();
+      from = shim.log.text.length;
+      for (const pid of await descendantsOf(sshd.pid)) Deno.kill(pid, "SIGKILL");
+      await shim.log.waitFor(/the next client wakes the connection/, { from });
+      Deno.kill(shim.pid, "SIGUSR2");
+    }
+    await shim.log.waitFor(/learned a host key[^]*learned a host key/, { from });
+    for (const [alias, server] of Object.entries(servers)) {
+      const known = await Deno.readTextFile(`${folder}/known_${alias}`);
+      assert.equal(known, lines(server).join(""));
+    }
+  }
 });
 
 /** A server's key that a test signs with. */
