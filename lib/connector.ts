@@ -197,10 +197,7 @@ interface Way {
 
 async function openFirst(config: HostConfig, signal: AbortSignal): Promise<Way> {
   const command = expandProxyCommand(config);
-  if (command === undefined) {
-    const connection = await connectTcp(config, signal);
-    return { connection, address: connection.remoteAddr.hostname };
-  }
+  if (command === undefined) return await connectTcp(config, signal);
   log.debug("ProxyCommand: {command}", { command });
   return { connection: startProxyCommand(command) };
 }

@@ -28,6 +28,8 @@ export interface HostConfig extends Canonicalization {
   addressFamily: "any" | "inet" | "inet6";
   /** The local address to connect from. */
   bindAddress?: string;
+  /** The interface whose address to connect from, where `bindAddress` is absent. */
+  bindInterface?: string;
   /** For all of a connection's beginning; absent or 0: the system's own. */
   connectTimeoutSeconds?: number;
   /** At least 1. */
@@ -131,6 +133,7 @@ export function printHostConfig(config: HostConfig): string {
     ["serveraliveinterval", config.serverAliveIntervalSeconds ?? 0],
     ["requiredrsasize", config.requiredRsaSize],
     ["bindaddress", config.bindAddress],
+    ["bindinterface", config.bindInterface],
     ["ciphers", config.ciphers],
     ["hostkeyalgorithms", config.hostKeyAlgorithms],
     ["hostkeyalias", config.hostKeyAlias],

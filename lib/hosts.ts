@@ -122,7 +122,6 @@ async function jumpsTo(
   return hosts;
 }
 
-/** @throws {UsageError} where something is configured that cannot be followed. */
 function makeHost(
   config: HostConfig,
   { prompter, password, fingerprint, isJump }: {
@@ -132,15 +131,6 @@ function makeHost(
     isJump: boolean;
   },
 ): Host {
-  const { bindAddress } = config;
-  const isDirect = config.proxyJump === undefined && config.proxyCommand === undefined;
-  if (bindAddress !== undefined && isDirect) {
-    throw new UsageError(
-      `BindAddress ${bindAddress} of ${config.alias} cannot be followed: the system chooses the ` +
-        `address to connect from. Let a command choose it, such as ` +
-        `-o "ProxyCommand=nc -s ${bindAddress} %h %p", or remove it for this host.`,
-    );
-  }
   const name = `${config.user}@${config.hostName}`;
   for (const [keyword, names] of missingAlgorithms(config)) {
     log.warn("{keyword} for {alias}: sshshim does not have {names}", {

@@ -57,6 +57,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   AddressFamily: choice({ any: "any", inet: "inet", inet6: "inet6" }),
   BatchMode: flag,
   BindAddress: word,
+  BindInterface: word,
   CanonicalDomains: domains,
   CanonicalizeFallbackLocal: flag,
   CanonicalizeHostname: flagOr("always"),
@@ -201,15 +202,6 @@ const ignored: Readonly<Record<string, Readonly<Record<string, ValueReader>>>> =
 };
 
 const unfollowed: readonly Keyword[] = [
-  {
-    kind: "refused",
-    name: "BindInterface",
-    read: word,
-    reason: "the system chooses the interface",
-    way: "direct",
-    help: "Let a command choose it, such as " +
-      "ProxyCommand socat - TCP:%h:%p,so-bindtodevice=INTERFACE, or remove it for this host.",
-  },
   {
     kind: "refused",
     name: "ProxyUseFdpass",
