@@ -43,7 +43,7 @@ interface Unfollowed {
   /** The value that switches it off; absent if there is none. */
   off?: string;
   /** The only way to the host that it concerns. */
-  way?: "direct" | "command";
+  way?: "command";
   /** What to do, if it is not to switch it off. */
   help?: string;
 }

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { generateKeyPairSync, sign } from "node:crypto";
+import { addKnownHost } from "../lib/known_hosts.ts";
 import { hashedHost } from "../lib/known_hosts_file.ts";
 import { encodeFields } from "../lib/ssh_data.ts";
 import { updateHostKeys } from "../lib/update_host_keys.ts";
@@ -248,24 +249,30 @@ Deno.test("nothing is learned from a server that does not prove its keys", async
     const sessionId = new Uint8Array(32).fill(7);
 
     async function learn(
-      { announced = encodeFields(first.blob, second.blob), reply, mode = "yes", answers = [] }: {
+      { announced = encodeFields(first.blob, second.blob), reply, mode = "yes", ...more }: {
         announced?: Uint8Array;
         reply?: Uint8Array;
         mode?: "yes" | "ask";
         answers?: (string | undefined)[];
+        files?: string[];
+        whileAsked?(): Promise<void>;
       },
     ): Promise<{ text: string; asked: number }> {
+      const { answers = [], files = [file], whileAsked } = more;
       await Deno.writeTextFile(file, before);
       let asked = 0;
       await updateHostKeys(announced, {
         sessionId,
         signal: new AbortController().signal,
-        prove: () => Promise.resolve(reply),
+        prove: async () => {
+          await whileAsked?.();
+          return reply;
+        },
       }, {
         names: { host: "box" },
         config: {
           updateHostKeys: mode,
-          userKnownHostsFiles: [file],
+          userKnownHostsFiles: files,
           hashKnownHosts: false,
           requiredRsaSize: 1024,
         },
@@ -309,5 +316,30 @@ Deno.test("nothing is learned from a server that does not prove its keys", async
     assert.deepEqual(await learn({ reply: good }), { text: after, asked: 0 });
     const asked = await learn({ reply: good, mode: "ask", answers: ["perhaps", " YES "] });
     assert.deepEqual(asked, { text: after, asked: 2 });
+
+    await t.step("a file that changes meanwhile is left as it is", async () => {
+      const changed = `${before}there ${third.text}\n`;
+      const whileAsked = () => Deno.writeTextFile(file, changed);
+      assert.equal((await learn({ reply: good, whileAsked })).text, changed);
+    });
+
+    await t.step("no key is lost where the first file is missing", async () => {
+      const missing = `${folder}/missing`;
+      assert.equal((await learn({ reply: good, files: [missing, file] })).text, "");
+      assert.equal(await Deno.readTextFile(missing), after);
+      assert.equal((await Deno.stat(missing)).mode! & 0o777, 0o600);
+    });
+
+    await t.step("nor one that is added while the file is replaced", async () => {
+      await Deno.writeTextFile(file, before);
+      using handle = await Deno.open(file, { read: true });
+      await handle.lock(true);
+      const added = addKnownHost(file, { host: "there", port: 22, publicKey: third.blob });
+      await Deno.writeTextFile(`${file}.new`, after);
+      await Deno.rename(`${file}.new`, file);
+      await handle.unlock();
+      await added;
+      assert.equal(await Deno.readTextFile(file), `${after}there ${third.text}\n`);
+    });
   });
 });
