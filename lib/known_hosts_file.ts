@@ -10,7 +10,7 @@ import { Buffer } from "node:buffer";
 import { createHmac, randomBytes } from "node:crypto";
 import { HmacSha1 } from "./hmac_sha1.ts";
 import { matchesPatterns } from "./pattern.ts";
-import { isPublicKey } from "./public_key.ts";
+import { fieldCountOf, isPublicKey } from "./public_key.ts";
 import { lowerCase } from "./ssh_config_line.ts";
 
 /** A line about a host; `line` counts from 1. */
@@ -106,6 +106,25 @@ function parseLine(
   content: string,
   wanted: WantedHost,
 ): Omit<KnownLine, "file" | "line"> | string | undefined {
+  const divided = divideLine(content);
+  if (divided === undefined || typeof divided === "string") return divided;
+  const { marker, hosts } = divided;
+  const isAbout = wanted.isIn(hosts);
+  if (isAbout === undefined) return "broken hashed host name";
+  if (!isAbout) return undefined;
+  const key = readKey(divided);
+  return typeof key === "string" ? key : { marker, ...key };
+}
+
+/** A line as it is written; what is absent is not there. */
+interface DividedLine {
+  marker: KnownLine["marker"];
+  hosts: string;
+  /** The key's type, the key, and whatever follows. */
+  fields: string;
+}
+
+function divideLine(content: string): DividedLine | string | undefined {
   const text = content.replace(/^[ \t]+|[ \t\r]+$/g, "");
   if (text === "" || text.startsWith("#")) return undefined;
   const marker = text.startsWith("@") ? firstField(text) : "";
@@ -114,15 +133,70 @@ function parseLine(
   const hosts = firstField(behindMarker);
   if (hosts === "") return "too few fields";
   if (hosts.startsWith("@")) return "more than one marker";
-  const isAbout = wanted.isIn(hosts);
-  if (isAbout === undefined) return "broken hashed host name";
-  if (!isAbout) return undefined;
-  const [, type, base64] = behindMarker.split(/[ \t]+/);
-  if (type === undefined || base64 === undefined) return "too few fields";
+  return { marker, hosts, fields: behindMarker.slice(hosts.length).trimStart() };
+}
+
+function readKey({ fields }: DividedLine): Pick<KnownLine, "type" | "key"> | string {
+  const [type, base64] = fields.split(/[ \t]+/);
+  if (!type || base64 === undefined) return "too few fields";
   const key = Buffer.from(base64, "base64");
   if (key.toString("base64") !== base64) return "the key is not base64";
   if (!isPublicKey(key, type)) return `not a key of type ${type}`;
-  return { marker, type, key };
+  return { type, key };
+}
+
+/** What a host is stored under: its name, and its address where CheckHostIP wants that as well. */
+export interface StoredNames {
+  host: string;
+  address?: string;
+}
+
+/** A line that has a key, of whatever host. */
+export interface EntryLine extends Pick<KnownLine, "marker" | "key"> {
+  /** The hosts as they are written. */
+  hosts: string;
+  /** What of the host it is about. */
+  isAbout: { host: boolean; address: boolean };
+}
+
+/**
+ * Reads the lines of a file that may be rewritten, one at a time.
+ *
+ * @returns a function that returns `undefined` for a line that is a comment, or is not understood to
+ *   its end.
+ */
+export function entryReader(names: StoredNames): (content: string) => EntryLine | undefined {
+  const wantedHost = new WantedHost(names.host);
+  const wantedAddress = names.address === undefined ? undefined : new WantedHost(names.address);
+  return (content) => {
+    const divided = divideLine(content);
+    if (divided === undefined || typeof divided === "string") return undefined;
+    const key = readKey(divided);
+    if (typeof key === "string" || fieldCountOf(key.type) === undefined) return undefined;
+    const { marker, hosts } = divided;
+    const host = wantedHost.isIn(hosts);
+    const address = wantedAddress ? wantedAddress.isIn(hosts) : false;
+    if (host === undefined || address === undefined) return undefined;
+    return { marker, hosts, key: key.key, isAbout: { host, address } };
+  };
+}
+
+/**
+ * Opens a file and keeps other processes of ours from changing it until it is closed; also where it
+ * was replaced while we waited.
+ */
+export async function openLocked(path: string, options: Deno.OpenOptions): Promise<Deno.FsFile> {
+  while (true) {
+    const handle = await Deno.open(path, options);
+    try {
+      await handle.lock(true);
+    } catch {
+      // Some file systems have no locks: a line may be there twice then, which does no harm.
+    }
+    const [ours, current] = [await handle.stat(), await Deno.stat(path).catch(() => undefined)];
+    if (current?.ino === ours.ino && current.dev === ours.dev) return handle;
+    handle.close();
+  }
 }
 
 function firstField(text: string): string {

@@ -14,6 +14,7 @@ import { Forwards, isForwardRequest } from "./forwards.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
 import {
+  type OnHostKeys,
   type Peer,
   type Receiver,
   type Schedule,
@@ -21,7 +22,6 @@ import {
   type UpstreamReceiver,
   usualPayloadBytes,
 } from "./transport.ts";
-import { buildMessage } from "./ssh_data.ts";
 import {
   type ConnectionMessage,
   describeMessage,
@@ -147,13 +147,14 @@ export class Relay {
    */
   attachUpstream(
     upstream: Transport,
-    { allowsForwards }: { allowsForwards: boolean } = { allowsForwards: true },
+    { allowsForwards = true, onHostKeys }: { allowsForwards?: boolean; onHostKeys?: OnHostKeys } =
+      {},
   ): UpstreamReceiver {
     this.#upstream = upstream;
     this.#backpressure.addUpstream(upstream);
     this.#answersPings = upstream.answersPings;
     this.#maximumPayloadBytes = upstream.maximumPayloadBytes;
-    this.#requests.attach(upstream);
+    this.#requests.attach(upstream, onHostKeys);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
     this.#channels.attachUpstream(upstream, { allowsForwards });
@@ -377,8 +378,7 @@ export class Relay {
         upstream.sendUnimplemented();
         return undefined;
       case MessageType.globalRequest:
-        // hostkeys-00@openssh.com among them: it is about the remote host's name, not ours.
-        if (message.wantReply) upstream.send(buildMessage(MessageType.requestFailure));
+        requests.onRequest(message);
         return undefined;
       case MessageType.requestSuccess:
       case MessageType.requestFailure:

@@ -12,7 +12,7 @@
 import { Backoff } from "./backoff.ts";
 import type { Connects } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
-import type { TrustVerdict } from "./handshake.ts";
+import type { Session } from "./handshake.ts";
 import { escapeControls, logger } from "./log.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
 import type { Relay } from "./relay.ts";
@@ -151,8 +151,8 @@ export class Upstream {
       signal: attempt.signal,
       mayAsk,
       isAttended,
-      onReady: (transport, { verdict }) => {
-        if (this.#state === connecting) connection = this.#onReady(transport, verdict);
+      onReady: (transport, session) => {
+        if (this.#state === connecting) connection = this.#onReady(transport, session);
         else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
       },
       onLost: (end) => connection?.end(end),
@@ -181,7 +181,10 @@ export class Upstream {
     }
   }
 
-  #onReady(transport: StartableTransport, verdict: TrustVerdict): ReadyConnection {
+  #onReady(
+    transport: StartableTransport,
+    { verdict, onHostKeys }: Session,
+  ): ReadyConnection {
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const connection = new ReadyConnection(transport, {
       name: this.name,
@@ -201,7 +204,8 @@ export class Upstream {
     const ready: State = { kind: "ready", connection, provenTimer };
     this.#hasBeenReady = true;
     this.#transition(ready);
-    connection.start(relay.attachUpstream(transport, { allowsForwards: verdict === "trusted" }));
+    const allowsForwards = verdict === "trusted";
+    connection.start(relay.attachUpstream(transport, { allowsForwards, onHostKeys }));
     log.info("connected to {name}", { name: this.name });
     if (keepalive.intervalMs === 0) {
       log.info("no keepalives: only traffic and TCP show whether {name} is still there", {

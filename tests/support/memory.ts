@@ -209,7 +209,10 @@ export class World {
   }
 
   /** Connects a new upstream. */
-  attach(options = { allowsForwards: true }, peer: Partial<PeerTraits> = {}): MemoryPeer {
+  attach(
+    options?: Parameters<Relay["attachUpstream"]>[1],
+    peer: Partial<PeerTraits> = {},
+  ): MemoryPeer {
     const upstream = Object.assign(new MemoryPeer("upstream"), peer);
     upstream.receiver = this.relay.attachUpstream(upstream, options);
     this.upstream = upstream;
