@@ -27,10 +27,12 @@ import { fingerprint, keyTypeOf } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
+import { Life } from "./lib/life.ts";
+import { LifetimeEnd } from "./lib/lifetime.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { Shim } from "./lib/shim.ts";
-import { within } from "./lib/timing.ts";
+import { schedule, within } from "./lib/timing.ts";
 
 const log = logger();
 
@@ -47,7 +49,10 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
   [EndpointError, 6],
 ];
 
-/** Serves the endpoint until a stop signal, or until upstream is lost, which is thrown. */
+/** What ends it. */
+type End = Deno.Signal | LifetimeEnd | Error;
+
+/** Serves the endpoint until a stop signal, until its time is over, or until upstream is lost, which is thrown. */
 async function run(options: Options): Promise<void> {
   const environmentPassword = takeEnvironmentPassword();
   const config = await readUpstreamConfig(options);
@@ -59,20 +64,33 @@ async function run(options: Options): Promise<void> {
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
 
-  const shim = new Shim(options, { config, hosts, admit });
+  const life = new Life(options, {
+    isBusy: () => shim.channelCount > 0,
+    onLastMinute: (text) => shim.tell(text),
+    schedule,
+  });
+  const shim: Shim = new Shim(options, { config, hosts, admit, life });
   const stopSignal = onStopSignal();
   onRetrySignal(shim);
-  let end: Deno.Signal | Error | void = await Promise.race([stopSignal, shim.connect()]);
+  let end: End | void = await Promise.race([stopSignal, shim.connect()]);
   if (end === undefined) {
     surviveMistakes();
     const shown = await hostKeys.all;
     shim.serve(shown);
-    announce(options, { config, hostKeys: shown, address: shim.address });
-    end = await Promise.race([stopSignal, shim.whenLost]);
+    const facts = factsOf(options, { config, hostKeys: shown, address: shim.address });
+    announce(options, facts);
+    life.begin(bannerProperties(facts));
+    end = await Promise.race([stopSignal, life.whenOver, shim.whenLost]);
   }
-  await shim.close();
-  if (end instanceof Error) throw end;
-  log.info("stopped by {signal}", { signal: end });
+  life.end();
+  if (end instanceof LifetimeEnd) {
+    await shim.close(end.reason);
+    log.info("ended by {reason}", { reason: end.reason });
+  } else {
+    await shim.close();
+    if (end instanceof Error) throw end;
+    log.info("stopped by {signal}", { signal: end });
+  }
 }
 
 /**
@@ -105,15 +123,23 @@ function surviveMistakes(): void {
 const banners = new LineQueue(Deno.stdout);
 
 /** Tells on stdout how to use the endpoint. */
-function announce(
-  { localAuth, logFormat }: Options,
+function announce({ logFormat }: Options, facts: BannerFacts): void {
+  banners.write(
+    logFormat === "json"
+      ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
+      : bannerText(facts),
+  );
+}
+
+function factsOf(
+  { localAuth }: Options,
   { config, address, hostKeys }: {
     config: HostConfig;
     address: Shim["address"];
     hostKeys: readonly LocalHostKey[];
   },
-): void {
-  const facts: BannerFacts = {
+): BannerFacts {
+  return {
     host: config.hostName,
     port: config.port,
     username: config.user,
@@ -125,11 +151,6 @@ function announce(
     })),
     localAuth,
   };
-  banners.write(
-    logFormat === "json"
-      ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
-      : bannerText(facts),
-  );
 }
 
 /** Resolves at the first stop signal; the second one ends the process at once. */

@@ -294,15 +294,27 @@ export class Channel {
   sendNotice(reason: string): void {
     const { downstream, upstream } = this;
     if (this.type !== "session" || !downstream.listens || upstream.eofReceived) return;
-    const { channelExtendedData, channelRequest } = MessageType;
     if (this.hasExitStatus) {
       const { channel } = downstream;
       const fields = ["exit-status", false, lostExitStatus] as const;
-      this.send("downstream", buildMessage(channelRequest, channel, ...fields));
+      this.send("downstream", buildMessage(MessageType.channelRequest, channel, ...fields));
     }
-    const text = utf8String(`\r\nsshshim: ${shortened(reason)}\r\n`);
-    const room = Math.min(downstream.flow.windowBytes, downstream.maximumPacketSize);
-    if (text.length > room) return;
+    this.#sendLine(reason, downstream.flow.windowBytes);
+  }
+
+  /** Tells the person at a terminal something while the session goes on, if there is room for it. */
+  tell(text: string): void {
+    const { downstream, upstream } = this;
+    if (!this.hasTerminal || !downstream.listens || upstream.eofReceived) return;
+    this.#sendLine(text, downstream.flow.freeBytes);
+  }
+
+  /** Sends a line of ours on stderr, where no more than `windowBytes` may be sent. */
+  #sendLine(words: string, windowBytes: number): void {
+    const { downstream } = this;
+    const { channelExtendedData } = MessageType;
+    const text = utf8String(`\r\nsshshim: ${shortened(words)}\r\n`);
+    if (text.length > Math.min(windowBytes, downstream.maximumPacketSize)) return;
     downstream.flow.adjust(-text.length); // The client gives them back like any others.
     this.send(
       "downstream",

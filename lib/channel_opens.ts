@@ -122,6 +122,7 @@ export class ClientOpens {
       downstream: "asking",
       upstream: "unasked",
     });
+    if (channel.type === "session") channel.downstream.flow.reserve(limits.noticeBytes);
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
       cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),

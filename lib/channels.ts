@@ -173,6 +173,11 @@ export class Channels {
     for (const channel of this.#table.all()) this.#endings.end(channel, reason);
   }
 
+  /** Tells the people at terminals something; their sessions go on. */
+  tell(text: string): void {
+    for (const channel of this.#table.live()) channel.tell(text);
+  }
+
   /** A client is here; until it has left, its messages are taken. */
   addClient(client: Peer): void {
     this.#table.addClient(client);

@@ -24,6 +24,8 @@ export interface LocalClientOptions {
   relay: Relay;
   /** Called once it is authenticated. */
   onAuthenticated(): void;
+  /** Called when one that was authenticated leaves. */
+  onLeft?(): void;
   /** Called once, when its connection is closed. */
   onGone(): void;
 }
@@ -105,9 +107,10 @@ export class LocalClient implements Host {
 
   #onClose(): void {
     clearTimeout(this.#timer);
-    const { id, onGone } = this.#options;
+    const { id, onLeft, onGone } = this.#options;
     if (this.#receiver) {
       this.#receiver.leave();
+      onLeft?.();
       log.info("client {id} left", { id });
     } else {
       log.debug("client {id} left without authenticating", { id });

@@ -275,6 +275,11 @@ export class Relay {
     return this.#backpressure.isPaused(transport);
   }
 
+  /** Tells the people at terminals something; the limits' `noticeBytes` keep room for it. */
+  tell(text: string): void {
+    this.#channels.tell(text);
+  }
+
   /** Ends every channel with a line to the person at each session; resolves when all are closed. */
   async closeAll(reason: string): Promise<void> {
     this.#forwards.close();

@@ -6,6 +6,7 @@
 import type { Admit } from "./access.ts";
 import { Door, endpointsOf } from "./door.ts";
 import { EndpointError, messageOf } from "./errors.ts";
+import type { Presence } from "./lifetime.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
@@ -28,6 +29,8 @@ export interface EndpointOptions {
   relay: Relay;
   /** Decides who may use the endpoint; asked about each connection. Without it all may. */
   admit: Admit | undefined;
+  /** Told of clients that come and go. */
+  presence?: Presence;
 }
 
 /** The listening endpoint. Clients are taken from `serve` on; `close` ends all of them. */
@@ -98,6 +101,7 @@ export class Endpoint {
   }
 
   #onEnter(connection: Deno.TcpConn): boolean {
+    const { presence } = this.#options;
     const guest = this.#places.enter(connection);
     if (!guest) return false;
     const served = this.#server!.receive(guest, connection.remoteAddr);
@@ -105,7 +109,11 @@ export class Endpoint {
       id: ++this.#lastClientId,
       endpoints: endpointsOf(connection),
       relay: this.#options.relay,
-      onAuthenticated: () => guest.leave(),
+      onAuthenticated: () => {
+        guest.leave();
+        presence?.enter();
+      },
+      onLeft: () => presence?.leave(),
       onGone: () => {
         this.#clients.delete(client);
         this.#onClientGone?.();

@@ -5,20 +5,24 @@ import type { Options } from "./cli.ts";
 import { Connector, type Host } from "./connector.ts";
 import type { HostConfig } from "./host_config.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
+import type { Presence } from "./lifetime.ts";
 import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
 import { Relay } from "./relay.ts";
 import { Endpoint } from "./server.ts";
 import { schedule, within } from "./timing.ts";
-import { Upstream } from "./upstream.ts";
+import { Upstream, type UpstreamState } from "./upstream.ts";
 
 const log = logger();
 
 /** Where neither the command line nor ssh's configuration says it. */
 const defaultKeepaliveIntervalSeconds = 5;
 
-/** What sessions and clients are told at the end. */
-const farewell = "sshshim has been stopped";
+/** What sessions and clients are told at the end, where there is no other reason. */
+const usualFarewell = "sshshim has been stopped";
+
+/** Room for the line by which sessions are told of the end before it comes, in bytes. */
+const noticeBytes = 256;
 
 /** How long everything may take to close at the end, and channels alone, in milliseconds. */
 const closingTimeoutMs = 2500;
@@ -31,7 +35,17 @@ export interface ShimParts {
   hosts: readonly Host[];
   /** Who may use the endpoint; `undefined` for everybody. */
   admit: Admit | undefined;
+  /** Told of clients that come and go, and how the connection is, in words for people. */
+  life: Presence & { onStatus(status: string): void };
 }
+
+/** How a connection is, by its state; of others nothing is said. */
+const statuses: Partial<Record<UpstreamState, string>> = {
+  ready: "connected",
+  waiting: "the connection is lost, and tried again",
+  asleep: "not connected until the next client comes",
+  stopped: "not connected, and not tried again before SIGUSR2",
+};
 
 /** A remote host that is served at a local port. */
 export class Shim {
@@ -45,7 +59,7 @@ export class Shim {
    *
    * @throws {EndpointError} where the port cannot be used.
    */
-  constructor(options: Options, { config, hosts, admit }: ShimParts) {
+  constructor(options: Options, { config, hosts, admit, life }: ShimParts) {
     this.#relay = new Relay({
       limits: {
         openTimeoutMs: options.openTimeoutMs,
@@ -53,6 +67,7 @@ export class Shim {
         // Of one client, sessions that wait for their turn included.
         channels: Math.max(1000, options.maxChannels),
         allChannels: options.maxChannels,
+        noticeBytes: options.maxLifeMs === undefined ? 0 : noticeBytes,
       },
       schedule,
       onWanted: () => this.#upstream.hurry(),
@@ -60,7 +75,7 @@ export class Shim {
       report: (text, level = "info") => log[level]("{text}", { text }),
     });
     const relay = this.#relay;
-    this.#endpoint = new Endpoint({ port: options.localPort, relay, admit });
+    this.#endpoint = new Endpoint({ port: options.localPort, relay, admit, presence: life });
     const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
     const keepalive = {
       intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
@@ -72,6 +87,10 @@ export class Shim {
       reconnects: options.reconnects,
       maximumDelayMs: options.reconnectMaxDelayMs,
       keepalive,
+      onState: (state) => {
+        const status = statuses[state];
+        if (status !== undefined) life.onStatus(`${connector.name}: ${status}`);
+      },
     });
     const maximum = options.overflow;
     this.#overflow = new Overflow({ connector, relay, maximum, keepalive, schedule });
@@ -108,12 +127,22 @@ export class Shim {
     this.#overflow.retry();
   }
 
-  /** Ends the clients' channels, then the connections on both sides, in bounded time. */
-  async close(): Promise<void> {
-    await within(closingTimeoutMs, this.#close());
+  /** How many channels are open, those of clients that have left included. */
+  get channelCount(): number {
+    return this.#relay.channelCount;
   }
 
-  async #close(): Promise<void> {
+  /** Tells the people at terminals something; their sessions go on. */
+  tell(text: string): void {
+    this.#relay.tell(text);
+  }
+
+  /** Ends the clients' channels, then the connections on both sides, in bounded time. */
+  async close(farewell = usualFarewell): Promise<void> {
+    await within(closingTimeoutMs, this.#close(farewell));
+  }
+
+  async #close(farewell: string): Promise<void> {
     this.#endpoint.stopListening();
     await within(channelsTimeoutMs, this.#relay.closeAll(farewell));
     this.#upstream.close();
