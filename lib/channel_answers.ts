@@ -4,6 +4,7 @@ import { type Channel, opposite, type Side } from "./channel.ts";
 import type { ChannelEndings } from "./channel_endings.ts";
 import type { ClientOpens } from "./channel_opens.ts";
 import { ProtocolError } from "./errors.ts";
+import { displayText } from "./ssh_data.ts";
 import {
   type ChannelMessage,
   type ChannelOpenConfirmation,
@@ -39,7 +40,7 @@ export class ChannelAnswers {
   ): void {
     if (channel[from].state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
     if (message.type === MessageType.channelOpenFailure) {
-      this.#onFailure(channel, from, payload);
+      this.#onFailure(channel, from, message, payload);
     } else this.#onConfirmation(channel, from, message, payload);
   }
 
@@ -69,11 +70,14 @@ export class ChannelAnswers {
           maximumPacketSize: end.maximumPacketSize,
         });
         channel.send(opposite(from), payload);
+        channel.record?.onOpened();
         break;
       case "live":
       case "done":
-        if (channel.held) release(channel, message);
-        else channel.finish(from, "");
+        if (channel.held) {
+          channel.record?.onOpened();
+          release(channel, message);
+        } else channel.finish(from, "");
         break;
       case "unasked":
       case "awaiting":
@@ -84,6 +88,7 @@ export class ChannelAnswers {
   #onFailure(
     channel: Channel,
     from: Side,
+    { reasonCode, description }: ChannelOpenFailure,
     payload: Uint8Array,
   ): void {
     const to = opposite(from);
@@ -96,6 +101,8 @@ export class ChannelAnswers {
       this.#opens.offerWaiting();
       return;
     }
+    const by = from === "upstream" ? "host" : "client";
+    channel.record?.onRefused(by, displayText(description), reasonCode);
     channel[from].state = "done";
     if (channel[to].state === "asking") {
       rewriteRecipient(payload, channel[to].channel);
