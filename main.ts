@@ -9,6 +9,8 @@
 
 import { Buffer } from "node:buffer";
 import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
+import { lostLine } from "./lib/audit.ts";
+import { AuditFile } from "./lib/audit_file.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import {
@@ -64,12 +66,16 @@ async function run(options: Options): Promise<void> {
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
 
+  await using audit = options.auditFile === undefined
+    ? undefined
+    : await AuditFile.open(options.auditFile, lostLine);
+  const writeAudit = audit && ((line: string) => audit.write(line));
   const life = new Life(options, {
     isBusy: () => shim.channelCount > 0,
     onLastMinute: (text) => shim.tell(text),
     schedule,
   });
-  const shim: Shim = new Shim(options, { config, hosts, admit, life });
+  const shim: Shim = new Shim(options, { config, hosts, admit, life, prompter, writeAudit });
   const stopSignal = onStopSignal();
   onRetrySignal(shim);
   let end: End | void = await Promise.race([stopSignal, shim.connect()]);

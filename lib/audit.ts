@@ -50,6 +50,16 @@ export class Audit {
     this.#host = host;
   }
 
+  /** Clients are taken at a local port. */
+  onStart(localPort: number): void {
+    this.#tell({ event: "start", pid: Deno.pid, localPort });
+  }
+
+  /** All clients have been ended. */
+  onEnd(reason: string): void {
+    this.#tell({ event: "end", reason });
+  }
+
   /** A client is let in. */
   onClient(client: Peer, facts: ClientFacts): void {
     this.#clients.set(client, {

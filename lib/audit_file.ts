@@ -7,20 +7,24 @@
  * between are counted in the file.
  */
 
-import { messageOf, reasonOf, UsageError } from "./errors.ts";
+import { reasonOf, UsageError } from "./errors.ts";
 import { LineQueue, type LineTarget } from "./line_queue.ts";
 import { logger } from "./log.ts";
+import { within } from "./timing.ts";
 
 const log = logger("audit");
 
 /** What may wait for the disk, in bytes. */
 const limitBytes = 4 * 1024 * 1024;
 
+/** How long the last lines may take to be written, in milliseconds. */
+const flushTimeoutMs = 500;
+
 /** Makes a line that tells how many are missing. */
 export type DescribeLost = (count: number) => string;
 
-/** An audit file. `close` writes what waits. */
-export class AuditFile {
+/** An audit file. Leaving its scope writes what waits, if the disk takes it in time. */
+export class AuditFile implements AsyncDisposable {
   readonly #file: RotatedFile;
   readonly #queue: LineQueue;
 
@@ -58,9 +62,8 @@ export class AuditFile {
   }
 
   /** Resolves when all that was taken is written, or cannot be; nothing is taken after that. */
-  async close(): Promise<void> {
-    await this.#queue.flushed();
-    this.#file.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await within(flushTimeoutMs, this.#queue.flushed().then(() => this.#file.close()));
   }
 }
 
@@ -118,7 +121,7 @@ class RotatedFile implements LineTarget {
       if (this.#lostCount++ === 0) {
         log.warn("the audit file {path} cannot be written, and lines are dropped: {reason}", {
           path: this.#path,
-          reason: messageOf(error),
+          reason: reasonOf(error),
         });
       }
     }

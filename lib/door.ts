@@ -18,17 +18,20 @@ export interface DoorOptions {
   countUnauthenticated(): number;
   /** Takes a connection that may enter, and closes it in the end; false where there is no room. */
   onEnter(connection: Deno.TcpConn): boolean;
+  /** Told of those that were turned away, in words that go on after "turned away a connection". */
+  onTurnedAway?(phrase: string, count: number): void;
 }
 
 /** The door of the endpoint. */
 export class Door {
   readonly #options: DoorOptions;
-  readonly #turnedAway = new TurnedAway();
+  readonly #turnedAway: TurnedAway;
   readonly #asked = new Set<Promise<void>>();
   #isClosed = false;
 
   constructor(options: DoorOptions) {
     this.#options = options;
+    this.#turnedAway = new TurnedAway(options.onTurnedAway);
   }
 
   /** Takes a connection that was just accepted; resolves when the next may be accepted. */

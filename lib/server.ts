@@ -11,6 +11,7 @@ import type { LocalHostKey } from "./local_host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
 import { Places } from "./places.ts";
+import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
 import { Ssh2Server } from "./ssh2_server.ts";
 
@@ -31,6 +32,10 @@ export interface EndpointOptions {
   admit: Admit | undefined;
   /** Told of clients that come and go. */
   presence?: Presence;
+  /** Decides about clients that have authenticated; without it all are let in. */
+  reception?: Reception;
+  /** Told of connections that were turned away, whose or why in words, and how many. */
+  onTurnedAway?(phrase: string, count: number): void;
 }
 
 /** The listening endpoint. Clients are taken from `serve` on; `close` ends all of them. */
@@ -52,6 +57,7 @@ export class Endpoint {
       admit: options.admit,
       countUnauthenticated: () => this.#places.size,
       onEnter: (connection) => this.#onEnter(connection),
+      onTurnedAway: options.onTurnedAway,
     });
     this.#listener = bind(options.port);
   }
@@ -101,14 +107,15 @@ export class Endpoint {
   }
 
   #onEnter(connection: Deno.TcpConn): boolean {
-    const { presence } = this.#options;
+    const { relay, presence, reception } = this.#options;
     const guest = this.#places.enter(connection);
     if (!guest) return false;
     const served = this.#server!.receive(guest, connection.remoteAddr);
     const client = new LocalClient(served, {
       id: ++this.#lastClientId,
       endpoints: endpointsOf(connection),
-      relay: this.#options.relay,
+      relay,
+      reception,
       onAuthenticated: () => {
         guest.leave();
         presence?.enter();

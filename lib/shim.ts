@@ -1,13 +1,18 @@
 /** One remote host at one local port: the parts that make it so, put together. */
 
 import type { Admit } from "./access.ts";
+import { Audit } from "./audit.ts";
 import type { Options } from "./cli.ts";
+import { programFinder } from "./client_program.ts";
+import { Confirmation } from "./confirm.ts";
 import { Connector, type Host } from "./connector.ts";
+import type { Prompter } from "./credential_questions.ts";
 import type { HostConfig } from "./host_config.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import type { Presence } from "./lifetime.ts";
 import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
+import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
 import { Endpoint } from "./server.ts";
 import { schedule, within } from "./timing.ts";
@@ -37,6 +42,10 @@ export interface ShimParts {
   admit: Admit | undefined;
   /** Told of clients that come and go, and how the connection is, in words for people. */
   life: Presence & { onStatus(status: string): void };
+  /** Asks a person, about log-ins and about clients. */
+  prompter: Prompter;
+  /** Takes the lines of the audit, if there is to be one. */
+  writeAudit?(line: string): void;
 }
 
 /** How a connection is, by its state; of others nothing is said. */
@@ -53,13 +62,22 @@ export class Shim {
   readonly #endpoint: Endpoint;
   readonly #upstream: Upstream;
   readonly #overflow: Overflow;
+  readonly #audit: Audit | undefined;
 
   /**
    * From here on the local port is taken.
    *
    * @throws {EndpointError} where the port cannot be used.
    */
-  constructor(options: Options, { config, hosts, admit, life }: ShimParts) {
+  constructor(options: Options, { config, hosts, admit, life, ...parts }: ShimParts) {
+    const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
+    const { name } = connector;
+    const { prompter, writeAudit } = parts;
+    const audit = writeAudit && new Audit(writeAudit, name);
+    this.#audit = audit;
+    const confirmation = options.confirms
+      ? new Confirmation({ host: name, prompter, schedule })
+      : undefined;
     this.#relay = new Relay({
       limits: {
         openTimeoutMs: options.openTimeoutMs,
@@ -73,10 +91,19 @@ export class Shim {
       onWanted: () => this.#upstream.hurry(),
       onCrowded: () => void this.#overflow.grow(),
       report: (text, level = "info") => log[level]("{text}", { text }),
+      observe: audit?.observe,
     });
     const relay = this.#relay;
-    this.#endpoint = new Endpoint({ port: options.localPort, relay, admit, presence: life });
-    const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
+    this.#endpoint = new Endpoint({
+      port: options.localPort,
+      relay,
+      admit,
+      presence: life,
+      reception: audit || confirmation
+        ? new Reception({ identify: programFinder(), confirmation, audit })
+        : undefined,
+      onTurnedAway: (phrase, count) => audit?.onTurnedAway(phrase, count),
+    });
     const keepalive = {
       intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
       count: config.serverAliveCountMax,
@@ -89,7 +116,7 @@ export class Shim {
       keepalive,
       onState: (state) => {
         const status = statuses[state];
-        if (status !== undefined) life.onStatus(`${connector.name}: ${status}`);
+        if (status !== undefined) life.onStatus(`${name}: ${status}`);
       },
     });
     const maximum = options.overflow;
@@ -119,6 +146,7 @@ export class Shim {
   serve(hostKeys: readonly LocalHostKey[]): void {
     this.#endpoint.showHostKeys(hostKeys);
     void this.#endpoint.serve();
+    this.#audit?.onStart(this.address.port);
   }
 
   /** A person wants tried at once what has failed. */
@@ -140,6 +168,7 @@ export class Shim {
   /** Ends the clients' channels, then the connections on both sides, in bounded time. */
   async close(farewell = usualFarewell): Promise<void> {
     await within(closingTimeoutMs, this.#close(farewell));
+    this.#audit?.onEnd(farewell);
   }
 
   async #close(farewell: string): Promise<void> {
