@@ -3,10 +3,9 @@
  * it, or for the program wherever it runs. Answers are kept as long as sshshim runs.
  */
 
-import type { ClientProgram, Process } from "./client_program.ts";
-import { rootOf } from "./client_program.ts";
+import { type ClientProgram, type Process, rootOf } from "./client_program.ts";
 import type { Prompter } from "./credential_questions.ts";
-import { messageOf } from "./errors.ts";
+import { messageOf, NobodyToAskError } from "./errors.ts";
 import { escapeControls, logger } from "./log.ts";
 import type { Schedule } from "./transport.ts";
 
@@ -119,8 +118,8 @@ export class Confirmation {
       verdict = await this.#ask(visitor, abort.signal);
       abort.signal.throwIfAborted();
     } catch (error) {
-      const reason = messageOf(abort.signal.aborted ? abort.signal.reason : error);
-      verdict = { kind: "refused", reason, isKept: false };
+      const cause = abort.signal.aborted ? abort.signal.reason : error;
+      verdict = { kind: "refused", reason: describeFailure(cause), isKept: false };
     }
     cancelTimeout();
     this.#keep(visitor, verdict);
@@ -172,6 +171,14 @@ export class Confirmation {
 function treeOf({ program }: Visitor): string | undefined {
   const root = program && rootOf(program);
   return root && `${root.pid} since ${root.startTime}`;
+}
+
+/** Why there is no answer; the prompter's advice is about log-ins. */
+function describeFailure(error: unknown): string {
+  const isNobody = error instanceof NobodyToAskError && error.cause === undefined;
+  return isNobody
+    ? "nobody can be asked: there is no terminal, and SSH_ASKPASS is not set or may not be used"
+    : messageOf(error);
 }
 
 function reasonOf(verdict: Verdict): string | undefined {
