@@ -82,13 +82,17 @@ export class Audit {
     this.#tell({ event: "connections-refused", count, reason: phrase });
   }
 
-  /** A client has left, and all of its channels are closed. */
-  onClientLeft(client: Peer): void {
+  /**
+   * A client has left, and all of its channels are closed.
+   *
+   * @param reason why we ended it, if we did.
+   */
+  onClientLeft(client: Peer, reason: string | undefined): void {
     const record = this.#clients.get(client);
     if (record === undefined) return;
     this.#clients.delete(client);
     const { since, channels: _, ...facts } = record;
-    this.#tell({ event: "client-close", ...facts, durationMs: durationSince(since) });
+    this.#tell({ event: "client-close", ...facts, durationMs: durationSince(since), reason });
   }
 
   /** Takes what the relay tells. */

@@ -89,9 +89,15 @@ class RotatedFile implements LineTarget {
     if (found && !found.isFile) throw new Error("it is not a file");
     const file = await Deno.open(this.#path, { append: true, create: true, mode: 0o600 });
     const info = await file.stat();
-    if (info.uid !== null && info.uid !== Deno.uid()) {
+    try {
+      const named = await Deno.lstat(this.#path);
+      if (!isOurs(info)) throw new Error("it belongs to another user");
+      // In a folder that all may write to it could lead to any file of ours.
+      if (named.isSymlink && !isOurs(named)) throw new Error("it is a link of another user's");
+      if (!named.isSymlink && !isSame(named, info)) throw new Error("it is replaced just now");
+    } catch (error) {
       file.close();
-      throw new Error("it belongs to another user");
+      throw error;
     }
     this.#open = { file, info };
     this.#isTorn = false;
@@ -133,7 +139,7 @@ class RotatedFile implements LineTarget {
     const found = await statOf(this.#path);
     if (this.#open) {
       const { file, info } = this.#open;
-      if (found && found.dev === info.dev && found.ino === info.ino) return file;
+      if (found && isSame(found, info)) return file;
       this.close();
     }
     return await this.open();
@@ -145,6 +151,14 @@ class RotatedFile implements LineTarget {
       this.#isTorn = written < bytes.length;
     }
   }
+}
+
+function isOurs({ uid }: Deno.FileInfo): boolean {
+  return uid === null || uid === Deno.uid();
+}
+
+function isSame(one: Deno.FileInfo, two: Deno.FileInfo): boolean {
+  return one.dev === two.dev && one.ino === two.ino;
 }
 
 const encoder = new TextEncoder();

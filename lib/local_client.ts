@@ -43,6 +43,8 @@ export class LocalClient implements Host {
   /** What the reception knows of it. */
   #facts: ClientFacts | undefined;
   readonly #left = new AbortController();
+  /** Why we ended it. */
+  #whyEnded: string | undefined;
   /** What it is to the relay, once it is let in. */
   #relayed: { receiver: Receiver; transport: StartableTransport } | undefined;
 
@@ -120,6 +122,7 @@ export class LocalClient implements Host {
       onPayload: receiver.receive,
       onDrain: receiver.drained,
       onDisconnect: (description) => {
+        this.#whyEnded = description;
         log.info("client {id} is disconnected: {description}", { id, description });
       },
     });
@@ -145,7 +148,7 @@ export class LocalClient implements Host {
     if (this.#isAuthenticated) onLeft?.();
     if (this.#relayed) {
       this.#relayed.receiver.leave();
-      reception?.onClientLeft(this.#relayed.transport);
+      reception?.onClientLeft(this.#relayed.transport, this.#whyEnded);
       log.info("client {id} left", { id });
     } else {
       log.debug("client {id} left without authenticating", { id });

@@ -58,8 +58,8 @@ export class Reception {
     this.#options.audit?.onClient(client, facts);
   }
 
-  /** It has left, and all of its channels are closed. */
-  onClientLeft(client: Peer): void {
-    this.#options.audit?.onClientLeft(client);
+  /** It has left, and all of its channels are closed; `reason` is why we ended it, if we did. */
+  onClientLeft(client: Peer, reason: string | undefined): void {
+    this.#options.audit?.onClientLeft(client, reason);
   }
 }

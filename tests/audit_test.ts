@@ -180,6 +180,16 @@ function isCloseOf(client: number): (line: Line) => boolean {
   return (line) => line.event === "client-close" && line.client === client;
 }
 
+/** A file of another user's, and a link of theirs to one of ours. */
+async function filesOfOthers(folder: string): Promise<[string, string][]> {
+  const [file, link, ours] = [`${folder}/theirs`, `${folder}/their_link`, `${folder}/ours`];
+  await Deno.writeTextFile(file, "");
+  await Deno.writeTextFile(ours, "");
+  await Deno.symlink(ours, link);
+  await run(["chown", "-h", "65534", file, link]);
+  return [[file, "it belongs to another user"], [link, "it is a link of another user's"]];
+}
+
 Deno.test("a file of the audit that cannot be used ends it with status 2 and clear words", async (t) => {
   await withFolder(async (folder) => {
     await Deno.mkdir(`${folder}/folder`);
@@ -188,6 +198,7 @@ Deno.test("a file of the audit that cannot be used ends it with status 2 and cle
         [`${folder}/folder`, "it is not a file"],
         [`${folder}/nowhere/audit`, "No such file"],
         ["/dev/full", "it is not a file"],
+        ...(Deno.uid() === 0 ? await filesOfOthers(folder) : []),
       ] as const
     ) {
       await t.step(path.slice(path.lastIndexOf("/")), async () => {

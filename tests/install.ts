@@ -22,6 +22,7 @@ const requirements: Requirement[] = [
   { package: "rsync", brings: () => hasProgram("rsync") },
   { package: "git", brings: () => hasProgram("git") },
   { package: "xauth", brings: () => hasProgram("xauth") },
+  { package: "systemd", brings: () => hasProgram("systemd-analyze") },
   { package: "procps", brings: () => hasProgram("ps") },
   { package: "python3", brings: () => succeeds("/usr/bin/python3", "-V") },
   { package: "python3-paramiko", brings: () => hasPythonModule("paramiko") },
