@@ -7,7 +7,7 @@ import type { Confirmation } from "./confirm.ts";
 import type { Peer } from "./transport.ts";
 
 /** A client that has authenticated. */
-export interface Guest {
+export interface Newcomer {
   id: number;
   username: string;
   endpoints: Endpoints;
@@ -36,7 +36,7 @@ export class Reception {
    * @returns what is known of it, and why it is not let in, if it is not.
    */
   async receive(
-    { id, username, endpoints }: Guest,
+    { id, username, endpoints }: Newcomer,
     signal: AbortSignal,
   ): Promise<{ facts: ClientFacts; objection?: string }> {
     const { identify, confirmation, audit } = this.#options;
