@@ -18,8 +18,15 @@ export interface Endpoints {
   localPort: number;
 }
 
-/** Whether a connection may enter. */
-export type Admission = { admitted: true } | Refusal;
+/** Whether a connection may enter; `socket` is what the kernel was found to have of it. */
+export type Admission = { admitted: true; socket?: SocketRecord } | Refusal;
+
+/** The connecting socket of a connection, as the kernel has it. */
+export interface SocketRecord {
+  uid: number;
+  /** The number of the socket, by which a process has it. */
+  inode: string;
+}
 
 /** The reason is for the log, not for the peer; `user` is the id of whose process connected. */
 interface Refusal {
@@ -82,12 +89,6 @@ export function sameUserOnly(options: AdmissionOptions = {}): Admit {
   return inBatches((connections: readonly Endpoints[]) => admitSameUser(connections, options));
 }
 
-/** The connecting socket of a connection, as the kernel has it. */
-export interface SocketRecord {
-  uid: number;
-  inode: string;
-}
-
 /**
  * Finds the connecting sockets of several connections; `undefined` where the kernel has none, or
  * leaves it in doubt. The answers are in the same order.
@@ -100,11 +101,13 @@ export async function findSockets(
 ): Promise<(SocketRecord | undefined)[]> {
   const { records, byKey } = makeRecords(connections);
   await findRecords(byKey, procNet);
-  return records.map(({ owners: [uid, ...others], inode, doubt }) =>
-    uid === undefined || inode === undefined || others.length > 0 || doubt !== undefined
-      ? undefined
-      : { uid, inode }
-  );
+  return records.map((it) => it.doubt === undefined ? socketOf(it) : undefined);
+}
+
+/** The socket, if there is but one. */
+function socketOf({ owners: [uid, ...others], inode }: Records): SocketRecord | undefined {
+  if (uid === undefined || inode === undefined || others.length > 0) return undefined;
+  return { uid, inode };
 }
 
 /**
@@ -147,9 +150,10 @@ function makeRecords(
 
 /** Decides about one connection by what the kernel's tables say of it. */
 function judge(
-  { owners, doubt }: Records,
+  records: Records,
   { connection, uid }: { connection: Endpoints; uid: number | null },
 ): Admission {
+  const { owners, doubt } = records;
   if (uid === null) return refuse("this system does not tell who we are");
   if (encodeEnds(connection).length === 0) {
     const { remoteHost, localHost } = connection;
@@ -161,7 +165,7 @@ function judge(
     return { ...refuse(`the connecting process belongs to user ${other}`), user: other };
   }
   if (owners.length === 0) return refuse("the kernel has no record of the connecting socket");
-  return { admitted: true };
+  return { admitted: true, socket: socketOf(records) };
 }
 
 function refuse(reason: string): Refusal {

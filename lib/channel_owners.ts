@@ -48,7 +48,8 @@ export class UpstreamOpens {
     obstacle: string | undefined,
   ): Peer | undefined {
     const { table, links, limits, usageOf } = this.#options;
-    let owner: Peer | undefined;
+    const owners = this.#ownersOf(message);
+    const [owner] = owners;
     const refuse = (code: number, reason: string) => {
       upstream.send(openFailure(message.senderChannel, code, reason));
       table.onRefused(message, owner, { openedBy: "host", code, reason });
@@ -56,8 +57,6 @@ export class UpstreamOpens {
     };
     const { administrativelyProhibited, resourceShortage } = ChannelOpenFailureReason;
     if (obstacle !== undefined) return refuse(administrativelyProhibited, obstacle);
-    const owners = this.#ownersOf(message);
-    [owner] = owners;
     if (owner === undefined) {
       return refuse(administrativelyProhibited, "no client asked for this channel");
     }

@@ -3,7 +3,7 @@
  * /proc, for processes of our own user.
  */
 
-import { type Endpoints, findSockets } from "./access.ts";
+import { type Endpoints, findSockets, type SocketRecord } from "./access.ts";
 import { inBatches } from "./batches.ts";
 
 /** A process. The time of its start tells it from another that had its number before. */
@@ -26,8 +26,14 @@ export interface ClientProgram {
   processes: Process[];
 }
 
+/** A connection, and its connecting socket where the kernel has been asked for it. */
+export interface Connection {
+  endpoints: Endpoints;
+  socket?: SocketRecord;
+}
+
 /** Tells who opened a connection; `undefined` where the system does not. */
-export type Identify = (connection: Endpoints) => Promise<ClientProgram | undefined>;
+export type Identify = (connection: Connection) => Promise<ClientProgram | undefined>;
 
 const procFolder = "/proc";
 
@@ -36,7 +42,7 @@ const mostProcesses = 16;
 
 /** Asks the kernel about many connections at a time. */
 export function programFinder(): Identify {
-  return inBatches(async (connections: readonly Endpoints[]) => {
+  return inBatches(async (connections: readonly Connection[]) => {
     try {
       return await findPrograms(connections);
     } catch {
@@ -60,9 +66,9 @@ export function rootOf({ processes }: ClientProgram): Process | undefined {
 }
 
 async function findPrograms(
-  connections: readonly Endpoints[],
+  connections: readonly Connection[],
 ): Promise<(ClientProgram | undefined)[]> {
-  const sockets = await findSockets(connections);
+  const sockets = await socketsOf(connections);
   const inodes = new Set(sockets.flatMap((socket) => socket?.inode ?? []));
   const holders = await findHolders(inodes);
   return await Promise.all(sockets.map(async (socket) => {
@@ -70,6 +76,16 @@ async function findPrograms(
     const pid = holders.get(socket.inode);
     return { uid: socket.uid, processes: pid === undefined ? [] : await ancestry(pid) };
   }));
+}
+
+/** The connecting sockets; reading the kernel's tables is dear where there are many connections. */
+async function socketsOf(
+  connections: readonly Connection[],
+): Promise<(SocketRecord | undefined)[]> {
+  const sought = connections.filter(({ socket }) => socket === undefined);
+  if (sought.length === 0) return connections.map(({ socket }) => socket);
+  const found = await findSockets(sought.map(({ endpoints }) => endpoints));
+  return connections.map((it) => it.socket ?? found[sought.indexOf(it)]);
 }
 
 /** The processes that hold these sockets, by the sockets' numbers; the newest are asked first. */
@@ -80,7 +96,7 @@ async function findHolders(inodes: ReadonlySet<string>): Promise<Map<string, num
   const pids = entries.filter((pid) => pid > 0).sort((one, two) => two - one);
   for (const pid of pids) {
     if (holders.size === inodes.size) break;
-    for (const inode of await socketsOf(pid)) {
+    for (const inode of await inodesOf(pid)) {
       if (inodes.has(inode) && !holders.has(inode)) holders.set(inode, pid);
     }
   }
@@ -88,7 +104,7 @@ async function findHolders(inodes: ReadonlySet<string>): Promise<Map<string, num
 }
 
 /** The numbers of a process's sockets; none where they are hidden from us. */
-async function socketsOf(pid: number): Promise<string[]> {
+async function inodesOf(pid: number): Promise<string[]> {
   const folder = `${procFolder}/${pid}/fd`;
   try {
     const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);

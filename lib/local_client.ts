@@ -5,7 +5,7 @@
  * 20 seconds, and what it sends reaches neither upstream nor other clients.
  */
 
-import type { Endpoints } from "./access.ts";
+import type { Endpoints, SocketRecord } from "./access.ts";
 import type { ClientFacts } from "./audit.ts";
 import { logger } from "./log.ts";
 import type { Host } from "./places.ts";
@@ -23,6 +23,8 @@ export interface LocalClientOptions {
   /** Names the client in the log. */
   id: number;
   endpoints: Endpoints;
+  /** Its own end, where the kernel was asked. */
+  socket?: SocketRecord;
   relay: Relay;
   /** Decides about it once it is authenticated; without it, it is let in. */
   reception?: Reception;
@@ -89,10 +91,11 @@ export class LocalClient implements Host {
   }
 
   async #admit(username: string, reception: Reception): Promise<boolean> {
-    const { id, endpoints } = this.#options;
+    const { id, endpoints, socket } = this.#options;
     this.#onLogin();
     const { signal } = this.#left;
-    const { facts, objection } = await reception.receive({ id, username, endpoints }, signal);
+    const newcomer = { id, username, endpoints, socket };
+    const { facts, objection } = await reception.receive(newcomer, signal);
     if (signal.aborted) return false;
     this.#facts = facts;
     if (objection === undefined) return true;

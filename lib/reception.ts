@@ -1,6 +1,6 @@
 /** Between a client's login and its first message: who it is, whether it is let in, and the record. */
 
-import type { Endpoints } from "./access.ts";
+import type { Endpoints, SocketRecord } from "./access.ts";
 import type { Audit, ClientFacts } from "./audit.ts";
 import type { Identify } from "./client_program.ts";
 import type { Confirmation } from "./confirm.ts";
@@ -11,6 +11,7 @@ export interface Newcomer {
   id: number;
   username: string;
   endpoints: Endpoints;
+  socket?: SocketRecord;
 }
 
 /** What the reception is made of. */
@@ -36,11 +37,11 @@ export class Reception {
    * @returns what is known of it, and why it is not let in, if it is not.
    */
   async receive(
-    { id, username, endpoints }: Newcomer,
+    { id, username, endpoints, socket }: Newcomer,
     signal: AbortSignal,
   ): Promise<{ facts: ClientFacts; objection?: string }> {
     const { identify, confirmation, audit } = this.#options;
-    const program = await identify(endpoints);
+    const program = await identify({ endpoints, socket });
     const [process, ...parents] = program?.processes ?? [];
     const port = endpoints.remotePort;
     const facts: ClientFacts = {

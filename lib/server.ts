@@ -3,7 +3,7 @@
  * the relay.
  */
 
-import type { Admit } from "./access.ts";
+import type { Admit, SocketRecord } from "./access.ts";
 import { Door, endpointsOf } from "./door.ts";
 import { EndpointError, messageOf } from "./errors.ts";
 import type { Presence } from "./lifetime.ts";
@@ -56,7 +56,7 @@ export class Endpoint {
     this.#door = new Door({
       admit: options.admit,
       countUnauthenticated: () => this.#places.size,
-      onEnter: (connection) => this.#onEnter(connection),
+      onEnter: (connection, socket) => this.#onEnter(connection, socket),
       onTurnedAway: options.onTurnedAway,
     });
     this.#listener = bind(options.port);
@@ -106,7 +106,7 @@ export class Endpoint {
     }
   }
 
-  #onEnter(connection: Deno.TcpConn): boolean {
+  #onEnter(connection: Deno.TcpConn, socket: SocketRecord | undefined): boolean {
     const { relay, presence, reception } = this.#options;
     const guest = this.#places.enter(connection);
     if (!guest) return false;
@@ -114,6 +114,7 @@ export class Endpoint {
     const client = new LocalClient(served, {
       id: ++this.#lastClientId,
       endpoints: endpointsOf(connection),
+      socket,
       relay,
       reception,
       onAuthenticated: () => {

@@ -94,7 +94,7 @@ Deno.test("a person at the terminal decides about each program that comes", asyn
     });
     assert.match(
       await person.sees(question),
-      /  ssh \(pid \d+\) from (da)?sh \(pid \d+\) from .*\r\nType yes for all that (da)?sh \(pid \d+\) starts, program for every \/usr\/bin\/ssh, or no: $/,
+      /\n {2}ssh \(pid \d+\) from (da)?sh \(pid \d+\) from .*\r\nType yes for all that (da)?sh \(pid \d+\) starts, program for every \/usr\/bin\/ssh, or no: $/,
     );
     await person.types("yes\r");
     await shell.screen.waitFor(/(in\r\n){3}over/);
