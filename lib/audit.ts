@@ -43,6 +43,7 @@ export class Audit {
   readonly #write: (line: string) => void;
   readonly #host: string;
   readonly #clients = new Map<Peer, ClientRecord>();
+  #isStarted = false;
 
   /** @param host the remote host, which each line names. */
   constructor(write: (line: string) => void, host: string) {
@@ -52,12 +53,13 @@ export class Audit {
 
   /** Clients are taken at a local port. */
   onStart(localPort: number): void {
+    this.#isStarted = true;
     this.#tell({ event: "start", pid: Deno.pid, localPort });
   }
 
   /** All clients have been ended. */
   onEnd(reason: string): void {
-    this.#tell({ event: "end", reason });
+    if (this.#isStarted) this.#tell({ event: "end", reason });
   }
 
   /** A client is let in. */

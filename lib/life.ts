@@ -10,12 +10,19 @@ export class Life implements Presence {
   readonly #lifetime: Lifetime;
   readonly #readyFile: ReadyFile | undefined;
   readonly #manager: ServiceManager;
+  readonly #hostCount: number;
+  /** The hosts that can be used, or have failed. */
+  readonly #settled = new Set<string>();
+  /** What is told of those that can be used. */
+  readonly #facts: Record<string, unknown>[] = [];
+  #isReady = false;
 
   /** @throws {UsageError} where the ready file cannot be ours. */
   constructor(
-    { idleExitMs, maxLifeMs, readyFile, notifies }: Options,
+    { destinations, idleExitMs, maxLifeMs, readyFile, notifies }: Options,
     parts: Pick<LifetimeOptions, "isBusy" | "onLastMinute" | "schedule">,
   ) {
+    this.#hostCount = destinations.length;
     this.#lifetime = new Lifetime({ idleExitMs, maxLifeMs, ...parts });
     this.#manager = notifies ? ServiceManager.fromEnvironment() : new ServiceManager();
     this.#readyFile = readyFile === undefined ? undefined : new ReadyFile(readyFile);
@@ -27,13 +34,28 @@ export class Life implements Presence {
   }
 
   /**
-   * The port can be used, as `facts` tell.
+   * A host can be used, as `facts` tell. Once that is so for all that do not fail, others are told:
+   * the ready file has the facts of the one host, or of several as `hosts`.
    *
    * @throws {UsageError} where the ready file cannot be written.
    */
-  begin(facts: Record<string, unknown>): void {
-    this.#readyFile?.write(facts);
-    this.#lifetime.begin();
+  onListening(name: string, facts: Record<string, unknown>): void {
+    if (this.#facts.length === 0) this.#lifetime.begin();
+    this.#facts.push(facts);
+    this.#onSettled(name);
+  }
+
+  /** A host cannot be used, or not any more. */
+  onFailure(name: string): void {
+    this.#onSettled(name);
+  }
+
+  #onSettled(name: string): void {
+    this.#settled.add(name);
+    if (this.#isReady || this.#facts.length === 0 || this.#settled.size < this.#hostCount) return;
+    this.#isReady = true;
+    const [first, ...others] = this.#facts;
+    this.#readyFile?.write(this.#hostCount === 1 ? first! : { hosts: [first, ...others] });
     this.#manager.onReady();
   }
 

@@ -70,7 +70,8 @@ export class Relay {
   /** The largest message that upstream takes, or took when it was there last, in bytes. */
   #maximumPayloadBytes = usualPayloadBytes;
 
-  constructor({ limits, schedule, onWanted, onCrowded, report, observe }: RelayOptions) {
+  constructor(options: RelayOptions) {
+    const { limits, schedule, onWanted, isPatient, onCrowded, report, observe } = options;
     this.#observe = observe;
     this.#onWanted = onWanted;
     this.#report = report;
@@ -94,6 +95,7 @@ export class Relay {
       limits: { ...usualLimits, ...limits },
       schedule,
       onWanted,
+      isPatient: isPatient ?? (() => false),
       onCrowded,
       report,
       observe,
@@ -196,8 +198,9 @@ export class Relay {
    *
    * @param reason one line for the people at the sessions.
    * @param byServer whether upstream has ended the connection, and not the network.
+   * @returns whether it has served a session to its end.
    */
-  detachUpstream(reason: string, { byServer = false } = {}): void {
+  detachUpstream(reason: string, { byServer = false } = {}): boolean {
     const upstream = this.#upstream;
     this.#upstream = undefined;
     if (upstream) {
@@ -206,7 +209,7 @@ export class Relay {
     }
     this.#requests.detach();
     this.#forwards.onUpstreamLost();
-    this.#channels.detachUpstream(reason, { byServer });
+    return this.#channels.detachUpstream(reason, { byServer });
   }
 
   /** Upstream will not come back by itself: opens are refused with `reason`. */

@@ -10,6 +10,8 @@ export interface RelayOptions {
   schedule: Schedule;
   /** A client wants something of upstream while it is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long; by default it never does. */
+  isPatient?(): boolean;
   /** A session waits because upstream allows no more at a time. */
   onCrowded(): void;
   /** Words for the log; an error is one of ours. */

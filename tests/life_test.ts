@@ -4,8 +4,10 @@ import assert from "node:assert/strict";
 import { waitForFile } from "./support/processes.ts";
 import { makeFolder, runProgram } from "./support/program.ts";
 import { pythonProgram } from "./support/python.ts";
+import { freePort } from "./support/ports.ts";
 import { run, RunningProcess, text } from "./support/run.ts";
 import { startServing } from "./support/login.ts";
+import { startHosts, startShims, targetOf } from "./support/several.ts";
 import { shimEnvironment, shimProgram, upstreamArguments } from "./support/shim.ts";
 import { type Sshd, startSshd } from "./support/sshd.ts";
 
@@ -166,4 +168,36 @@ Deno.test({
       assert.doesNotMatch(shim.log.text, /service manager/);
     });
   },
+});
+
+/** The first of them cannot be reached. */
+const hostNames = ["gone", "prod", "staging"];
+
+Deno.test("several hosts have one ready file, one idle time, and their names in one audit", async () => {
+  await using hosts = await startHosts(["prod", "staging"]);
+  const nowhere = freePort();
+  await Deno.writeTextFile(
+    hosts.config,
+    await Deno.readTextFile(hosts.config) + `Host gone\n  HostName 127.0.0.1\n  Port ${nowhere}\n`,
+  );
+  const [ready, audit] = [`${hosts.folder}/ready`, `${hosts.folder}/audit`];
+  const options = ["--ready-file", ready, "--audit", audit, "--idle-exit", "4"];
+  await using shim = startShims(hosts, ["--log-format", "json", ...options, ...hostNames]);
+  const facts = JSON.parse(await waitForFile(ready));
+  assert.deepEqual(
+    facts.hosts.map(({ name }: { name: string }) => name).sort(),
+    hostNames.slice(1),
+  );
+  const target = await targetOf(hosts, shim, "staging");
+  // While it is there, the other host's idleness ends nothing.
+  assert.equal((await target.ssh("sleep 5; exit 3")).code, 3);
+  assert.equal((await shim.drained()).code, 0, shim.stderr.text);
+  assert.match(shim.stderr.text, /ended by --idle-exit: no client for 4s/);
+  const lines = (await Deno.readTextFile(audit)).trimEnd().split("\n")
+    .map((line) => JSON.parse(line));
+  const portOf = (name: string) => hosts.servers[name]!.port;
+  const events = (name: string) =>
+    lines.filter(({ host }) => host.endsWith(`:${portOf(name)}`)).map(({ event }) => event);
+  assert.deepEqual(events("prod"), ["start", "end"]);
+  assert(events("staging").includes("client-open"));
 });
