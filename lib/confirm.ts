@@ -94,11 +94,12 @@ export class Confirmation {
     this.#last = verdict;
     const question = { verdict, waiting: 0, abort };
     this.#questions.set(key, question);
-    void verdict.then(() => {
+    // Who comes from now on asks anew.
+    const forget = () => {
       if (this.#questions.get(key) === question) this.#questions.delete(key);
-    });
-    // Nobody waits for it any more: who comes now asks anew.
-    abort.signal.addEventListener("abort", () => this.#questions.delete(key));
+    };
+    void verdict.then(forget);
+    abort.signal.addEventListener("abort", forget);
     return question;
   }
 

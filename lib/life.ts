@@ -15,6 +15,7 @@ export class Life implements Presence {
   readonly #settled = new Set<string>();
   /** What is told of those that can be used. */
   readonly #facts: Record<string, unknown>[] = [];
+  readonly #statuses = new Map<string, string>();
   #isReady = false;
 
   /** @throws {UsageError} where the ready file cannot be ours. */
@@ -67,9 +68,11 @@ export class Life implements Presence {
     this.#lifetime.leave();
   }
 
-  /** How a connection is, in words for people. */
-  onStatus(status: string): void {
-    this.#manager.onStatus(status);
+  /** How the connection to a host is, in words for people. */
+  onStatus(host: string, status: string): void {
+    this.#statuses.set(host, status);
+    const all = this.#statuses.entries().map(([name, its]) => `${name}: ${its}`);
+    this.#manager.onStatus([...all].join("; "));
   }
 
   /** The end has begun. */

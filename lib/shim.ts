@@ -41,7 +41,7 @@ export interface ShimParts {
   /** Who may use the endpoint; `undefined` for everybody. */
   admit: Admit | undefined;
   /** Told of clients that come and go, and how the connection is, in words for people. */
-  life: Presence & { onStatus(status: string): void };
+  life: Presence & { onStatus(host: string, status: string): void };
   /** Asks a person, about log-ins and about clients. */
   prompter: Prompter;
   /** Takes the lines of the audit, if there is to be one. */
@@ -117,7 +117,7 @@ export class Shim {
       keepalive,
       onState: (state) => {
         const status = statuses[state];
-        if (status !== undefined) life.onStatus(`${name}: ${status}`);
+        if (status !== undefined) life.onStatus(name, status);
       },
     });
     const maximum = options.overflow;

@@ -1,7 +1,15 @@
 /** --confirm with real clients: a person at a terminal, SSH_ASKPASS, and nobody. */
 
 import assert from "node:assert/strict";
+import { Confirmation } from "../lib/confirm.ts";
+import { loadLocalHostKey } from "../lib/local_host_key.ts";
+import { Reception } from "../lib/reception.ts";
+import { Endpoint } from "../lib/server.ts";
+import { schedule } from "../lib/timing.ts";
 import { clientEnvironment, makeTarget, type Target } from "./support/both.ts";
+import { FakeTime } from "./support/fake_time.ts";
+import { World } from "./support/memory.ts";
+import { settled } from "./support/scripted_connector.ts";
 import { loginEnvironment, serverArguments, shimCommand, startServing } from "./support/login.ts";
 import { key } from "./support/person.ts";
 import { Terminal } from "./support/pty.ts";
@@ -136,6 +144,39 @@ Deno.test("a person at the terminal decides about each program that comes", asyn
       await client.exec("true");
     },
   );
+});
+
+Deno.test("a client that waits for a person has no other clock", async () => {
+  using time = new FakeTime();
+  const stateFolder = await Deno.makeTempDir({ prefix: "confirm-" });
+  await using resources = new AsyncDisposableStack();
+  resources.defer(() => Deno.remove(stateFolder, { recursive: true }));
+  const asked = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<string>();
+  const ask = () => {
+    asked.resolve();
+    return answer.promise;
+  };
+  const world = new World();
+  const endpoint = new Endpoint({
+    port: 0,
+    relay: world.relay,
+    admit: () => Promise.resolve({ admitted: true }),
+    reception: new Reception({
+      identify: () => Promise.resolve(undefined),
+      confirmation: new Confirmation({ host: "prod", prompter: { ask }, schedule }),
+    }),
+  });
+  endpoint.showHostKeys([await loadLocalHostKey(undefined, { stateFolder })]);
+  const serving = endpoint.serve();
+  resources.defer(() => endpoint.close("the end").then(() => serving));
+  const client = new RawTransport({ port: endpoint.address.port, username: "jane" });
+  resources.defer(() => client.close());
+  await asked.promise;
+  time.advance(100_000);
+  await settled();
+  answer.resolve("yes");
+  await client.authenticated;
 });
 
 Deno.test("SSH_ASKPASS is asked where there is no terminal, and else nobody is let in", async (t) => {
