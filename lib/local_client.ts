@@ -90,6 +90,7 @@ export class LocalClient implements Host {
     this.#connection.end(description);
   }
 
+  /** Whether it is let in; one that is not is told why. */
   async #admit(username: string, reception: Reception): Promise<boolean> {
     const { id, endpoints, socket } = this.#options;
     this.#onLogin();

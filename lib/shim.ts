@@ -69,10 +69,10 @@ export class Shim {
    *
    * @throws {EndpointError} where the port cannot be used.
    */
-  constructor(options: Options, { config, hosts, admit, life, ...parts }: ShimParts) {
+  constructor(options: Options, parts: ShimParts) {
+    const { config, hosts, admit, life, prompter, writeAudit } = parts;
     const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
     const { name } = connector;
-    const { prompter, writeAudit } = parts;
     const audit = writeAudit && new Audit(writeAudit, name);
     this.#audit = audit;
     const confirmation = options.confirms

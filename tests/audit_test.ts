@@ -4,10 +4,12 @@ import assert from "node:assert/strict";
 import { lostLine } from "../lib/audit.ts";
 import { AuditFile } from "../lib/audit_file.ts";
 import { configureLogging } from "../lib/log.ts";
+import { MessageType } from "../lib/wire.ts";
 import { shimTarget } from "./support/behind.ts";
 import { startGround, type Target } from "./support/both.ts";
 import { waitUntil } from "./support/processes.ts";
 import { run, RunningProcess, text } from "./support/run.ts";
+import { RawClient } from "./support/raw_client.ts";
 import { exchange, startEcho, tcpAddress } from "./support/services.ts";
 import { startServing } from "./support/login.ts";
 import { freePort } from "./support/ports.ts";
@@ -147,12 +149,23 @@ Deno.test("the audit has a line for each client, channel, forward, request and r
       });
     });
 
+    await t.step("the end of a client that breaks the protocol, and why", async () => {
+      {
+        await using client = await RawClient.connect(target);
+        client.send(MessageType.channelData, 77, "what is this");
+        await client.lastWords();
+      }
+      const lines = await linesUntil(path, isCloseOf(4));
+      const { reason } = lines.find(isCloseOf(4))!;
+      assert.match(String(reason), /no such channel/);
+    });
+
     await t.step("a subsystem, by its name", async () => {
       const options = target.clientOptions();
       await run(["sftp", "-b", "/dev/null", ...options, "127.0.0.1"], {
         environment: target.environment,
       });
-      const lines = await linesUntil(path, isCloseOf(4));
+      const lines = await linesUntil(path, isCloseOf(5));
       assert.deepEqual(
         lines.filter(({ type }) => type === "subsystem").map((
           { name, outcome },
