@@ -9,6 +9,8 @@
 
 import { Buffer } from "node:buffer";
 import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
+import { lostLine } from "./lib/audit.ts";
+import { AuditFile } from "./lib/audit_file.ts";
 import { type BannerFacts, bannerProperties, bannerText, shortBannerText } from "./lib/banner.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import {
@@ -27,10 +29,12 @@ import { fingerprint, keyTypeOf } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
+import { Life } from "./lib/life.ts";
+import { LifetimeEnd } from "./lib/lifetime.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
-import { within } from "./lib/timing.ts";
+import { schedule, within } from "./lib/timing.ts";
 
 const log = logger();
 
@@ -48,7 +52,7 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
 ];
 
 /**
- * Serves the endpoints until a stop signal, or until no host is left.
+ * Serves the endpoints until a stop signal, until its time is over, or until no host is left.
  *
  * @returns the exit status.
  */
@@ -60,7 +64,18 @@ async function run(options: Options): Promise<number> {
   }
   const admit = admission(options);
   const prompter = new UserPrompter();
-  const shims = await Shims.open(options, { prompter, environmentPassword, admit });
+  await using audit = options.auditFile === undefined
+    ? undefined
+    : await AuditFile.open(options.auditFile, lostLine);
+  const life = new Life(options, {
+    isBusy: () => shims.channelCount > 0,
+    onLastMinute: (text) => shims.tell(text),
+    schedule,
+  });
+  const shims: Shims = await Shims.open(options, {
+    ...{ prompter, environmentPassword, admit, life },
+    writeAudit: audit && ((line) => audit.write(line)),
+  });
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
@@ -70,14 +85,21 @@ async function run(options: Options): Promise<number> {
   const served = shims.serve(hostKeys.all, {
     onListening: (host, shown) => {
       surviveMistakes();
-      announce(options, host, shown);
+      const facts = factsOf(options, host, shown);
+      announce(options, facts);
+      life.onListening(host.name, bannerProperties(facts));
     },
-    onFailure: (_host, error) => void tell(error),
+    onFailure: (host, error) => {
+      tell(error);
+      life.onFailure(host.name);
+    },
   });
-  const end = await Promise.race([stopSignal, served]);
-  await shims.close();
+  const end = await Promise.race([stopSignal, life.whenOver, served]);
+  life.end();
+  await shims.close(end instanceof LifetimeEnd ? end.reason : undefined);
   if (end instanceof Error) return exitStatusOf(end);
-  log.info("stopped by {signal}", { signal: end });
+  if (end instanceof LifetimeEnd) log.info("ended by {reason}", { reason: end.reason });
+  else log.info("stopped by {signal}", { signal: end });
   return 0;
 }
 
@@ -115,12 +137,22 @@ function surviveMistakes(): void {
 const banners = new LineQueue(Deno.stdout);
 
 /** Tells on stdout how to use the endpoint. */
-function announce(
-  { localAuth, logFormat, destinations }: Options,
+function announce({ logFormat, destinations }: Options, facts: BannerFacts): void {
+  banners.write(
+    logFormat === "json"
+      ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
+      : destinations.length === 1
+      ? bannerText(facts)
+      : shortBannerText(facts),
+  );
+}
+
+function factsOf(
+  { localAuth, destinations }: Options,
   { name, config, shim: { address } }: ServedHost,
   hostKeys: readonly LocalHostKey[],
-): void {
-  const facts: BannerFacts = {
+): BannerFacts {
+  return {
     host: config.hostName,
     port: config.port,
     username: config.user,
@@ -133,13 +165,6 @@ function announce(
     localAuth,
     ...(destinations.length === 1 ? {} : { name }),
   };
-  banners.write(
-    logFormat === "json"
-      ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
-      : destinations.length === 1
-      ? bannerText(facts)
-      : shortBannerText(facts),
-  );
 }
 
 /** Resolves at the first stop signal; the second one ends the process at once. */

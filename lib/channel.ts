@@ -7,6 +7,7 @@
  * opened and end; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
  */
 
+import type { ChannelRecord } from "./channel_record.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import { ChannelOpenFailureReason, ChannelProtocolError, ProtocolError } from "./errors.ts";
 import { Flow } from "./flow.ts";
@@ -123,6 +124,8 @@ export class Channel {
   /** Its place among all that were opened. */
   readonly order: number;
   #link: Link | undefined;
+  /** Where somebody wants to know of it. */
+  record: ChannelRecord | undefined;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, what ends the wait, who has refused it. */
   waiting: { opening: Uint8Array; cancelTimeout(): void; refusedBy?: Link } | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */
@@ -198,7 +201,7 @@ export class Channel {
         return undefined;
       case MessageType.channelSuccess:
       case MessageType.channelFailure:
-        return this.#onReply(from, payload);
+        return this.#onReply(from, message, payload);
     }
   }
 
@@ -212,6 +215,7 @@ export class Channel {
         throw new ChannelProtocolError("more data than the maximum packet size");
       }
       this[to].flow.consume(data.length);
+      this.record?.onData(from, data.length);
       this.forward(from, payload);
     }
     this.refill(to);
@@ -222,6 +226,7 @@ export class Channel {
     if (from === "downstream") noteRequest(this, message);
     else if (message.requestType === "exit-status") this.hasExitStatus = true;
     if (message.wantReply) this[from].repliesOwed++;
+    this.record?.onRequest(from, message);
     this.forward(from, payload);
   }
 
@@ -235,10 +240,12 @@ export class Channel {
     this.send("upstream", buildMessage(MessageType.channelFailure, upstream.channel));
   }
 
-  #onReply(from: Side, payload: Uint8Array): string | undefined {
+  #onReply(from: Side, { type }: LiveMessage, payload: Uint8Array): string | undefined {
     const other = this[opposite(from)];
     if (other.repliesOwed === 0) return "no channel request waits for it";
     other.repliesOwed--;
+    const isGranted = type === MessageType.channelSuccess;
+    this.record?.onReply(opposite(from), { isGranted });
     this.forward(from, payload);
     return undefined;
   }
@@ -279,6 +286,7 @@ export class Channel {
     } else if (end.state === "asking") {
       const { connectFailed } = ChannelOpenFailureReason;
       this.send(side, openFailure(end.channel, connectFailed, reason));
+      this.record?.onRefused("sshshim", reason, connectFailed);
       end.state = "done";
       if (side === "downstream") this.stopWaiting();
     } else if (end.listens) {
@@ -294,20 +302,29 @@ export class Channel {
   sendNotice(reason: string): void {
     const { downstream, upstream } = this;
     if (this.type !== "session" || !downstream.listens || upstream.eofReceived) return;
-    const { channelExtendedData, channelRequest } = MessageType;
     if (this.hasExitStatus) {
       const { channel } = downstream;
       const fields = ["exit-status", false, lostExitStatus] as const;
-      this.send("downstream", buildMessage(channelRequest, channel, ...fields));
+      this.send("downstream", buildMessage(MessageType.channelRequest, channel, ...fields));
     }
-    const text = utf8String(`\r\nsshshim: ${shortened(reason)}\r\n`);
-    const room = Math.min(downstream.flow.windowBytes, downstream.maximumPacketSize);
-    if (text.length > room) return;
-    downstream.flow.adjust(-text.length); // The client gives them back like any others.
-    this.send(
-      "downstream",
-      buildMessage(channelExtendedData, downstream.channel, extendedDataStderr, text),
-    );
+    this.#sendLine(reason, downstream.flow.windowBytes);
+  }
+
+  /** Tells the person at a terminal something while the session goes on, if there is room for it. */
+  tell(text: string): void {
+    const { downstream, upstream } = this;
+    if (!this.hasTerminal || !downstream.listens || upstream.eofReceived) return;
+    this.#sendLine(text, downstream.flow.freeBytes);
+  }
+
+  /** Sends a line of ours on stderr, where no more than `windowBytes` may be sent. */
+  #sendLine(words: string, windowBytes: number): void {
+    const { channel, flow, maximumPacketSize } = this.downstream;
+    const text = utf8String(`\r\nsshshim: ${shortened(words)}\r\n`);
+    if (text.length > Math.min(windowBytes, maximumPacketSize)) return;
+    flow.adjust(-text.length); // The client gives them back like any others.
+    const fields = [channel, extendedDataStderr, text] as const;
+    this.send("downstream", buildMessage(MessageType.channelExtendedData, ...fields));
   }
 
   /** Passes a message on to the other end, if that one still listens. */

@@ -4,6 +4,7 @@ import { type Channel, opposite, type Side } from "./channel.ts";
 import type { ChannelEndings } from "./channel_endings.ts";
 import type { ClientOpens } from "./channel_opens.ts";
 import { ProtocolError } from "./errors.ts";
+import { displayText } from "./ssh_data.ts";
 import {
   type ChannelMessage,
   type ChannelOpenConfirmation,
@@ -39,7 +40,7 @@ export class ChannelAnswers {
   ): void {
     if (channel[from].state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
     if (message.type === MessageType.channelOpenFailure) {
-      this.#onFailure(channel, from, { words: message.description, payload });
+      this.#onFailure(channel, from, { message, payload });
     } else this.#onConfirmation(channel, from, message, payload);
   }
 
@@ -69,11 +70,14 @@ export class ChannelAnswers {
           maximumPacketSize: end.maximumPacketSize,
         });
         channel.send(opposite(from), payload);
+        channel.record?.onOpened();
         break;
       case "live":
       case "done":
-        if (channel.held) release(channel, message);
-        else channel.finish(from, "");
+        if (channel.held) {
+          channel.record?.onOpened();
+          release(channel, message);
+        } else channel.finish(from, "");
         break;
       case "unasked":
       case "awaiting":
@@ -85,22 +89,29 @@ export class ChannelAnswers {
   #onFailure(
     channel: Channel,
     from: Side,
-    { words, payload }: { words: string; payload: Uint8Array },
+    { message, payload }: { message: ChannelOpenFailure; payload: Uint8Array },
   ): void {
     const { link, waiting, type } = channel;
     if (from === "upstream" && link) {
       // Whatever reason it gives: others can be open, so it has a limit.
       const mayBeCrowded = type === "session" && waiting !== undefined;
       const meaning = link.room.onRefusal(channel, { mayBeCrowded });
+      const words = message.description;
       if (meaning !== "final") return this.#opens.onRefused(channel, link, { meaning, words });
       // What others were told meanwhile was as final.
       const others = mayBeCrowded ? this.#opens.takeRefused(link) : [];
-      for (const other of others) this.#passRefusal(other, from, payload);
+      for (const other of others) this.#passRefusal(other, from, { message, payload });
     }
-    this.#passRefusal(channel, from, payload);
+    this.#passRefusal(channel, from, { message, payload });
   }
 
-  #passRefusal(channel: Channel, from: Side, payload: Uint8Array): void {
+  #passRefusal(
+    channel: Channel,
+    from: Side,
+    { message, payload }: { message: ChannelOpenFailure; payload: Uint8Array },
+  ): void {
+    const by = from === "upstream" ? "host" : "client";
+    channel.record?.onRefused(by, displayText(message.description), message.reasonCode);
     const to = opposite(from);
     channel[from].state = "done";
     if (channel[to].state === "asking") {

@@ -25,7 +25,10 @@ export class ChannelEndings {
 
   /** The connection of one end is gone, or will never be. */
   leave(channel: Channel, side: Side, reason: string): void {
-    if (side === "downstream") channel.stopWaiting();
+    if (side === "downstream") {
+      channel.stopWaiting();
+      channel.record?.onLeft();
+    }
     channel[side].state = "done";
     channel.finish(opposite(side), reason);
     this.settle(channel);
@@ -49,6 +52,7 @@ export class ChannelEndings {
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
     if (!this.#table.remove(channel)) return;
     channel.stopWaiting();
+    channel.record?.onClosed();
     this.#onFreed(channel);
   }
 }

@@ -104,8 +104,10 @@ export class ClientOpens {
     const { table, links, limits, schedule } = this.#options;
     const record = table.client(client);
     if (record === undefined) throw new ProtocolError("the client has left");
-    const refuse = (reasonCode: number, description: string) =>
-      client.send(openFailure(message.senderChannel, reasonCode, description));
+    const refuse = (code: number, reason: string) => {
+      client.send(openFailure(message.senderChannel, code, reason));
+      table.onRefused(message, client, { openedBy: "client", code, reason });
+    };
     const { administrativelyProhibited, connectFailed, resourceShortage } =
       ChannelOpenFailureReason;
 
@@ -128,10 +130,11 @@ export class ClientOpens {
     // It may have to wait for another connection, which need not take more.
     if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");
 
-    const channel = table.add(message.channelType, client, {
+    const channel = table.add(message, client, {
       downstream: "asking",
       upstream: "unasked",
     });
+    if (channel.type === "session") channel.downstream.flow.reserve(limits.noticeBytes);
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
       cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedLong(channel)),

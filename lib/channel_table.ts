@@ -1,9 +1,12 @@
 /** The channels that there are, by their slots, and the clients that own them. */
 
 import { Channel, type EndState } from "./channel.ts";
+import { ChannelRecord } from "./channel_record.ts";
 import { FormerSlots, Slots } from "./channel_slots.ts";
 import { CreditPool } from "./flow.ts";
+import { factsOf, type Observe, type Party, type RelayEvent } from "./relay_events.ts";
 import type { Peer, Schedule } from "./transport.ts";
+import type { ChannelOpen } from "./wire.ts";
 
 /** What is kept of a client. */
 export interface ClientRecord {
@@ -25,8 +28,11 @@ export class ChannelTable {
   readonly #onEmpty: (() => void)[] = [];
   #opened = 0;
 
-  constructor(schedule: Schedule) {
+  readonly #observe: Observe<Peer> | undefined;
+
+  constructor(schedule: Schedule, observe?: Observe<Peer>) {
     this.#slots = new Slots(schedule);
+    this.#observe = observe;
   }
 
   /** How many slots are taken. */
@@ -76,15 +82,32 @@ export class ChannelTable {
   }
 
   /** Takes a free slot for a new channel. */
-  add(type: string, owner: Peer | undefined, ends: {
+  add(message: ChannelOpen, owner: Peer | undefined, ends: {
     downstream: EndState;
     upstream: EndState;
   }): Channel {
-    const channel = new Channel({ slot: this.#slots.take(), order: this.#opened++, type }, ends);
+    const [slot, order, type] = [this.#slots.take(), this.#opened++, message.channelType];
+    const channel = new Channel({ slot, order, type }, ends);
     this.#channels.set(channel.slot, channel);
+    if (this.#observe) {
+      const openedBy = ends.downstream === "asking" ? "client" : "host";
+      const facts = factsOf(message, openedBy);
+      const tell = (event: RelayEvent) => this.#observe?.(channel.owner, event);
+      channel.record = new ChannelRecord(order, { facts, tell });
+    }
     if (owner) this.adopt(channel, owner);
     else this.#ownerless.add(channel);
     return channel;
+  }
+
+  /** A channel was refused before there was one; `owner` is whose it would have been. */
+  onRefused(
+    message: ChannelOpen,
+    owner: Peer | undefined,
+    { openedBy, reason, code }: { openedBy: Party; reason: string; code: number },
+  ): void {
+    const facts = this.#observe && factsOf(message, openedBy);
+    this.#observe?.(owner, { event: "channel-refused", ...facts!, by: "sshshim", code, reason });
   }
 
   /** A channel belongs to a client from now on. */

@@ -26,6 +26,7 @@ import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import { ChannelTable } from "./channel_table.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
+import type { Observe } from "./relay_events.ts";
 import type { Usage } from "./share.ts";
 import type { Peer, Schedule } from "./transport.ts";
 import {
@@ -50,6 +51,8 @@ export interface ChannelsOptions {
   onCrowded(): void;
   /** Words for the log. */
   report(text: string, level: "debug" | "info"): void;
+  /** Takes what is told of channels, for a record. */
+  observe?: Observe<Peer>;
 }
 
 /** Why a message is dropped that comes after both CLOSEs. */
@@ -67,8 +70,9 @@ export class Channels {
   readonly #limits: ChannelLimits;
   readonly #report: ChannelsOptions["report"];
 
-  constructor({ owners, limits, report, ...options }: ChannelsOptions) {
-    const [table, links] = [new ChannelTable(options.schedule), new Links(limits.sessions)];
+  constructor({ owners, limits, report, observe, ...options }: ChannelsOptions) {
+    const table = new ChannelTable(options.schedule, observe);
+    const links = new Links(limits.sessions);
     const endings = new ChannelEndings(table, (channel) => this.#opens.onFreed(channel));
     this.#table = table;
     this.#links = links;
@@ -175,6 +179,11 @@ export class Channels {
   closeAll(reason: string): void {
     this.refuseOpens(reason);
     for (const channel of this.#table.all()) this.#endings.end(channel, reason);
+  }
+
+  /** Tells the people at terminals something; their sessions go on. */
+  tell(text: string): void {
+    for (const channel of this.#table.live()) channel.tell(text);
   }
 
   /** A client is here; until it has left, its messages are taken. */

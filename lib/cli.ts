@@ -14,6 +14,7 @@ import { optionNames, separateValues } from "./cli_short_options.ts";
 import { checkHost, type Destination, parseDestination, theSame } from "./destination.ts";
 import { UsageError } from "./errors.ts";
 import { helpText, programName, usageLine } from "./help.ts";
+import { parseSeconds } from "./ssh_config_values.ts";
 
 /**
  * What proves to upstream who we are: a password, one in a file (`-` is standard input), or the
@@ -54,6 +55,10 @@ export interface Options {
   /** The only host key that is taken, `SHA256:…`. */
   fingerprint: string | undefined;
   localAuth: "same-user" | "none";
+  /** Whether a person is asked about each new program that connects. */
+  confirms: boolean;
+  /** A file for lines about clients and what they ask for. */
+  auditFile: string | undefined;
   /** Whether a connection that is lost comes back, and the longest wait before an attempt. */
   reconnects: boolean;
   reconnectMaxDelayMs: number;
@@ -68,6 +73,13 @@ export interface Options {
   maxChannels: number;
   /** Further connections for more sessions. */
   overflow: number;
+  /** Ends it when no client was there for so long, and after so long in any case. */
+  idleExitMs: number | undefined;
+  maxLifeMs: number | undefined;
+  /** A file that is there while the port can be used. */
+  readyFile: string | undefined;
+  /** Whether the service manager is told. */
+  notifies: boolean;
   verbosity: "quiet" | "normal" | "verbose";
   logFormat: "text" | "json";
 }
@@ -160,6 +172,8 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     acceptNew: parsed.trust.acceptNew,
     fingerprint: parsed.trust.fingerprint,
     localAuth: parsed.endpoint.localAuth,
+    confirms: parsed.endpoint.confirm,
+    auditFile: parsed.endpoint.audit,
     reconnects: !parsed.survival.noReconnect,
     reconnectMaxDelayMs: parsed.survival.reconnectMaxDelay * 1000,
     keepaliveIntervalMs: parsed.survival.keepaliveInterval === undefined
@@ -170,9 +184,21 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     maxSessions: parsed.survival.maxSessions,
     maxChannels: parsed.survival.maxChannels,
     overflow: parsed.survival.overflow,
+    idleExitMs: timeFrom("--idle-exit", parsed.life.idleExit),
+    maxLifeMs: timeFrom("--max-life", parsed.life.maxLife),
+    readyFile: parsed.life.readyFile,
+    notifies: parsed.life.notify,
     verbosity: verbosityFrom(parsed.output, command),
     logFormat,
   };
+}
+
+/** A time in milliseconds. */
+function timeFrom(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = parseSeconds(text);
+  if (!seconds) throw new UsageError(`${name} takes a time such as 90, 30m or 1d12h.`);
+  return seconds * 1000;
 }
 
 /** What a command prints is not to be mixed with what is not wrong. */

@@ -159,6 +159,14 @@ const endpoint = object({
     }),
     "same-user",
   ),
+  confirm: toggle(
+    ["--confirm"],
+    "Ask you, at the terminal or by SSH_ASKPASS, before a new program may connect.",
+  ),
+  audit: optional(fileNamed(
+    "--audit",
+    "Append a line of JSON for each client, channel, forward, request and refusal to this file.",
+  )),
 });
 
 function seconds(name: OptionName, secondsByDefault: number, description: string) {
@@ -222,6 +230,28 @@ const survival = object({
   ),
 });
 
+const timeValue = string({ metavar: "TIME", pattern: /^[0-9smhdw+]+$/i });
+
+function time(name: OptionName, description: string) {
+  return optional(
+    valued(name, timeValue, { takes: "a time such as 90, 30m or 1d12h", description }),
+  );
+}
+
+const life = object({
+  idleExit: time("--idle-exit", "End when no client was there for so long."),
+  maxLife: time("--max-life", "End after so long; sessions are told a minute before."),
+  readyFile: optional(fileNamed(
+    "--ready-file",
+    "Write this file once the port can be used, with what the banner says as JSON; " +
+      "it is removed at the end.",
+  )),
+  notify: toggle(
+    ["--notify"],
+    "Tell the service manager (systemd) that the port can be used, and how it goes.",
+  ),
+});
+
 const output = object({
   // ssh knows several degrees; here there is one.
   verbose: multiple(toggle(["-v", "--verbose"], "Log details, with times and stack traces.")),
@@ -242,6 +272,7 @@ export const grammar = object({
   trust: group("Trust", trust),
   endpoint: group("Local port", endpoint),
   survival: group("Reconnecting", survival),
+  life: group("Start and end", life),
   output: group("Messages", output),
 }, { errors: { unexpectedInput } });
 

@@ -3,7 +3,7 @@
  * and whoever is not our user's is closed before anything is spent on it.
  */
 
-import type { Admission, Admit, Endpoints } from "./access.ts";
+import type { Admission, Admit, Endpoints, SocketRecord } from "./access.ts";
 import { dropsEarly } from "./early_drop.ts";
 import { TurnedAway } from "./turned_away.ts";
 
@@ -17,18 +17,21 @@ export interface DoorOptions {
   /** How many that are in have not logged in. */
   countUnauthenticated(): number;
   /** Takes a connection that may enter, and closes it in the end; false where there is no room. */
-  onEnter(connection: Deno.TcpConn): boolean;
+  onEnter(connection: Deno.TcpConn, socket: SocketRecord | undefined): boolean;
+  /** Told of those that were turned away, in words that go on after "turned away a connection". */
+  onTurnedAway?(phrase: string, count: number): void;
 }
 
 /** The door of the endpoint. */
 export class Door {
   readonly #options: DoorOptions;
-  readonly #turnedAway = new TurnedAway();
+  readonly #turnedAway: TurnedAway;
   readonly #asked = new Set<Promise<void>>();
   #isClosed = false;
 
   constructor(options: DoorOptions) {
     this.#options = options;
+    this.#turnedAway = new TurnedAway(options.onTurnedAway);
   }
 
   /** Takes a connection that was just accepted; resolves when the next may be accepted. */
@@ -50,7 +53,7 @@ export class Door {
     const { admit } = this.#options;
     const admission = admit ? await admit(endpointsOf(connection)) : this.#dropAtRandom();
     if (admission.admitted && !this.#isClosed && isAlive(connection)) {
-      if (this.#options.onEnter(connection)) return;
+      if (this.#options.onEnter(connection, admission.socket)) return;
       this.#turnedAway.add("(too many others wait to log in)");
     }
     connection.close();

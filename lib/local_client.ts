@@ -5,9 +5,11 @@
  * 20 seconds, and what it sends reaches neither upstream nor other clients.
  */
 
-import type { Endpoints } from "./access.ts";
+import type { Endpoints, SocketRecord } from "./access.ts";
+import type { ClientFacts } from "./audit.ts";
 import { logger } from "./log.ts";
 import type { Host } from "./places.ts";
+import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
 import type { Ssh2ServerConnection } from "./ssh2_server.ts";
 import type { Receiver, StartableTransport } from "./transport.ts";
@@ -21,9 +23,15 @@ export interface LocalClientOptions {
   /** Names the client in the log. */
   id: number;
   endpoints: Endpoints;
+  /** Its own end, where the kernel was asked. */
+  socket?: SocketRecord;
   relay: Relay;
+  /** Decides about it once it is authenticated; without it, it is let in. */
+  reception?: Reception;
   /** Called once it is authenticated. */
   onAuthenticated(): void;
+  /** Called when one that was authenticated leaves. */
+  onLeft?(): void;
   /** Called once, when its connection is closed. */
   onGone(): void;
 }
@@ -33,8 +41,14 @@ export class LocalClient implements Host {
   readonly #connection: Ssh2ServerConnection;
   readonly #options: LocalClientOptions;
   #timer: ReturnType<typeof setTimeout>;
-  /** The relay's, once it is authenticated. */
-  #receiver: Receiver | undefined;
+  #isAuthenticated = false;
+  /** What the reception knows of it. */
+  #facts: ClientFacts | undefined;
+  readonly #left = new AbortController();
+  /** Why we ended it. */
+  #whyEnded: string | undefined;
+  /** What it is to the relay, once it is let in. */
+  #relayed: { receiver: Receiver; transport: StartableTransport } | undefined;
 
   constructor(connection: Ssh2ServerConnection, options: LocalClientOptions) {
     this.#connection = connection;
@@ -44,8 +58,9 @@ export class LocalClient implements Host {
 
   /** Begins to listen to it. Called once. */
   start(): void {
-    const { id } = this.#options;
+    const { id, reception } = this.#options;
     this.#connection.start({
+      admit: reception && ((username) => this.#admit(username, reception)),
       onEncrypted: (exchange) => log.info("client {id}: {exchange}", { id, exchange }),
       onAuthenticated: (username, transport) => this.#onAuthenticated(username, transport),
       onError: (error) => log.debug("client {id}: {error}", { id, error }),
@@ -75,16 +90,43 @@ export class LocalClient implements Host {
     this.#connection.end(description);
   }
 
-  #onAuthenticated(username: string, transport: StartableTransport): void {
-    const { id, endpoints, relay, onAuthenticated } = this.#options;
+  /** Whether it is let in; one that is not is told why. */
+  async #admit(username: string, reception: Reception): Promise<boolean> {
+    const { id, endpoints, socket } = this.#options;
+    this.#onLogin();
+    const { signal } = this.#left;
+    const newcomer = { id, username, endpoints, socket };
+    const { facts, objection } = await reception.receive(newcomer, signal);
+    if (signal.aborted) return false;
+    this.#facts = facts;
+    if (objection === undefined) return true;
+    log.warn("client {id} from port {port} is not let in: {objection}", {
+      id,
+      port: endpoints.remotePort,
+      objection,
+    });
+    this.end(`not let in: ${objection}`);
+    return false;
+  }
+
+  /** Its clock stops, and its place is free. */
+  #onLogin(): void {
     clearTimeout(this.#timer);
-    onAuthenticated();
+    if (!this.#isAuthenticated) this.#options.onAuthenticated();
+    this.#isAuthenticated = true;
+  }
+
+  #onAuthenticated(username: string, transport: StartableTransport): void {
+    const { id, endpoints, relay, reception } = this.#options;
+    this.#onLogin();
+    if (this.#facts) reception?.onClient(transport, this.#facts);
     const receiver = relay.addClient(transport);
-    this.#receiver = receiver;
+    this.#relayed = { receiver, transport };
     transport.start({
       onPayload: receiver.receive,
       onDrain: receiver.drained,
       onDisconnect: (description) => {
+        this.#whyEnded = description;
         log.info("client {id} is disconnected: {description}", { id, description });
       },
     });
@@ -105,9 +147,12 @@ export class LocalClient implements Host {
 
   #onClose(): void {
     clearTimeout(this.#timer);
-    const { id, onGone } = this.#options;
-    if (this.#receiver) {
-      this.#receiver.leave();
+    this.#left.abort();
+    const { id, reception, onLeft, onGone } = this.#options;
+    if (this.#isAuthenticated) onLeft?.();
+    if (this.#relayed) {
+      this.#relayed.receiver.leave();
+      reception?.onClientLeft(this.#relayed.transport, this.#whyEnded);
       log.info("client {id} left", { id });
     } else {
       log.debug("client {id} left without authenticating", { id });

@@ -7,17 +7,18 @@
  */
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
-import { type ChannelLimits, usualLimits } from "./channel_limits.ts";
+import { usualLimits } from "./channel_limits.ts";
 import { Channels } from "./channels.ts";
 import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
+import { forwardEvent } from "./forward_events.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
+import type { RelayOptions } from "./relay_options.ts";
 import {
   type OnHostKeys,
   type Peer,
   type Receiver,
-  type Schedule,
   type Transport,
   type UpstreamReceiver,
   usualPayloadBytes,
@@ -32,20 +33,6 @@ import {
   parseMessage,
   recipientOf,
 } from "./wire.ts";
-
-/** What the relay is given. */
-export interface RelayOptions {
-  limits?: Partial<ChannelLimits>;
-  schedule: Schedule;
-  /** A client wants something of upstream while it is away. */
-  onWanted(): void;
-  /** Whether what waits for upstream goes on waiting, however long; by default it never does. */
-  isPatient?(): boolean;
-  /** A session waits because upstream allows no more at a time. */
-  onCrowded(): void;
-  /** Words for the log; an error is one of ours. */
-  report(text: string, level?: "debug" | "info" | "error"): void;
-}
 
 /** One client, as the relay keeps it until it has left. */
 interface ClientConnection {
@@ -72,6 +59,7 @@ export class Relay {
   readonly #forwards: Forwards<Peer>;
   readonly #channels: Channels;
   readonly #pings = new Pings();
+  readonly #observe: RelayOptions["observe"];
   readonly #onWanted: () => void;
   readonly #report: RelayOptions["report"];
   readonly #backpressure: Backpressure;
@@ -82,7 +70,9 @@ export class Relay {
   /** The largest message that upstream takes, or took when it was there last, in bytes. */
   #maximumPayloadBytes = usualPayloadBytes;
 
-  constructor({ limits, schedule, onWanted, isPatient, onCrowded, report }: RelayOptions) {
+  constructor(options: RelayOptions) {
+    const { limits, schedule, onWanted, isPatient, onCrowded, report, observe } = options;
+    this.#observe = observe;
     this.#onWanted = onWanted;
     this.#report = report;
     this.#backpressure = new Backpressure({
@@ -108,6 +98,7 @@ export class Relay {
       isPatient: isPatient ?? (() => false),
       onCrowded,
       report,
+      observe,
     });
   }
 
@@ -280,6 +271,11 @@ export class Relay {
     return this.#backpressure.isPaused(transport);
   }
 
+  /** Tells the people at terminals something; the limits' `noticeBytes` keep room for it. */
+  tell(text: string): void {
+    this.#channels.tell(text);
+  }
+
   /** Ends every channel with a line to the person at each session; resolves when all are closed. */
   async closeAll(reason: string): Promise<void> {
     this.#forwards.close();
@@ -354,6 +350,7 @@ export class Relay {
       this.#forwards.onRequest(client, request, (reply) => {
         onDone();
         onReply(reply);
+        this.#observe?.(client, forwardEvent(request, reply));
         this.#backpressure.relax();
       });
       if (this.#upstream === undefined) this.#onWanted();

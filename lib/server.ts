@@ -3,13 +3,15 @@
  * the relay.
  */
 
-import type { Admit } from "./access.ts";
+import type { Admit, SocketRecord } from "./access.ts";
 import { Door, endpointsOf } from "./door.ts";
 import { EndpointError, messageOf } from "./errors.ts";
+import type { Presence } from "./lifetime.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
 import { Places } from "./places.ts";
+import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
 import { Ssh2Server } from "./ssh2_server.ts";
 
@@ -28,6 +30,12 @@ export interface EndpointOptions {
   relay: Relay;
   /** Decides who may use the endpoint; asked about each connection. Without it all may. */
   admit: Admit | undefined;
+  /** Told of clients that come and go. */
+  presence?: Presence;
+  /** Decides about clients that have authenticated; without it all are let in. */
+  reception?: Reception;
+  /** Told of connections that were turned away, whose or why in words, and how many. */
+  onTurnedAway?(phrase: string, count: number): void;
 }
 
 /** The listening endpoint. Clients are taken from `serve` on; `close` ends all of them. */
@@ -48,7 +56,8 @@ export class Endpoint {
     this.#door = new Door({
       admit: options.admit,
       countUnauthenticated: () => this.#places.size,
-      onEnter: (connection) => this.#onEnter(connection),
+      onEnter: (connection, socket) => this.#onEnter(connection, socket),
+      onTurnedAway: options.onTurnedAway,
     });
     this.#listener = bind(options.port);
   }
@@ -97,15 +106,22 @@ export class Endpoint {
     }
   }
 
-  #onEnter(connection: Deno.TcpConn): boolean {
+  #onEnter(connection: Deno.TcpConn, socket: SocketRecord | undefined): boolean {
+    const { relay, presence, reception } = this.#options;
     const guest = this.#places.enter(connection);
     if (!guest) return false;
     const served = this.#server!.receive(guest, connection.remoteAddr);
     const client = new LocalClient(served, {
       id: ++this.#lastClientId,
       endpoints: endpointsOf(connection),
-      relay: this.#options.relay,
-      onAuthenticated: () => guest.leave(),
+      socket,
+      relay,
+      reception,
+      onAuthenticated: () => {
+        guest.leave();
+        presence?.enter();
+      },
+      onLeft: () => presence?.leave(),
       onGone: () => {
         this.#clients.delete(client);
         this.#onClientGone?.();

@@ -31,7 +31,12 @@ export interface Ssh2ServerOptions {
 export interface Ssh2ServerHandlers {
   /** Both directions are encrypted for the first time. */
   onEncrypted(exchange: string): void;
-  /** It has authenticated, by whatever it tried first: `transport` is to be started in this turn. */
+  /**
+   * It has authenticated: whether it is let in. One that is not is ended by whoever says so. Without
+   * this all are.
+   */
+  admit?(username: string): Promise<boolean>;
+  /** It is let in, by whatever it tried first: `transport` is to be started in this turn. */
   onAuthenticated(username: string, transport: StartableTransport): void;
   /** The network or the client broke the connection, which ends. */
   onError(error: Error): void;
@@ -77,12 +82,14 @@ export class Ssh2Server {
 /**
  * - `stranger`: it connected; nothing is known of it;
  * - `authenticating`: its SSH version came, keys are exchanged, it tries to authenticate;
- * - `relayed`: it is authenticated, whoever was told has its messages;
+ * - `waiting`: it is authenticated, and not let in yet;
+ * - `relayed`: it is let in, whoever was told has its messages;
  * - `gone`: its socket is closed.
  */
 type State =
   | { kind: "stranger" }
   | { kind: "authenticating"; transport: Ssh2Transport }
+  | { kind: "waiting"; transport: Ssh2Transport }
   | { kind: "relayed"; transport: Ssh2Transport }
   | { kind: "gone" };
 
@@ -111,7 +118,7 @@ export class Ssh2ServerConnection {
 
   /** Ends it, with a word to the client if it understands SSH. May be called twice. */
   end(description: string): void {
-    if (this.#state.kind === "authenticating" || this.#state.kind === "relayed") {
+    if ("transport" in this.#state) {
       this.#state.transport.disconnect(DisconnectReason.byApplication, description);
     } else {
       this.#socket.destroy();
@@ -133,23 +140,27 @@ export class Ssh2ServerConnection {
     });
     connection.once("handshake", (exchange) => handlers.onEncrypted(describeExchange(exchange)));
     connection.on("authentication", (context) => {
-      try {
-        this.#onAttempt(context);
-      } catch (error) {
+      this.#onAttempt(context).catch((error) => {
         handlers.onUnanswerable(error);
         this.#socket.destroy();
-      }
+      });
     });
   }
 
   /** @throws what ssh2 throws where the request cannot be answered. */
-  #onAttempt(context: AuthContext): void {
+  async #onAttempt(context: AuthContext): Promise<void> {
     if (this.#state.kind !== "authenticating") return;
     const { transport } = this.#state;
+    const handlers = this.#handlers!;
     const asksAboutKey = context.method === "publickey" && context.signature === undefined;
     if (!asksAboutKey) {
+      if (handlers.admit) {
+        const waiting: State = this.#state = { kind: "waiting", transport };
+        const isAdmitted = await handlers.admit(context.username);
+        if (!isAdmitted || this.#state !== waiting) return;
+      }
       this.#state = { kind: "relayed", transport };
-      this.#handlers!.onAuthenticated(context.username, transport);
+      handlers.onAuthenticated(context.username, transport);
     }
     context.accept();
   }

@@ -37,6 +37,8 @@ export interface UpstreamOptions {
   backoff?: Pick<Backoff, "next" | "reset">;
   /** How long a connection has to live to end the series of failures; 60 s by default. */
   provenMs?: number;
+  /** Told of each new state. */
+  onState?(state: UpstreamState): void;
 }
 
 type State =
@@ -49,6 +51,9 @@ type State =
   /** Another attempt would fail alike: only a person's word starts one. */
   | { kind: "stopped"; reason: Error }
   | { kind: "closed" };
+
+/** Where the connection stands. */
+export type UpstreamState = State["kind"];
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -274,5 +279,6 @@ export class Upstream {
     if (previous.kind === "ready") clearTimeout(previous.provenTimer);
     this.#state = next;
     log.debug("{name}: {from} → {to}", { name: this.name, from: previous.kind, to: next.kind });
+    this.#options.onState?.(next.kind);
   }
 }

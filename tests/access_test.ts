@@ -3,6 +3,7 @@ import { join } from "node:path";
 import {
   type Admission,
   type AdmissionOptions,
+  type Admit,
   type Endpoints,
   sameUserOnly,
   sameUserSupported,
@@ -22,8 +23,19 @@ async function withFolder(body: (folder: string) => Promise<void>): Promise<void
   }
 }
 
+/** What a gate-keeper says, without the socket that it found. */
+function gateKeeper(options?: AdmissionOptions): Admit {
+  const admit = sameUserOnly(options);
+  return async (connection) => {
+    const admission = await admit(connection);
+    if (!admission.admitted) return admission;
+    if (admission.socket) assert.match(admission.socket.inode, /^\d+$/);
+    return { admitted: true };
+  };
+}
+
 function admitSameUser(connection: Endpoints, options?: AdmissionOptions): Promise<Admission> {
-  return sameUserOnly(options)(connection);
+  return gateKeeper(options)(connection);
 }
 
 async function assertRefused(
@@ -306,7 +318,7 @@ Deno.test({
       const tables = [join(procNet, "tcp"), join(procNet, "tcp6")] as const;
       const { success } = await new Deno.Command("mkfifo", { args: [...tables] }).output();
       assert(success);
-      const admit = sameUserOnly({ procNet, uid: 1000 });
+      const admit = gateKeeper({ procNet, uid: 1000 });
       const ask = (port: number) => admit({ ...CONNECTION, remotePort: port });
       const ends = (port: string) => `${LOOPBACK}:${port} ${LOOPBACK}:5678`;
       const first = ask(0x1001);

@@ -24,6 +24,8 @@ const defaults: Options = {
   acceptNew: false,
   fingerprint: undefined,
   localAuth: "same-user",
+  confirms: false,
+  auditFile: undefined,
   reconnects: true,
   reconnectMaxDelayMs: 30_000,
   keepaliveIntervalMs: undefined,
@@ -32,6 +34,10 @@ const defaults: Options = {
   maxSessions: undefined,
   maxChannels: 960,
   overflow: 0,
+  idleExitMs: undefined,
+  maxLifeMs: undefined,
+  readyFile: undefined,
+  notifies: false,
   verbosity: "normal",
   logFormat: "text",
 };
@@ -124,6 +130,12 @@ const understood: [string[], Partial<Options> & Partial<Destination>][] = [
   [["prod", "--max-sessions", "10"], { maxSessions: 10 }],
   [["prod", "--max-channels", "4000"], { maxChannels: 4000 }],
   [["prod", "--overflow", "3"], { overflow: 3 }],
+  [["prod", "--confirm"], { confirms: true }],
+  [["prod", "--audit", "file"], { auditFile: "file" }],
+  [["prod", "--idle-exit", "90"], { idleExitMs: 90_000 }],
+  [["prod", "--idle-exit", "30m"], { idleExitMs: 1_800_000 }],
+  [["prod", "--max-life=1d12H"], { maxLifeMs: 129_600_000 }],
+  [["prod", "--ready-file", "file", "--notify"], { readyFile: "file", notifies: true }],
   [["prod", "--local-auth", "none"], { localAuth: "none" }],
   [["prod", "--local-auth", "same-user"], {}],
   [["prod", "-v"], { verbosity: "verbose" }],
@@ -293,6 +305,10 @@ const refused: [string[], RegExp][] = [
   [["prod", "--max-sessions", "5", "--max-sessions", "5"], /--max-sessions is given twice/],
   [["prod", "--max-channels", "31"], /--max-channels takes a number from 32 to 20000/],
   [["prod", "--overflow", "101"], /--overflow takes a number from 0 to 100/],
+  [["prod", "--idle-exit", "0"], /--idle-exit takes a time such as 90, 30m or 1d12h/],
+  [["prod", "--idle-exit", "5x"], /--idle-exit takes a time such as 90, 30m or 1d12h/],
+  [["prod", "--max-life", "m5"], /--max-life takes a time such as 90, 30m or 1d12h/],
+  [["prod", "--max-life", "9999999999"], /--max-life takes a time such as 90, 30m or 1d12h/],
   [["prod", ...key, "--password", secret], /Only one of --password, --rsa-key can/],
   [["prod", ...key, "--ed25519-key", "f"], /Only one of --rsa-key, --ed25519-key can/],
   [
@@ -426,7 +442,8 @@ Deno.test("the help has every option, every exit status, and fits 80 columns", (
     ...["--completion", "[USER@]HOST[:PORT]", "--password-file", "-i, --identity", "-o"],
     ...["-J, --jump", "-F, --config", "-G, --print-config", "--fingerprint", "--no-reconnect"],
     ...["--reconnect-max-delay", "--keepalive-interval", "--keepalive-count", "--open-timeout"],
-    ...["--max-sessions", "--max-channels", "--overflow"],
+    ...["--max-sessions", "--max-channels", "--overflow", "--confirm", "--audit"],
+    ...["--idle-exit", "--max-life", "--ready-file", "--notify"],
   ];
   for (const option of options) assert(help.includes(`\n  ${option} `), option);
   assert.doesNotMatch(help, /^ *ARG/m);

@@ -26,6 +26,7 @@ const requirements: Requirement[] = [
   { package: "curl", brings: () => hasProgram("curl") },
   { package: "wget", brings: () => hasProgram("wget") },
   { package: "xauth", brings: () => hasProgram("xauth") },
+  { package: "systemd", brings: () => hasProgram("systemd-analyze") },
   { package: "procps", brings: () => hasProgram("ps") },
   { package: "python3", brings: () => succeeds("/usr/bin/python3", "-V") },
   { package: "python3-paramiko", brings: () => hasPythonModule("paramiko") },

@@ -8,12 +8,16 @@ import type { ChannelLimits } from "../../lib/channel_limits.ts";
 import { slotRestMs } from "../../lib/channel_slots.ts";
 import { RequestQueue } from "../../lib/global_requests.ts";
 import { Relay } from "../../lib/relay.ts";
+import type { RelayEvent } from "../../lib/relay_events.ts";
 import type { Receiver, Transport, UpstreamReceiver } from "../../lib/transport.ts";
 import { buildMessage, type Field } from "../../lib/ssh_data.ts";
 import { type ConnectionMessage, MessageType, parseMessage } from "../../lib/wire.ts";
 
 /** How much is allocated at once for copies of messages. */
 const arenaBytes = 64 * 1024;
+
+/** How many events are kept. */
+const mostEvents = 10_000;
 
 /** One message that the relay sent. */
 export interface Sent {
@@ -195,6 +199,8 @@ export class World {
   readonly wishes = { upstream: 0, session: 0 };
   /** Words for the log. */
   readonly reports: string[] = [];
+  /** What is told of channels and forwards, each with its client's name. */
+  readonly events: (RelayEvent & { client: string | undefined })[] = [];
   #lastUpstreamChannel = 100;
 
   constructor(limits: Partial<ChannelLimits> = {}, peer: Partial<PeerTraits> = {}) {
@@ -204,6 +210,11 @@ export class World {
       onWanted: () => void this.wishes.upstream++,
       onCrowded: () => void this.wishes.session++,
       report: (text) => void this.reports.push(text),
+      observe: (client, event) => {
+        if (this.events.length < mostEvents) {
+          this.events.push({ client: (client as MemoryPeer | undefined)?.name, ...event });
+        }
+      },
     });
     this.upstream = this.attach(undefined, peer);
   }
