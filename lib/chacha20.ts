@@ -1,6 +1,6 @@
 /**
  * ChaCha20 with a nonce of 64 bits (https://cr.yp.to/chacha/chacha-20080128.pdf), for short packets:
- * up to a kilobyte or so it takes less time than `node:crypto` needs for an object.
+ * up to some 300 bytes it takes less time than `node:crypto` needs for an object.
  */
 
 import type { Buffer } from "node:buffer";

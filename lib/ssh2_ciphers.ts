@@ -27,7 +27,7 @@ const smallestPaddingBytes = 4;
 const maximumPacketBytes = 256 * 1024;
 
 /** Longer ones are worth an object of `node:crypto`; in bytes. */
-const shortPacketBytes = 1024;
+const shortPacketBytes = 256;
 
 const zeroKey = new Uint8Array(keyBytes);
 
