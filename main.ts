@@ -8,8 +8,9 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
+import { findAdmission } from "./lib/admission.ts";
 import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
+import type { ClientKey } from "./lib/client_key.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import {
   AuthenticationError,
@@ -52,14 +53,14 @@ async function run(options: Options): Promise<void> {
   const environmentPassword = takeEnvironmentPassword();
   const config = await readUpstreamConfig(options);
   if (options.printsConfig) return print(printHostConfig(config));
-  const admit = admission(options);
+  const { access, clientKey } = await findAdmission(options);
   const prompter = new UserPrompter();
   const hosts = await findHosts(options, { config, prompter, environmentPassword });
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
 
-  const shim = new Shim(options, { config, hosts, admit });
+  const shim = new Shim(options, { config, hosts, access });
   const stopSignal = onStopSignal();
   onRetrySignal(shim);
   let end: Deno.Signal | Error | void = await Promise.race([stopSignal, shim.connect()]);
@@ -67,26 +68,12 @@ async function run(options: Options): Promise<void> {
     surviveMistakes();
     const shown = await hostKeys.all;
     shim.serve(shown);
-    announce(options, { config, hostKeys: shown, address: shim.address });
+    announce(options, { config, hostKeys: shown, address: shim.address, clientKey });
     end = await Promise.race([stopSignal, shim.whenLost]);
   }
   await shim.close();
   if (end instanceof Error) throw end;
   log.info("stopped by {signal}", { signal: end });
-}
-
-/**
- * Who may use the endpoint; `undefined` for everybody.
- *
- * @throws {EndpointError} where the system cannot tell.
- */
-function admission({ localAuth }: Options): Admit | undefined {
-  if (localAuth === "none") return undefined;
-  if (sameUserSupported()) return sameUserOnly();
-  throw new EndpointError(
-    "This system does not tell which user opens a connection, so the endpoint cannot admit " +
-      "only you. On a machine without other users, pass --local-auth none.",
-  );
 }
 
 /** From here on others depend on us: a mistake that nothing catches is told, and ends nobody. */
@@ -107,10 +94,11 @@ const banners = new LineQueue(Deno.stdout);
 /** Tells on stdout how to use the endpoint. */
 function announce(
   { localAuth, logFormat }: Options,
-  { config, address, hostKeys }: {
+  { config, address, hostKeys, clientKey }: {
     config: HostConfig;
     address: Shim["address"];
     hostKeys: readonly LocalHostKey[];
+    clientKey: ClientKey | undefined;
   },
 ): void {
   const facts: BannerFacts = {
@@ -124,6 +112,7 @@ function announce(
       fingerprint: fingerprint(publicKey),
     })),
     localAuth,
+    ...(clientKey && { clientKeyFile: clientKey.privateFile }),
   };
   banners.write(
     logFormat === "json"

@@ -7,7 +7,9 @@
  * opened and end; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
  */
 
+import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { ChannelOpenFailureReason, ChannelProtocolError, ProtocolError } from "./errors.ts";
 import { Flow } from "./flow.ts";
 import type { SessionRoom } from "./session_room.ts";
@@ -118,6 +120,9 @@ export class Channel {
   readonly type: string;
   /** The client; `undefined` while an x11 channel looks for its own. */
   owner: Peer | undefined;
+  /** What the client may ask for on it; anything where there are none. */
+  rules: ClientRules | undefined;
+  readonly #refusals = new Refusals();
   readonly downstream: End;
   readonly upstream: End;
   /** Its place among all that were opened. */
@@ -219,10 +224,25 @@ export class Channel {
   }
 
   #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {
+    const rules = from === "downstream" ? this.rules : undefined;
+    const payloads = rules ? rules.apply(message, payload) : [payload];
+    if (payloads === undefined) return message.wantReply ? this.#refuseRequest() : undefined;
     if (from === "downstream") noteRequest(this, message);
     else if (message.requestType === "exit-status") this.hasExitStatus = true;
     if (message.wantReply) this[from].repliesOwed++;
-    this.forward(from, payload);
+    for (const it of payloads) this.forward(from, it);
+  }
+
+  /** A client's request that its rules do not allow: upstream does not hear of it. */
+  #refuseRequest(): void {
+    const { repliesOwed } = this.downstream;
+    if (repliesOwed > 0) this.#refusals.add(repliesOwed);
+    else this.#sendFailure("downstream");
+  }
+
+  #sendFailure(to: Side): void {
+    if (!this[to].listens) return;
+    this.send(to, buildMessage(MessageType.channelFailure, this[to].channel));
   }
 
   /**
@@ -230,9 +250,7 @@ export class Channel {
    * client must not answer for all.
    */
   answerKeepalive(message: ChannelRequest): void {
-    const { upstream } = this;
-    if (!message.wantReply || !upstream.listens) return;
-    this.send("upstream", buildMessage(MessageType.channelFailure, upstream.channel));
+    if (message.wantReply) this.#sendFailure("upstream");
   }
 
   #onReply(from: Side, payload: Uint8Array): string | undefined {
@@ -240,6 +258,9 @@ export class Channel {
     if (other.repliesOwed === 0) return "no channel request waits for it";
     other.repliesOwed--;
     this.forward(from, payload);
+    if (from === "upstream") {
+      for (let due = this.#refusals.onReply(); due > 0; due--) this.#sendFailure("downstream");
+    }
     return undefined;
   }
 

@@ -25,6 +25,7 @@ import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import { ChannelTable } from "./channel_table.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
 import type { Usage } from "./share.ts";
 import type { Peer, Schedule } from "./transport.ts";
@@ -174,8 +175,8 @@ export class Channels {
   }
 
   /** A client is here; until it has left, its messages are taken. */
-  addClient(client: Peer): void {
-    this.#table.addClient(client);
+  addClient(client: Peer, rules?: ClientRules): void {
+    this.#table.addClient(client, rules);
   }
 
   /** A client is gone: its channels are closed upstream. May be called twice. */

@@ -1,20 +1,26 @@
 /**
  * One connection to the local endpoint, from its first byte to its last.
  *
- * The door has let it in, so any way to authenticate will do. Until it has, it is a stranger: it has
- * 20 seconds, and what it sends reaches neither upstream nor other clients.
+ * Until it has authenticated it is a stranger: it has 20 seconds, or two minutes once it has named
+ * a key that counts, and what it sends reaches neither upstream nor other clients.
  */
 
 import type { Endpoints } from "./access.ts";
+import { ClientRules } from "./client_rules.ts";
+import { LocalUserAuth, type Login } from "./local_userauth.ts";
 import { logger } from "./log.ts";
+import type { LoginKeys } from "./login_keys.ts";
 import type { Host } from "./places.ts";
 import type { Relay } from "./relay.ts";
-import type { Ssh2ServerConnection } from "./ssh2_server.ts";
-import type { Receiver, StartableTransport } from "./transport.ts";
+import type { LoginSession, Ssh2ServerConnection } from "./ssh2_server.ts";
+import type { Receiver } from "./transport.ts";
 
 const log = logger("endpoint");
 
 const authenticationTimeoutMs = 20_000;
+
+/** How long a person may take to unlock a key that counts; sshd's LoginGraceTime. */
+const unlockTimeoutMs = 120_000;
 
 /** What a client's connection is made of. */
 export interface LocalClientOptions {
@@ -22,8 +28,12 @@ export interface LocalClientOptions {
   id: number;
   endpoints: Endpoints;
   relay: Relay;
+  /** What it has to show; nothing where it is known already. */
+  keys: LoginKeys | undefined;
   /** Called once it is authenticated. */
   onAuthenticated(): void;
+  /** It has tried, and had nothing to show; `reason` is for the log, in brackets. */
+  onFailedLogin(reason: string): void;
   /** Called once, when its connection is closed. */
   onGone(): void;
 }
@@ -33,6 +43,8 @@ export class LocalClient implements Host {
   readonly #connection: Ssh2ServerConnection;
   readonly #options: LocalClientOptions;
   #timer: ReturnType<typeof setTimeout>;
+  #hasMoreTime = false;
+  #authentication: LocalUserAuth | undefined;
   /** The relay's, once it is authenticated. */
   #receiver: Receiver | undefined;
 
@@ -47,9 +59,9 @@ export class LocalClient implements Host {
     const { id } = this.#options;
     this.#connection.start({
       onEncrypted: (exchange) => log.info("client {id}: {exchange}", { id, exchange }),
-      onAuthenticated: (username, transport) => this.#onAuthenticated(username, transport),
+      onLogin: (session) => this.#onLogin(session),
+      onLoginMessage: (payload) => this.#authentication!.receive(payload),
       onError: (error) => log.debug("client {id}: {error}", { id, error }),
-      onUnanswerable: (error) => log.info("client {id} cannot be answered: {error}", { id, error }),
       onClose: () => this.#onClose(),
     });
   }
@@ -75,11 +87,33 @@ export class LocalClient implements Host {
     this.#connection.end(description);
   }
 
-  #onAuthenticated(username: string, transport: StartableTransport): void {
+  #onLogin(session: LoginSession): void {
+    const { id, endpoints, keys } = this.#options;
+    this.#authentication = new LocalUserAuth({
+      ...{ session, keys, address: endpoints.remoteHost },
+      onLogin: (login) => this.#onAuthenticated(login, session),
+      onKeyNamed: () => this.#onKeyNamed(),
+      report: (text) => log.debug("client {id}: {text}", { id, text }),
+    });
+  }
+
+  /** A person may have to type its passphrase, or to touch it. */
+  #onKeyNamed(): void {
+    if (this.#hasMoreTime) return;
+    this.#hasMoreTime = true;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#onTimeout(), unlockTimeoutMs);
+  }
+
+  #onAuthenticated({ username, key, permissions }: Login, { transport }: LoginSession): void {
     const { id, endpoints, relay, onAuthenticated } = this.#options;
     clearTimeout(this.#timer);
     onAuthenticated();
-    const receiver = relay.addClient(transport);
+    const rules = permissions && new ClientRules(
+      permissions,
+      (what) => log.info("client {id}: the options of its key do not allow {what}", { id, what }),
+    );
+    const receiver = relay.addClient(transport, rules);
     this.#receiver = receiver;
     transport.start({
       onPayload: receiver.receive,
@@ -88,10 +122,11 @@ export class LocalClient implements Host {
         log.info("client {id} is disconnected: {description}", { id, description });
       },
     });
-    log.info("client {id} connected from port {port} as {username}", {
+    log.info("client {id} connected from port {port} as {username}{proof}", {
       id,
       port: endpoints.remotePort,
       username,
+      proof: key ? ` with ${key}` : "",
     });
   }
 
@@ -105,12 +140,14 @@ export class LocalClient implements Host {
 
   #onClose(): void {
     clearTimeout(this.#timer);
-    const { id, onGone } = this.#options;
+    const { id, onGone, onFailedLogin } = this.#options;
+    this.#authentication?.close();
     if (this.#receiver) {
       this.#receiver.leave();
       log.info("client {id} left", { id });
     } else {
       log.debug("client {id} left without authenticating", { id });
+      if (this.#authentication?.hasFailed) onFailedLogin("(none of its keys counts)");
     }
     onGone();
   }

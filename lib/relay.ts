@@ -9,6 +9,7 @@
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
 import { type ChannelLimits, usualLimits } from "./channel_limits.ts";
 import { Channels } from "./channels.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
@@ -48,6 +49,8 @@ export interface RelayOptions {
 /** One client, as the relay keeps it until it has left. */
 interface ClientConnection {
   transport: Transport;
+  /** What it may do; everything where there are none. */
+  rules: ClientRules | undefined;
   replies: ReplyQueue;
   pending: PendingRequests;
   leave(): void;
@@ -235,10 +238,11 @@ export class Relay {
   }
 
   /** A client is authenticated; give the returned receiver what it sends. */
-  addClient(client: Transport): Receiver {
-    this.#channels.addClient(client);
+  addClient(client: Transport, rules?: ClientRules): Receiver {
+    this.#channels.addClient(client, rules);
     const connection: ClientConnection = {
       transport: client,
+      rules,
       replies: new ReplyQueue(client),
       pending: this.#backpressure.addClient(client),
       leave: () => {
@@ -340,11 +344,11 @@ export class Relay {
   }
 
   #onDownstreamRequest(
-    { transport: client, replies, pending }: ClientConnection,
+    { transport: client, rules, replies, pending }: ClientConnection,
     request: GlobalRequest,
   ): void {
     const onReply: (reply: GlobalReply) => void = request.wantReply ? replies.reserve() : () => {};
-    if (isForwardRequest(request.name)) {
+    if (isForwardRequest(request.name) && rules?.permitsForward(request) !== false) {
       const onDone = pending.add(request.data.length);
       this.#forwards.onRequest(client, request, (reply) => {
         onDone();

@@ -1,6 +1,5 @@
 /** One remote host at one local port: the parts that make it so, put together. */
 
-import type { Admit } from "./access.ts";
 import type { Options } from "./cli.ts";
 import { Connector, type Host } from "./connector.ts";
 import type { HostConfig } from "./host_config.ts";
@@ -8,7 +7,7 @@ import type { LocalHostKey } from "./local_host_key.ts";
 import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
 import { Relay } from "./relay.ts";
-import { Endpoint } from "./server.ts";
+import { Endpoint, type EndpointAccess } from "./server.ts";
 import { schedule, within } from "./timing.ts";
 import { Upstream } from "./upstream.ts";
 
@@ -29,8 +28,8 @@ export interface ShimParts {
   config: HostConfig;
   /** Upstream and, before it, the jump hosts. */
   hosts: readonly Host[];
-  /** Who may use the endpoint; `undefined` for everybody. */
-  admit: Admit | undefined;
+  /** Who may use the endpoint. */
+  access: EndpointAccess;
 }
 
 /** A remote host that is served at a local port. */
@@ -45,7 +44,7 @@ export class Shim {
    *
    * @throws {EndpointError} where the port cannot be used.
    */
-  constructor(options: Options, { config, hosts, admit }: ShimParts) {
+  constructor(options: Options, { config, hosts, access }: ShimParts) {
     this.#relay = new Relay({
       limits: {
         openTimeoutMs: options.openTimeoutMs,
@@ -60,7 +59,8 @@ export class Shim {
       report: (text, level = "info") => log[level]("{text}", { text }),
     });
     const relay = this.#relay;
-    this.#endpoint = new Endpoint({ port: options.localPort, relay, admit });
+    const { localHost: hostname, localPort: port } = options;
+    this.#endpoint = new Endpoint({ hostname, port, relay, access });
     const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
     const keepalive = {
       intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,

@@ -11,15 +11,17 @@ import { MalformedDataError } from "./errors.ts";
 import { buildExtInfo, readExtInfo } from "./ext_info.ts";
 import type { Peer } from "./transport.ts";
 
-/** What signatures of clients are understood, as `server-sig-algs` lists them. */
-const signatureAlgorithms = [
+/** By which algorithms clients may sign to log in: sshd's, but for certificates. */
+export const loginAlgorithms: readonly string[] = [
   "ssh-ed25519",
   "ecdsa-sha2-nistp256",
   "ecdsa-sha2-nistp384",
   "ecdsa-sha2-nistp521",
+  "sk-ssh-ed25519@openssh.com",
+  "sk-ecdsa-sha2-nistp256@openssh.com",
   "rsa-sha2-512",
   "rsa-sha2-256",
-].join(",");
+];
 
 const pingExtension = "ping@openssh.com";
 
@@ -79,7 +81,10 @@ function silence(protocol: ExtensionProtocol): () => boolean {
 }
 
 function announcement({ answersPings }: { answersPings: boolean }): Uint8Array {
-  const extensions = new Map([["server-sig-algs", signatureAlgorithms]]);
+  const extensions = new Map([
+    ["server-sig-algs", loginAlgorithms.join(",")],
+    ["publickey-hostbound@openssh.com", "0"],
+  ]);
   if (answersPings) extensions.set(pingExtension, "0");
   return buildExtInfo(extensions);
 }

@@ -96,6 +96,9 @@ export class Ssh2Transport implements StartableTransport {
   /** What a server sends goes through it; of clients ssh2 takes care. */
   readonly #gate: ServerGate | undefined;
   #authentication: AuthenticationHandlers | undefined;
+  /** Takes what a client says before it is let in. */
+  #onLoginMessage: ((payload: Uint8Array) => void) | undefined;
+  #hasKeys = false;
   /** What the server said of its extensions while the gate was closed. */
   #heldExtensions: Uint8Array | undefined;
   #handlers: TransportHandlers | undefined;
@@ -130,6 +133,9 @@ export class Ssh2Transport implements StartableTransport {
       if (this.#isEnded) return;
       const type = payload[0] ?? 0;
       if (this.#gate?.admit(type) === false) return this.#onUnlawful(type, payload);
+      if (this.#protocol._server && !this.#handlers && !isTransportMessage(type)) {
+        return this.#takeLoginMessage(payload);
+      }
       if (this.#handlers && !isTransportMessage(type) || type >= firstConnectionMessage) {
         return this.#onConnectionMessage(payload);
       }
@@ -148,9 +154,24 @@ export class Ssh2Transport implements StartableTransport {
     this.#authentication = handlers;
   }
 
+  /** Takes authentication over in the role of the server; called before keys are exchanged. */
+  takeLogin(onMessage: (payload: Uint8Array) => void): void {
+    this.#onLoginMessage = onMessage;
+  }
+
+  /** Takes a message of the login's that belongs to what follows it, once it has succeeded. */
+  deliver(payload: Uint8Array): void {
+    if (!this.#isEnded) this.#handlers?.onPayload(payload);
+  }
+
+  /** The session identifier (RFC 4253, section 7.2); from the end of the first key exchange on. */
+  get sessionId(): Uint8Array {
+    return this.#protocol._kex!.sessionID;
+  }
+
   /** The session and who it is with; from the end of the first key exchange on. */
   get session(): SessionBinding {
-    return { ...this.#signed!, sessionId: this.#protocol._kex!.sessionID };
+    return { ...this.#signed!, sessionId: this.sessionId };
   }
 
   /** The server has shown its key for the first time; ssh2 forgets that and verifies it. */
@@ -245,6 +266,13 @@ export class Ssh2Transport implements StartableTransport {
     else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
   }
 
+  #takeLoginMessage(payload: Uint8Array): void {
+    this.#protocol._onPacket();
+    this.#countBytes(payload.length);
+    if (this.#hasKeys && this.#onLoginMessage) return this.#onLoginMessage(payload);
+    this.disconnect(DisconnectReason.protocolError, "a message before the key exchange was over");
+  }
+
   /** As with ssh, this ends the connection, but not once we have been let in. */
   #onUnlawful(type: number, payload: Uint8Array): void {
     const complaint = this.#gate!.complaintAbout(type);
@@ -286,6 +314,7 @@ export class Ssh2Transport implements StartableTransport {
   }
 
   #onKeysExchanged(): void {
+    this.#hasKeys = true;
     this.#gate?.onKeysExchanged();
     if (this.#heldExtensions) this.#onExtensions(this.#heldExtensions);
     this.#heldExtensions = undefined;

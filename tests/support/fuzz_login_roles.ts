@@ -73,6 +73,8 @@ export function serveVictim(connection: ByteConnection): Victim {
     id: 1,
     endpoints: { remoteHost: "127.0.0.1", remotePort: 1, localHost: "127.0.0.1", localPort: 2 },
     relay,
+    keys: undefined,
+    onFailedLogin: () => {},
     onAuthenticated: () => {},
     onGone() {
       isClosed = true;

@@ -21,6 +21,11 @@ export interface ShimOptions {
   arguments?: string[];
   /** A module that the shim loads before its own. */
   preload?: string;
+  /**
+   * Whether every client has to log in with the key that it has for upstream. Without it the
+   * environment decides: with SSHSHIM_TEST_LOCAL_AUTH=publickey whole files of tests run like that.
+   */
+  demandsKeys?: boolean;
 }
 
 /** A running shim. Leaving its scope stops it and asserts that it exits with 0. */
@@ -99,12 +104,15 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
   const folder = await Deno.makeTempDir({ prefix: "shim-" });
   resources.defer(() => Deno.remove(folder, { recursive: true }));
   await lendHostKey(folder);
+  const demandsKeys = options.demandsKeys ??
+    Deno.env.get("SSHSHIM_TEST_LOCAL_AUTH") === "publickey";
   const process = new RunningProcess([
     ...shimProgram.slice(0, -1),
     ...(options.preload === undefined ? [] : ["--preload", options.preload]),
     mainModule,
     ...upstreamArguments(upstream),
     ...["--local-port", "0", "--log-format", "json"],
+    ...(demandsKeys ? await authorize(upstream, folder) : []),
     ...(options.arguments ?? []),
   ], { environment: shimEnvironment(folder) });
   resources.use(process);
@@ -127,6 +135,14 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
     stop,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** The arguments with which the key for upstream logs in to the shim as well. */
+async function authorize({ keyFile }: Upstream, folder: string): Promise<string[]> {
+  const file = `${folder}/authorized_keys`;
+  await Deno.copyFile(`${keyFile}.pub`, file);
+  await Deno.chmod(file, 0o600);
+  return ["--local-auth", "publickey", "--authorized-keys", file];
 }
 
 async function readBanner(process: RunningProcess): Promise<Banner> {
