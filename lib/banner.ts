@@ -14,6 +14,8 @@ export interface BannerFacts {
   localAuth: "same-user" | "publickey" | "none";
   /** The private key with which clients can log in, where keys are asked for. */
   clientKeyFile?: string;
+  /** What the host is called where several are served. */
+  name?: string;
 }
 
 /** A local host key. */
@@ -29,16 +31,14 @@ export interface HostKeyFacts {
  * decides which shell they are for.
  */
 export function bannerText(facts: BannerFacts, os: string = Deno.build.os): string {
-  const { host, localPort } = facts;
+  const { localPort } = facts;
   const localAddress = reachable(facts.localAddress);
   const local = bracketed(localAddress);
-  const key = facts.clientKeyFile === undefined ? "" : `-i ${quoted(facts.clientKeyFile)} `;
-  const upstream = `${facts.username}@${bracketed(host)}:${facts.port}`;
+  const key = keyOption(facts);
   // The endpoint itself may have taken one of the ports of the examples.
   const [spare, other] = [8080, 9090, 10080].filter((port) => port !== localPort);
   return `\
-sshshim: ${upstream} is at ${bracketed(facts.localAddress)}:${localPort}
-${facts.localAuth === "none" ? `Warning: ${sharedAccount}\n` : ""}
+${bannerHead(facts)}
 ${
     facts.hostKeys.length === 1
       ? "Its host key; to have it known"
@@ -56,6 +56,23 @@ ${facts.hostKeys.map((key) => remember(key, facts, os)).join("")}
 
 Ctrl-C ends it.
 `;
+}
+
+/** The banner of one among several: no more than what is its own. */
+export function shortBannerText(facts: BannerFacts, os: string = Deno.build.os): string {
+  const { localPort } = facts;
+  return `\
+${bannerHead(facts)}  ssh ${keyOption(facts)}-p ${localPort} ${reachable(facts.localAddress)}
+${remember(facts.hostKeys[0]!, facts, os)}
+`;
+}
+
+function bannerHead(facts: BannerFacts): string {
+  const { name, username, host, port, localAddress, localPort } = facts;
+  const about = name === undefined ? "" : `${name}: `;
+  const upstream = `${username}@${bracketed(host)}:${port}`;
+  const head = `sshshim: ${about}${upstream} is at ${bracketed(localAddress)}:${localPort}\n`;
+  return facts.localAuth === "none" ? `${head}Warning: ${sharedAccount}\n` : head;
 }
 
 /** The same facts for a JSON line; what is said of one host key is said of the first. */
@@ -102,6 +119,11 @@ function bracketed(address: string): string {
 /** Shells take brackets for a pattern of file names, and a blank for the end of a word. */
 function quoted(word: string): string {
   return /^[\w.:/@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** The key that a client can log in with, where it has to. */
+function keyOption({ clientKeyFile }: BannerFacts): string {
+  return clientKeyFile === undefined ? "" : `-i ${quoted(clientKeyFile)} `;
 }
 
 /** Where a client of this machine connects to what listens at every address. */

@@ -128,8 +128,8 @@ export class Channel {
   /** Its place among all that were opened. */
   readonly order: number;
   #link: Link | undefined;
-  /** Of a channel that waits for upstream: its CHANNEL_OPEN, and what ends the wait. */
-  waiting: { opening: Uint8Array; cancelTimeout(): void } | undefined;
+  /** Of a channel that waits for upstream: its CHANNEL_OPEN, what ends the wait, who has refused it. */
+  waiting: { opening: Uint8Array; cancelTimeout(): void; refusedBy?: Link } | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
   /** Of a session: upstream has told the exit status. */

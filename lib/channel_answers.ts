@@ -39,7 +39,7 @@ export class ChannelAnswers {
   ): void {
     if (channel[from].state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
     if (message.type === MessageType.channelOpenFailure) {
-      this.#onFailure(channel, from, payload);
+      this.#onFailure(channel, from, { words: message.description, payload });
     } else this.#onConfirmation(channel, from, message, payload);
   }
 
@@ -57,7 +57,7 @@ export class ChannelAnswers {
     }
     end.announce(message, channel.held ? heldWindowBytes : 0);
     end.state = "live";
-    if (from === "upstream") channel.link?.room.onConfirmation(channel);
+    const wasExhausted = from === "upstream" && channel.link?.room.onConfirmation(channel);
     channel.stopWaiting();
     switch (other.state) {
       case "asking":
@@ -79,23 +79,29 @@ export class ChannelAnswers {
       case "awaiting":
         throw new Error("both ends of a channel were asked to open it");
     }
+    if (wasExhausted) this.#opens.offerWaiting();
   }
 
   #onFailure(
     channel: Channel,
     from: Side,
-    payload: Uint8Array,
+    { words, payload }: { words: string; payload: Uint8Array },
   ): void {
-    const to = opposite(from);
     const { link, waiting, type } = channel;
-    // Whatever reason it gives: others can be open, so it has a limit.
-    const mayBeCrowded = type === "session" && waiting !== undefined;
-    if (from === "upstream" && link?.room.onRefusal(channel, { mayBeCrowded })) {
-      // This connection allows no more at a time; the client waits for its turn.
-      this.#opens.waitAgain(channel);
-      this.#opens.offerWaiting();
-      return;
+    if (from === "upstream" && link) {
+      // Whatever reason it gives: others can be open, so it has a limit.
+      const mayBeCrowded = type === "session" && waiting !== undefined;
+      const meaning = link.room.onRefusal(channel, { mayBeCrowded });
+      if (meaning !== "final") return this.#opens.onRefused(channel, link, { meaning, words });
+      // What others were told meanwhile was as final.
+      const others = mayBeCrowded ? this.#opens.takeRefused(link) : [];
+      for (const other of others) this.#passRefusal(other, from, payload);
     }
+    this.#passRefusal(channel, from, payload);
+  }
+
+  #passRefusal(channel: Channel, from: Side, payload: Uint8Array): void {
+    const to = opposite(from);
     channel[from].state = "done";
     if (channel[to].state === "asking") {
       rewriteRecipient(payload, channel[to].channel);

@@ -9,6 +9,7 @@ import type { ChannelLimits } from "./channel_limits.ts";
 import type { Links } from "./channel_links.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import type { Refusal } from "./session_room.ts";
 import { objectionTo, type Usage } from "./share.ts";
 import { type Peer, type Schedule, usualPayloadBytes } from "./transport.ts";
 import { WaitingLine } from "./waiting_line.ts";
@@ -25,6 +26,8 @@ export interface ClientOpensOptions {
   usageOf(client: Peer): Usage;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long. */
+  isPatient(): boolean;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
 }
@@ -38,6 +41,9 @@ type Availability = { kind: "open" } | { kind: "away" | "refused"; reason: strin
 /** Why nothing but sessions passes to a host whose key has changed. */
 const doubted = "the remote host's key is not trusted";
 
+/** How long until one session is tried on connections that had none left, in milliseconds. */
+const retryMs = 1000;
+
 /** Opens the channels of clients. */
 export class ClientOpens {
   readonly #options: ClientOpensOptions;
@@ -45,6 +51,9 @@ export class ClientOpens {
   readonly #waitingSessions = new WaitingLine<Channel>();
   readonly #waitingForwards = new WaitingLine<Channel>();
   #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
+  /** Upstream's words, where a session waits after them. */
+  #lastRefusal = "";
+  #cancelRetry: (() => void) | undefined;
 
   constructor(options: ClientOpensOptions) {
     this.#options = options;
@@ -68,6 +77,7 @@ export class ClientOpens {
   /** Upstream is there: what waits for it goes on. */
   onUpstream(): void {
     this.#availability = { kind: "open" };
+    this.#options.links.tryAgain();
     if (!this.#options.links.allowsForwards) this.#refuse(this.#waitingForwards, doubted);
     this.offerWaiting();
   }
@@ -81,6 +91,8 @@ export class ClientOpens {
   refuseAll(reason: string): void {
     this.#availability = { kind: "refused", reason };
     this.#refuse([...this.#waitingSessions, ...this.#waitingForwards], reason);
+    this.#cancelRetry?.();
+    this.#cancelRetry = undefined;
   }
 
   /** Opens wait again for an upstream that was thought lost for good. */
@@ -126,7 +138,7 @@ export class ClientOpens {
     });
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
-      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),
+      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedLong(channel)),
     };
     this.#lineOf(channel).add(channel);
     this.offerWaiting();
@@ -138,6 +150,33 @@ export class ClientOpens {
     channel.link = undefined;
     channel.upstream.state = "unasked";
     this.#lineOf(channel).putBack(channel);
+  }
+
+  /** Upstream has refused a session that may wait. */
+  onRefused(
+    channel: Channel,
+    link: Link,
+    { meaning, words }: { meaning: Refusal; words: string },
+  ): void {
+    if (channel.waiting) channel.waiting.refusedBy = link;
+    this.#lastRefusal = words;
+    this.waitAgain(channel);
+    const { links, schedule } = this.#options;
+    if (meaning === "exhausted") {
+      this.#cancelRetry ??= schedule(retryMs, () => {
+        this.#cancelRetry = undefined;
+        links.tryAgain();
+        this.offerWaiting();
+      });
+    }
+    this.offerWaiting();
+  }
+
+  /** @returns those that a connection has refused and that wait; they wait no more. */
+  takeRefused(link: Link): Channel[] {
+    const refused = [...this.#waitingSessions].filter(({ waiting }) => waiting?.refusedBy === link);
+    for (const channel of refused) this.#waitingSessions.delete(channel);
+    return refused;
   }
 
   /** Sends upstream what waits for it, in order, as far as it can take it. */
@@ -181,15 +220,24 @@ export class ClientOpens {
     channel.send("upstream", channel.waiting!.opening);
   }
 
-  #onWaitedTooLong(channel: Channel): void {
+  #onWaitedLong(channel: Channel): void {
     if (channel.upstream.state !== "unasked") {
       channel.waiting = undefined; // Upstream has been asked: its answer counts, whatever it is.
       return;
     }
-    const { links, limits, endings } = this.#options;
+    const { links, limits, endings, schedule, isPatient } = this.#options;
+    if (this.#availability.kind === "away" && isPatient()) {
+      channel.waiting!.cancelTimeout = schedule(
+        limits.openTimeoutMs,
+        () => this.#onWaitedLong(channel),
+      );
+      return;
+    }
     const seconds = limits.openTimeoutMs / 1000;
+    const limit = links.first?.room.limit;
+    const allows = limit === 0 ? `refuses one: ${this.#lastRefusal}` : `allows ${limit}`;
     const reason = this.#availability.kind === "open"
-      ? `no session became free within ${seconds} s; the remote host allows ${links.first?.room.limit}`
+      ? `no session became free within ${seconds} s; the remote host ${allows}`
       : `waited ${seconds} s: ${this.#availability.reason}`;
     endings.leave(channel, "upstream", reason);
   }

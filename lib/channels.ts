@@ -45,6 +45,8 @@ export interface ChannelsOptions {
   schedule: Schedule;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long. */
+  isPatient(): boolean;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
   /** Words for the log. */
@@ -112,17 +114,19 @@ export class Channels {
   /**
    * Upstream is gone, but will come back: open channels end, and `reason`, one line for people,
    * tells why. A channel that upstream has not confirmed waits.
+   *
+   * @returns whether upstream has served a session to its end.
    */
-  detachUpstream(reason: string, { byServer }: { byServer: boolean }): void {
+  detachUpstream(reason: string, { byServer }: { byServer: boolean }): boolean {
     const link = this.#links.removeFirst();
     const limit = byServer ? link?.room.limitIfEnded : undefined;
-    if (limit !== undefined) {
-      this.#links.sessions = limit;
+    if (limit !== undefined && this.#links.suspect(limit)) {
       const words = `the remote host ends its connection at session ${limit + 1}`;
       this.#report(`${words}: ${limit} at a time from now on`, "info");
     }
     this.#opens.onUpstreamLost(reason);
     this.#onLinkLost(link, reason);
+    return link?.room.hasServed ?? false;
   }
 
   /** A further connection is gone: its sessions end, and those not confirmed wait. */

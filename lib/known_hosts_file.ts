@@ -8,6 +8,7 @@
 
 import { Buffer } from "node:buffer";
 import { createHmac, randomBytes } from "node:crypto";
+import { HmacSha1 } from "./hmac_sha1.ts";
 import { matchesPatterns } from "./pattern.ts";
 import { isPublicKey } from "./public_key.ts";
 import { lowerCase } from "./ssh_config_line.ts";
@@ -63,8 +64,9 @@ export class KnownHostsFile implements KnownHostsSource {
   #find(host: string): KnownLines {
     const lines: KnownLine[] = [];
     const ignored: IgnoredLine[] = [];
+    const wanted = new WantedHost(host);
     this.#text.split("\n").forEach((content, index) => {
-      const parsed = parseLine(content, host);
+      const parsed = parseLine(content, wanted);
       if (parsed === undefined) return;
       const place = { file: this.#name, line: index + 1 };
       if (typeof parsed === "string") ignored.push({ ...place, reason: parsed });
@@ -102,19 +104,20 @@ function identityOf({ isFile, dev, ino, size, mtime, ctime }: Deno.FileInfo): st
 /** What a line says about a host, `undefined` for nothing, or why it is ignored. */
 function parseLine(
   content: string,
-  host: string,
+  wanted: WantedHost,
 ): Omit<KnownLine, "file" | "line"> | string | undefined {
   const text = content.replace(/^[ \t]+|[ \t\r]+$/g, "");
   if (text === "" || text.startsWith("#")) return undefined;
-  const fields = text.split(/[ \t]+/);
-  const marker = fields[0]!.startsWith("@") ? fields.shift()! : "";
+  const marker = text.startsWith("@") ? firstField(text) : "";
   if (!isMarker(marker)) return `unknown marker ${marker}`;
-  const [hosts, type, base64] = fields;
-  if (hosts === undefined) return "too few fields";
+  const behindMarker = marker === "" ? text : text.slice(marker.length).replace(/^[ \t]+/, "");
+  const hosts = firstField(behindMarker);
+  if (hosts === "") return "too few fields";
   if (hosts.startsWith("@")) return "more than one marker";
-  const isAbout = namesHost(hosts, host);
+  const isAbout = wanted.isIn(hosts);
   if (isAbout === undefined) return "broken hashed host name";
   if (!isAbout) return undefined;
+  const [, type, base64] = behindMarker.split(/[ \t]+/);
   if (type === undefined || base64 === undefined) return "too few fields";
   const key = Buffer.from(base64, "base64");
   if (key.toString("base64") !== base64) return "the key is not base64";
@@ -122,26 +125,46 @@ function parseLine(
   return { marker, type, key };
 }
 
+function firstField(text: string): string {
+  return text.slice(0, text.search(/[ \t]|$/));
+}
+
 function isMarker(text: string): text is KnownLine["marker"] {
   return text === "" || text === "@revoked" || text === "@cert-authority";
 }
 
-/** Whether the hosts of a line are about one; `undefined` for a hashed name that is broken. */
-function namesHost(hosts: string, host: string): boolean | undefined {
-  if (!hosts.startsWith("|")) return matchesPatterns(host, lowerCase(hosts).split(","));
-  const [, salt, hash] = hashedName.exec(hosts) ?? [];
-  return salt && hash ? hashOf(host, Buffer.from(salt, "base64")) === hash : undefined;
-}
+/** OpenSSH's salts are as long as the digests. */
+const saltBytes = 20;
+const hashedNameLength = "|1|".length + 28 + "|".length + 28;
 
-/** `|1|salt|hash`, both in base64 and as long as a SHA-1 digest. */
-const hashedName = /^\|1\|([A-Za-z0-9+/]{27}=)\|([A-Za-z0-9+/]{27}=)$/;
+/** A host that is looked for in many lines. */
+class WantedHost {
+  readonly #name: string;
+  readonly #hmac: HmacSha1;
+  readonly #salt = Buffer.alloc(saltBytes);
+
+  constructor(name: string) {
+    this.#name = name;
+    this.#hmac = new HmacSha1(Buffer.from(name));
+  }
+
+  /** Whether the hosts of a line are about it; `undefined` for a hashed name that is broken. */
+  isIn(hosts: string): boolean | undefined {
+    if (!hosts.startsWith("|")) return matchesPatterns(this.#name, lowerCase(hosts).split(","));
+    const isHashed = hosts.length === hashedNameLength && hosts.startsWith("|1|");
+    const salt = this.#salt;
+    if (!isHashed || salt.write(hosts.slice(3, 31), "base64") < salt.length) return undefined;
+    const digest = this.#hmac.under(salt);
+    return hosts.endsWith(digest.toString("base64")) && hosts === hashedName(salt, digest);
+  }
+}
 
 /** A host name as HashKnownHosts keeps it. */
 export function hashedHost(host: string): string {
-  const salt = randomBytes(20);
-  return `|1|${salt.toString("base64")}|${hashOf(host, salt)}`;
+  const salt = randomBytes(saltBytes);
+  return hashedName(salt, createHmac("sha1", salt).update(host).digest());
 }
 
-function hashOf(host: string, salt: Uint8Array): string {
-  return createHmac("sha1", salt).update(host).digest("base64");
+function hashedName(salt: Buffer, digest: Buffer): string {
+  return `|1|${salt.toString("base64")}|${digest.toString("base64")}`;
 }

@@ -40,6 +40,8 @@ export interface RelayOptions {
   schedule: Schedule;
   /** A client wants something of upstream while it is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long; by default it never does. */
+  isPatient?(): boolean;
   /** A session waits because upstream allows no more at a time. */
   onCrowded(): void;
   /** Words for the log; an error is one of ours. */
@@ -83,7 +85,7 @@ export class Relay {
   /** The largest message that upstream takes, or took when it was there last, in bytes. */
   #maximumPayloadBytes = usualPayloadBytes;
 
-  constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
+  constructor({ limits, schedule, onWanted, isPatient, onCrowded, report }: RelayOptions) {
     this.#onWanted = onWanted;
     this.#report = report;
     this.#backpressure = new Backpressure({
@@ -106,6 +108,7 @@ export class Relay {
       limits: { ...usualLimits, ...limits },
       schedule,
       onWanted,
+      isPatient: isPatient ?? (() => false),
       onCrowded,
       report,
     });
@@ -207,8 +210,9 @@ export class Relay {
    *
    * @param reason one line for the people at the sessions.
    * @param byServer whether upstream has ended the connection, and not the network.
+   * @returns whether it has served a session to its end.
    */
-  detachUpstream(reason: string, { byServer = false } = {}): void {
+  detachUpstream(reason: string, { byServer = false } = {}): boolean {
     const upstream = this.#upstream;
     this.#upstream = undefined;
     if (upstream) {
@@ -217,7 +221,7 @@ export class Relay {
     }
     this.#requests.detach();
     this.#forwards.onUpstreamLost();
-    this.#channels.detachUpstream(reason, { byServer });
+    return this.#channels.detachUpstream(reason, { byServer });
   }
 
   /** Upstream will not come back by itself: opens are refused with `reason`. */

@@ -55,6 +55,7 @@ export class Shim {
       },
       schedule,
       onWanted: () => this.#upstream.hurry(),
+      isPatient: () => this.#upstream.isFirstLogin,
       onCrowded: () => void this.#overflow.grow(),
       report: (text, level = "info") => log[level]("{text}", { text }),
     });
@@ -85,6 +86,11 @@ export class Shim {
   /** Resolves with the reason when upstream is gone and is not to come back. */
   get whenLost(): Promise<Error> {
     return this.#upstream.whenLost;
+  }
+
+  /** Logs in when the first client comes. */
+  awaitClient(): void {
+    this.#upstream.awaitClient();
   }
 
   /** Logs in for the first time. @throws what {@link Upstream.start} throws. */

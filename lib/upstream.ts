@@ -53,7 +53,7 @@ type State =
 type Timer = ReturnType<typeof setTimeout>;
 
 const followers: Record<State["kind"], readonly State["kind"][]> = {
-  idle: ["connecting", "closed"],
+  idle: ["connecting", "asleep", "closed"],
   connecting: ["ready", "waiting", "asleep", "stopped", "closed"],
   ready: ["waiting", "asleep", "stopped", "closed"],
   waiting: ["connecting", "closed"],
@@ -69,6 +69,7 @@ export class Upstream {
   readonly #sleepWatch = new SleepWatch(() => this.#onWake());
   readonly #lost = Promise.withResolvers<Error>();
   #state: State = { kind: "idle" };
+  #hasBeenReady = false;
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
@@ -78,6 +79,11 @@ export class Upstream {
   /** `user@host:port`, for people. */
   get name(): string {
     return this.#options.connector.name;
+  }
+
+  /** Whether the first client waits for the first log-in, for which a person may be asked. */
+  get isFirstLogin(): boolean {
+    return this.#state.kind === "connecting" && !this.#hasBeenReady;
   }
 
   /** Resolves with the reason when the connection is gone and is not to come back. */
@@ -92,6 +98,11 @@ export class Upstream {
    */
   async start(): Promise<void> {
     await this.#connect({ mayAsk: true, isAttended: true });
+  }
+
+  /** In place of `start`: the first attempt is made when a client wants something. */
+  awaitClient(): void {
+    this.#transition({ kind: "asleep", reason: new Error("no client has come yet") });
   }
 
   /** A client wants something: a long wait is cut short. */
@@ -188,6 +199,7 @@ export class Upstream {
     });
     const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
     const ready: State = { kind: "ready", connection, provenTimer };
+    this.#hasBeenReady = true;
     this.#transition(ready);
     connection.start(relay.attachUpstream(transport, { allowsForwards: verdict === "trusted" }));
     log.info("connected to {name}", { name: this.name });
@@ -204,13 +216,15 @@ export class Upstream {
     const wasUnused = relay.channelCount === 0 && relay.forwardCount === 0;
     log.warn("connection lost: {reason}", { reason });
     // Upstream's own words may be among it, and it is for terminals.
-    relay.detachUpstream(escapeControls(`connection lost: ${reason.message}`), {
-      byServer: endedBy === "server",
-    });
+    const byServer = endedBy === "server";
+    const words = escapeControls(`connection lost: ${reason.message}`);
+    const hasServed = relay.detachUpstream(words, { byServer });
+    // Some servers end it after each session: those that wait need not wait longer each time.
+    if (hasServed && byServer) this.#backoff.reset();
     if (!reconnects) {
       this.#transition({ kind: "stopped", reason });
       this.#lost.resolve(reason);
-    } else if (wasUnused && endedBy === "server") {
+    } else if (wasUnused && byServer) {
       // The server has closed a connection that nobody used: it would do so again.
       this.#sleep(reason);
     } else {
@@ -219,7 +233,8 @@ export class Upstream {
   }
 
   #onFailure(reason: Error): void {
-    if (reason instanceof NobodyToAskError) {
+    const isFirst = !this.#hasBeenReady && reason instanceof UpstreamLostError;
+    if (isFirst || reason instanceof NobodyToAskError) {
       // Who waits now is told at once; the next client may find somebody at the terminal.
       this.#options.relay.refuseOpens(escapeControls(reason.message));
       this.#options.relay.awaitUpstream();

@@ -10,7 +10,7 @@ import { assertShownAlike, withFolder, writeCase } from "./support/ssh_g.ts";
 function configOf(args: readonly string[]): Promise<HostConfig> {
   const command = parseArguments(args);
   assert(command.kind === "run");
-  return readUpstreamConfig(command.options);
+  return readUpstreamConfig(command.options, command.options.destinations[0]!);
 }
 
 /** Runs `body` with a configuration file and two keys. */
@@ -151,7 +151,7 @@ Deno.test("BindAddress concerns a way without jump host and command alone", asyn
       async ({ configFile }) => {
         const command = parseArguments(["-F", configFile, ...words]);
         assert(command.kind === "run");
-        const config = await readUpstreamConfig(command.options);
+        const config = await readUpstreamConfig(command.options, command.options.destinations[0]!);
         const prompter = { ask: () => assert.fail("nobody is asked") };
         await findHosts(command.options, { config, prompter, environmentPassword: undefined });
       },
