@@ -282,8 +282,7 @@ export class Channel {
 
   #sendGrant(to: Side, bytes: number): void {
     if (bytes === 0) return;
-    const { channelWindowAdjust } = MessageType;
-    this.send(to, buildMessage(channelWindowAdjust, this[to].channel, bytes));
+    this.send(to, buildMessage(MessageType.channelWindowAdjust, this[to].channel, bytes));
   }
 
   /** Nobody waits for the channel's opening any more, or it is open. */
@@ -298,8 +297,7 @@ export class Channel {
     if (end.state === "unasked") {
       end.state = "done";
     } else if (end.state === "asking") {
-      const { connectFailed } = ChannelOpenFailureReason;
-      this.send(side, openFailure(end.channel, connectFailed, reason));
+      this.send(side, openFailure(end.channel, ChannelOpenFailureReason.connectFailed, reason));
       end.state = "done";
       if (side === "downstream") this.stopWaiting();
     } else if (end.listens) {

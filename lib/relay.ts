@@ -1,9 +1,7 @@
 /**
  * The relay: hands each message to the table that it concerns, and is the one place where a peer
- * that breaks the protocol is ended, alone.
- *
- * It knows no socket, timer or console; `local_client.ts` and `ready_connection.ts` give it their
- * transports.
+ * that breaks the protocol is ended, alone. It knows no socket, timer or console; `local_client.ts`
+ * and `ready_connection.ts` give it their transports.
  */
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
@@ -24,10 +22,8 @@ import {
 } from "./transport.ts";
 import { buildMessage } from "./ssh_data.ts";
 import {
-  type ConnectionMessage,
   describeMessage,
   dropped,
-  type GlobalReply,
   type GlobalRequest,
   MessageType,
   parseMessage,
@@ -93,8 +89,8 @@ export class Relay {
       windowBytesOf: (client) => this.#channels.windowBytesOf(client),
       onStuck: (client) => {
         this.#clients.get(client)?.leave();
-        const { byApplication } = DisconnectReason;
-        client.disconnect(byApplication, "everybody waits for what you do not take");
+        const reason = "everybody waits for what you do not take";
+        client.disconnect(DisconnectReason.byApplication, reason);
       },
     });
     this.#forwards = new Forwards<Peer>({
@@ -245,8 +241,7 @@ export class Relay {
   addClient(client: Transport, rules?: ClientRules): Receiver {
     this.#channels.addClient(client, rules);
     const connection: ClientConnection = {
-      transport: client,
-      rules,
+      ...{ transport: client, rules },
       replies: new ReplyQueue(client),
       pending: this.#backpressure.addClient(client),
       leave: () => {
@@ -351,7 +346,7 @@ export class Relay {
     { transport: client, rules, replies, pending }: ClientConnection,
     request: GlobalRequest,
   ): void {
-    const onReply: (reply: GlobalReply) => void = request.wantReply ? replies.reserve() : () => {};
+    const onReply = request.wantReply ? replies.reserve() : () => {};
     if (isForwardRequest(request.name) && rules?.permitsForward(request) !== false) {
       const onDone = pending.add(request.data.length);
       this.#forwards.onRequest(client, request, (reply) => {
@@ -375,7 +370,7 @@ export class Relay {
     { payload, requests }: { payload: Uint8Array; requests: RequestQueue },
   ): Transport | undefined {
     if (upstream !== this.#upstream && !this.#overflow.has(upstream)) return undefined;
-    const message: ConnectionMessage | undefined = parseMessage(payload);
+    const message = parseMessage(payload);
     switch (message?.type) {
       case undefined:
         upstream.sendUnimplemented();

@@ -14,7 +14,7 @@ import { extInfoMessage } from "./ext_info.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
 import { logger } from "./log.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
-import { ServerGate } from "./ssh2_gate.ts";
+import { isTransportMessage, sendNothingInTheClear, ServerGate } from "./ssh2_gate.ts";
 import type { NegotiatedHostKey } from "./ssh2_certificates.ts";
 import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
@@ -64,9 +64,6 @@ const disconnectMessage = 1;
 const userauthFailureMessage = 51;
 const firstMethodMessage = 60;
 const unimplementedMessage = 3;
-
-/** What precedes the payload of a packet: its length, and the padding's (RFC 4253, section 6). */
-const lengthFieldsBytes = 5;
 
 /** How long a key exchange may take once there has been a first one, in milliseconds. */
 const rekeyTimeoutMs = 30_000;
@@ -365,22 +362,6 @@ export class Ssh2Transport implements StartableTransport {
     clearTimeout(this.#rekeyTimer);
     clearTimeout(this.#exchangeTimer);
   }
-}
-
-/** Whether a message is the transport protocol's (RFC 4250, section 4.1), services beside. */
-function isTransportMessage(type: number): boolean {
-  return type >= 1 && type <= 4 || type >= 20 && type <= 49;
-}
-
-/** Until the first exchange is over, nothing but it and the transport's own messages may leave. */
-function sendNothingInTheClear(protocol: Ssh2Protocol): void {
-  const cipher = protocol._cipher;
-  const encrypt = cipher.encrypt.bind(cipher);
-  cipher.encrypt = (packet) => {
-    const type = packet[lengthFieldsBytes] ?? 0;
-    if (!isTransportMessage(type)) throw new Error(`message ${type} must not leave unencrypted`);
-    encrypt(packet);
-  };
 }
 
 /** Fails early and clearly where another ssh2 than the pinned one is loaded. */
