@@ -130,8 +130,8 @@ export class Ssh2Transport implements StartableTransport {
       if (this.#isEnded) return;
       const type = payload[0] ?? 0;
       if (this.#gate?.admit(type) === false) return this.#onUnlawful(type, payload);
-      if (this.#protocol._server && !this.#handlers && !isTransportMessage(type)) {
-        return this.#takeLoginMessage(payload);
+      if (this.#onLoginMessage && !this.#handlers && !isTransportMessage(type)) {
+        return this.#takeLoginMessage(this.#onLoginMessage, payload);
       }
       if (this.#handlers && !isTransportMessage(type) || type >= firstConnectionMessage) {
         return this.#onConnectionMessage(payload);
@@ -263,10 +263,10 @@ export class Ssh2Transport implements StartableTransport {
     else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
   }
 
-  #takeLoginMessage(payload: Uint8Array): void {
+  #takeLoginMessage(onMessage: (payload: Uint8Array) => void, payload: Uint8Array): void {
     this.#protocol._onPacket();
     this.#countBytes(payload.length);
-    if (this.#hasKeys && this.#onLoginMessage) return this.#onLoginMessage(payload);
+    if (this.#hasKeys) return onMessage(payload);
     this.disconnect(DisconnectReason.protocolError, "a message before the key exchange was over");
   }
 
