@@ -1,6 +1,7 @@
 /** The real shim, run as its users run it, for the length of a test. */
 
 import assert from "node:assert/strict";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { RunningProcess } from "./run.ts";
 import { lendRsaKey } from "./sshd.ts";
@@ -137,10 +138,12 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
   };
 }
 
-/** The arguments with which the key for upstream logs in to the shim as well. */
+/** The arguments with which the keys for upstream log in to the shim as well. */
 async function authorize({ keyFile }: Upstream, folder: string): Promise<string[]> {
-  const file = `${folder}/authorized_keys`;
-  await Deno.copyFile(`${keyFile}.pub`, file);
+  const upstreams = `${dirname(keyFile)}/authorized_keys`;
+  const isThere = await Deno.stat(upstreams).then(() => true, () => false);
+  const file = isThere ? upstreams : `${folder}/authorized_keys`;
+  if (!isThere) await Deno.writeTextFile(file, await Deno.readTextFile(`${keyFile}.pub`));
   await Deno.chmod(file, 0o600);
   return ["--local-auth", "publickey", "--authorized-keys", file];
 }
