@@ -22,6 +22,8 @@ export interface ShimOptions {
   arguments?: string[];
   /** A module that the shim loads before its own. */
   preload?: string;
+  /** Further variables of its environment, by name. */
+  environment?: Record<string, string>;
   /**
    * Whether every client has to log in with the key that it has for upstream. Without it the
    * environment decides: with SSHSHIM_TEST_LOCAL_AUTH=publickey whole files of tests run like that.
@@ -53,6 +55,8 @@ export interface Banner {
   fingerprint: string;
   /** The shim's first host key as a line for known_hosts. */
   knownHostsLine: string;
+  /** The private key that its clients can log in with, where keys are asked for. */
+  clientKeyFile?: string;
   /** All of them. */
   hostKeys: { fingerprint: string; knownHostsLine: string }[];
 }
@@ -115,7 +119,7 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
     ...["--local-port", "0", "--log-format", "json"],
     ...(demandsKeys ? await authorize(upstream, folder) : []),
     ...(options.arguments ?? []),
-  ], { environment: shimEnvironment(folder) });
+  ], { environment: { ...shimEnvironment(folder), ...options.environment } });
   resources.use(process);
   const banner = await readBanner(process);
   const knownHostsFile = `${folder}/known_hosts`;
