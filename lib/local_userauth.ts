@@ -8,7 +8,7 @@
 
 import { DisconnectReason, MalformedDataError } from "./errors.ts";
 import { extInfoMessage } from "./ext_info.ts";
-import { signatureAlgorithm, verifySignature } from "./key_signature.ts";
+import { loginAlgorithms, signatureAlgorithm, verifySignature } from "./key_signature.ts";
 import type { AcceptedKey, KeyRing, LoginKeys } from "./login_keys.ts";
 import type { KeyPermissions } from "./client_rules.ts";
 import {
@@ -19,7 +19,6 @@ import {
   keyTypeFor,
 } from "./public_key.ts";
 import { buildMessage, displayText, encodeFields, Reader } from "./ssh_data.ts";
-import { loginAlgorithms } from "./ssh2_extensions.ts";
 import type { LoginSession } from "./ssh2_server.ts";
 import { describeMessage } from "./wire.ts";
 

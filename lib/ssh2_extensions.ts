@@ -9,19 +9,8 @@
 import type ssh2 from "ssh2";
 import { MalformedDataError } from "./errors.ts";
 import { buildExtInfo, readExtInfo } from "./ext_info.ts";
+import { loginAlgorithms } from "./key_signature.ts";
 import type { Peer } from "./transport.ts";
-
-/** By which algorithms clients may sign to log in: sshd's, but for certificates. */
-export const loginAlgorithms: readonly string[] = [
-  "ssh-ed25519",
-  "ecdsa-sha2-nistp256",
-  "ecdsa-sha2-nistp384",
-  "ecdsa-sha2-nistp521",
-  "sk-ssh-ed25519@openssh.com",
-  "sk-ecdsa-sha2-nistp256@openssh.com",
-  "rsa-sha2-512",
-  "rsa-sha2-256",
-];
 
 const pingExtension = "ping@openssh.com";
 
