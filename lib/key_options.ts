@@ -10,7 +10,7 @@ import { isAddressPattern } from "./address_patterns.ts";
 
 /** What the options of a key say. Strings are byte strings. */
 export interface KeyOptions {
-  /** Whether an option before the key restricts what may be done with it. */
+  /** What may be done with it. */
   permissions: KeyPermissions;
   /** When it ceases to count, in milliseconds since 1970. */
   expiresAt: number | undefined;
@@ -36,7 +36,7 @@ const mostPlaces = 4096;
 const mostVariables = 1024;
 
 /** One option: its name, its value in quotation marks, and what follows it. */
-const option = /^([a-z0-9-]+)(?:=("(?:\\"|[^"\\]|\\(?!"))*"))?(,(?=.)|$)/is;
+const option = /^([a-z0-9-]{1,40})(?:=("(?:\\"|[^"\\]|\\(?!"))*"))?(,(?=.)|$)/is;
 
 /**
  * Reads options, which stand before a key without a blank between them.
@@ -108,7 +108,7 @@ function withFlag(options: KeyOptions, name: string): KeyOptions | string {
     case "no-verify-required":
       return { ...options, needsVerification: isPermitted };
     default:
-      return `its option ${/^[a-z0-9-]{1,40}$/.test(name) ? name : "…"} is unknown`;
+      return `its option ${name} is unknown`;
   }
 }
 
