@@ -199,23 +199,23 @@ Deno.test("a key without options is not restricted by any", () => {
 /** Every byte but NUL, which a request cannot have. */
 const everyByte = String.fromCharCode(...Array.from({ length: 255 }, (_, index) => index + 1));
 
-for (const shell of ["sh", "dash", "bash", "busybox", "zsh", "ksh"]) {
-  const isThere = (await run(["/bin/sh", "-c", `command -v ${shell}`])).code === 0;
-  const command = shell === "busybox" ? ["busybox", "sh", "-c"] : [shell, "-c"];
-  Deno.test({
-    name: `${shell}: what was asked for arrives byte by byte, and runs nothing`,
-    ignore: !isThere,
-    async fn() {
-      const samples = [
-        everyByte,
-        "'; touch pwned; '",
-        "$(touch pwned)`touch pwned`",
-        '"; touch pwned; "',
-        "\\'; touch pwned #",
-        "a\ntouch pwned\n#x",
-        "",
-        utf8String("\u20ac"),
-      ];
+Deno.test("what was asked for arrives byte by byte in each shell, and runs nothing", async (t) => {
+  const samples = [
+    everyByte,
+    "'; touch pwned; '",
+    "$(touch pwned)`touch pwned`",
+    '"; touch pwned; "',
+    "\\'; touch pwned #",
+    "a\ntouch pwned\n#x",
+    "",
+    utf8String("\u20ac"),
+  ];
+  for (const shell of ["sh", "dash", "bash", "busybox sh", "zsh", "ksh"]) {
+    const command = [...shell.split(" "), "-c"];
+    // Not every machine has the later ones.
+    const isThere = await run([...command, "true"]).then(({ code }) => code === 0, () => false);
+    if (!isThere && !["sh", "dash", "bash"].includes(shell)) continue;
+    await t.step(shell, async () => {
       const folder = await Deno.makeTempDir({ prefix: "forced-" });
       try {
         for (const asked of samples) {
@@ -229,9 +229,9 @@ for (const shell of ["sh", "dash", "bash", "busybox", "zsh", "ksh"]) {
       } finally {
         await Deno.remove(folder, { recursive: true });
       }
-    },
-  });
-}
+    });
+  }
+});
 
 Deno.test("nothing of what was asked for means anything to a shell, whichever it is", () => {
   const [, encoded] = /printf %b '([^']*)'\)"; export SSH_ORIGINAL_COMMAND; x$/.exec(
