@@ -77,7 +77,6 @@ export class ClientOpens {
   /** Upstream is there: what waits for it goes on. */
   onUpstream(): void {
     this.#availability = { kind: "open" };
-    this.#options.links.tryAgain();
     if (!this.#options.links.allowsForwards) this.#refuse(this.#waitingForwards, doubted);
     this.offerWaiting();
   }
@@ -91,8 +90,7 @@ export class ClientOpens {
   refuseAll(reason: string): void {
     this.#availability = { kind: "refused", reason };
     this.#refuse([...this.#waitingSessions, ...this.#waitingForwards], reason);
-    this.#cancelRetry?.();
-    this.#cancelRetry = undefined;
+    this.#endRetry();
   }
 
   /** Opens wait again for an upstream that was thought lost for good. */
@@ -161,11 +159,9 @@ export class ClientOpens {
     if (channel.waiting) channel.waiting.refusedBy = link;
     this.#lastRefusal = words;
     this.waitAgain(channel);
-    const { links, schedule } = this.#options;
     if (meaning === "exhausted") {
-      this.#cancelRetry ??= schedule(retryMs, () => {
-        this.#cancelRetry = undefined;
-        links.tryAgain();
+      this.#cancelRetry ??= this.#options.schedule(retryMs, () => {
+        this.#endRetry();
         this.offerWaiting();
       });
     }
@@ -196,12 +192,22 @@ export class ClientOpens {
       }
     }
     if (this.#waitingSessions.size > 0) this.#options.onCrowded();
+    else this.#endRetry();
   }
 
   /** A channel's slot is free. */
   onFreed(channel: Channel): void {
     this.#lineOf(channel).delete(channel);
+    if (this.#waitingSessions.size === 0) this.#endRetry();
     if (channel.type === "session") this.offerWaiting();
+  }
+
+  /** What was to be tried again later may be tried now, by whoever comes. */
+  #endRetry(): void {
+    if (this.#cancelRetry === undefined) return;
+    this.#cancelRetry();
+    this.#cancelRetry = undefined;
+    this.#options.links.tryAgain();
   }
 
   #refuse(waiting: Iterable<Channel>, reason: string): void {

@@ -306,7 +306,11 @@ export class Channels {
       this.#endings.onClose(channel, from);
       return undefined;
     }
-    if (end.closeSent && !channel[opposite(from)].listens) return undefined; // Nobody is there.
+    const other = channel[opposite(from)];
+    if (end.closeSent && !other.listens) return undefined; // Nobody is there.
+    // Dropbear's server would run the command on a channel that it has closed, and dies of it.
+    const isInVain = message.type === MessageType.channelRequest && other.closeReceived;
+    if (isInVain && from === "downstream") return "upstream has closed the channel";
     const reason = channel.receive(from, message, payload);
     const isHeld = channel.held !== undefined && from === "upstream" && reason === undefined;
     if (isHeld) this.#findX11Owner(channel, message);

@@ -14,6 +14,7 @@ import type { ByteConnection } from "./byte_connection.ts";
 import { expandProxyCommand } from "./ssh_config_proxy.ts";
 import { connectTcp } from "./tcp.ts";
 import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
+import { loadNistp521 } from "./nistp521_kex.ts";
 import { Ssh2Client } from "./ssh2_client.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 import { type CredentialSource, defaultMethods, type Method } from "./userauth.ts";
@@ -79,7 +80,11 @@ export class Connector implements Connects {
    */
   async connect(handlers: ConnectionHandlers): Promise<void> {
     const [first] = this.#hosts;
-    let connection = await openFirst(first!.config, handlers.signal);
+    // Loading takes no longer than the network does.
+    let [connection] = await Promise.all([
+      openFirst(first!.config, handlers.signal),
+      loadNistp521(),
+    ]);
     for (const [index, host] of this.#hosts.entries()) {
       const next = this.#hosts[index + 1];
       if (next === undefined) {

@@ -1,66 +1,100 @@
 /**
- * HMAC-SHA1 (RFC 2104) of one message under many keys, as the hashed names of a known_hosts file
- * ask for it. `node:crypto` makes several objects a key for that, which cost far more than SHA-1.
+ * HMAC-SHA1 (RFC 2104, RFC 3174) of one message under many keys, as the hashed names of a
+ * known_hosts file ask for it. `node:crypto` makes several objects a key for that, which takes many
+ * times as long as the hashing.
  */
 
 import { Buffer } from "node:buffer";
-import { _SHA1 } from "@noble/hashes/legacy.js";
 
 const blockBytes = 64;
 const digestBytes = 20;
+const innerMask = 0x36363636;
+const outerMask = 0x5c5c5c5c;
+const initialState = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0];
 
 /** The message as the blocks that SHA-1 takes, and room for what comes of it. */
-export class HmacSha1 extends _SHA1 {
-  readonly #initial = this.get();
-  readonly #message: DataView;
-  readonly #inner = blocksOf(new Uint8Array(digestBytes));
+export class HmacSha1 {
+  readonly #message: Buffer;
+  readonly #inner = blocksOf(Buffer.alloc(digestBytes));
   readonly #digest = Buffer.alloc(digestBytes);
-  readonly #digestView = viewOf(this.#digest);
-  readonly #innerPad = padOf(0x36363636);
-  readonly #outerPad = padOf(0x5c5c5c5c);
+  readonly #state = new Int32Array(5);
+  /** A block and what is made of it. */
+  readonly #words = new Int32Array(80);
 
   constructor(message: Uint8Array) {
-    super();
     this.#message = blocksOf(message);
   }
 
   /** The digest under a key of 20 bytes; the next call overwrites it. */
-  under(key: Uint8Array): Buffer {
-    const keyView = viewOf(key);
-    this.#hash(this.#innerPad, keyView, this.#message, this.#inner);
-    this.#hash(this.#outerPad, keyView, this.#inner, this.#digestView);
+  under(key: Buffer): Buffer {
+    this.#hash(key, innerMask, this.#message, this.#inner);
+    this.#hash(key, outerMask, this.#inner, this.#digest);
     return this.#digest;
   }
 
-  /** Hashes `key` in a pad, and `blocks`. */
-  #hash(pad: DataView, key: DataView, blocks: DataView, digest: DataView): void {
-    // The pad's own value is behind the key's place.
-    const value = pad.getInt32(digestBytes);
-    for (let at = 0; at < digestBytes; at += 4) pad.setInt32(at, key.getInt32(at) ^ value);
-    this.set(...this.#initial);
-    this.process(pad, 0);
-    for (let at = 0; at < blocks.byteLength; at += blockBytes) this.process(blocks, at);
-    const state = this.get();
-    for (let at = 0; at < digestBytes; at += 4) digest.setInt32(at, state[at / 4]!);
+  /** Hashes a block with the key, and `blocks`. */
+  #hash(key: Buffer, mask: number, blocks: Buffer, digest: Buffer): void {
+    const words = this.#words;
+    this.#state.set(initialState);
+    words.fill(mask, 0, 16);
+    for (let word = 0; word < 5; word++) words[word]! ^= key.readInt32BE(4 * word);
+    this.#addBlock();
+    for (let at = 0; at < blocks.length; at += blockBytes) {
+      for (let word = 0; word < 16; word++) words[word] = blocks.readInt32BE(at + 4 * word);
+      this.#addBlock();
+    }
+    for (let word = 0; word < 5; word++) digest.writeInt32BE(this.#state[word]!, 4 * word);
+  }
+
+  /** RFC 3174, section 6.1. */
+  #addBlock(): void {
+    const words = this.#words;
+    const state = this.#state;
+    for (let at = 16; at < 80; at++) {
+      words[at] = rotated(
+        words[at - 3]! ^ words[at - 8]! ^ words[at - 14]! ^ words[at - 16]!,
+        1,
+      );
+    }
+    let a = state[0]!;
+    let b = state[1]!;
+    let c = state[2]!;
+    let d = state[3]!;
+    let e = state[4]!;
+    for (let at = 0; at < 80; at++) {
+      const next = rotated(a, 5) + mixed(at, b, c, d) + e + words[at]! | 0;
+      e = d;
+      d = c;
+      c = rotated(b, 30);
+      b = a;
+      a = next;
+    }
+    state[0]! += a;
+    state[1]! += b;
+    state[2]! += c;
+    state[3]! += d;
+    state[4]! += e;
   }
 }
 
-function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
-  return new DataView(buffer, byteOffset, byteLength);
+/** The function and the constant of one of the 80 steps, added (RFC 3174, section 5). */
+function mixed(step: number, b: number, c: number, d: number): number {
+  if (step < 20) return (b & c | ~b & d) + 0x5a827999;
+  if (step < 40) return (b ^ c ^ d) + 0x6ed9eba1;
+  if (step < 60) return (b & c | b & d | c & d) + 0x8f1bbcdc;
+  return (b ^ c ^ d) + 0xca62c1d6;
 }
 
-/** A block of one value. */
-function padOf(value: number): DataView {
-  return new DataView(new Int32Array(blockBytes / 4).fill(value).buffer);
+function rotated(word: number, bits: number): number {
+  return word << bits | word >>> 32 - bits;
 }
 
 /** Bytes that follow the block of a key, filled up to whole blocks (RFC 3174, section 4). */
-function blocksOf(bytes: Uint8Array): DataView {
+function blocksOf(bytes: Uint8Array): Buffer {
   const size = Math.ceil((bytes.length + 9) / blockBytes) * blockBytes;
-  const blocks = new Uint8Array(size);
+  const blocks = Buffer.alloc(size);
   blocks.set(bytes);
   blocks[bytes.length] = 0x80;
-  const view = viewOf(blocks);
-  view.setBigUint64(size - 8, BigInt(8 * (blockBytes + bytes.length)));
-  return view;
+  blocks.writeBigUInt64BE(BigInt(8 * (blockBytes + bytes.length)), size - 8);
+  return blocks;
 }

@@ -30,11 +30,16 @@ export function localFacts(
   }
   return {
     user,
-    home: given.home ?? account?.homedir ?? homedir(),
+    home: given.home ?? account?.homedir ?? homeFolder(),
     uid: String(Deno.uid() ?? ""),
     hostName: Deno.hostname(),
     environment,
   };
+}
+
+/** The folder that HOME or the account names; `/` where neither does, as in some containers. */
+export function homeFolder(): string {
+  return homedir() ?? "/";
 }
 
 function accountOf(): { username: string; homedir: string } | undefined {

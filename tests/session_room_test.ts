@@ -107,6 +107,20 @@ Deno.test("a session that waits in vain with no other there is told upstream's w
   assert.equal(world.relay.channelCount, 0);
 });
 
+Deno.test("when nobody waits any more, nothing is left of the wait, and whoever comes is tried", () => {
+  const world = new World();
+  world.open(world.client("one")).close();
+  const two = world.client("two");
+  refuse(world, world.ask(two));
+  refuse(world, world.upstream.expect(channelOpen).senderChannel);
+  world.expectQuiet(two);
+  two.leave();
+  assert.equal(world.clock.pending, 0);
+  const three = world.client("three");
+  three.say(channelOpen, "session", 7, 1000, 1000);
+  agree(world, three);
+});
+
 Deno.test("one session in the life of each connection: all that are asked for at once get theirs", () => {
   const world = new World();
   const clients = ["one", "two", "three", "four"].map((name) => world.client(name));

@@ -64,14 +64,14 @@ export interface Banner {
 /** `main.ts` of this project. */
 export const mainModule: string = fileURLToPath(new URL("../../main.ts", import.meta.url));
 
-/** How the shim is run from its source: the program and its first arguments. */
-export const shimProgram: readonly string[] = [
-  Deno.execPath(),
-  "run",
-  "--no-check",
-  "-A",
-  mainModule,
-];
+const fromSource = [Deno.execPath(), "run", "--no-check", "-A"];
+const binary = Deno.env.get("SSHSHIM_BINARY");
+
+/**
+ * How the shim is run: the program and its first arguments. It is run from its source, or as the
+ * compiled program that the variable SSHSHIM_BINARY names.
+ */
+export const shimProgram: readonly string[] = binary ? [binary] : [...fromSource, mainModule];
 
 /** The arguments that lead the shim to an upstream server. */
 export function upstreamArguments(upstream: Upstream): string[] {
@@ -112,9 +112,9 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
   const demandsKeys = options.demandsKeys ??
     Deno.env.get("SSHSHIM_TEST_LOCAL_AUTH") === "publickey";
   const process = new RunningProcess([
-    ...shimProgram.slice(0, -1),
-    ...(options.preload === undefined ? [] : ["--preload", options.preload]),
-    mainModule,
+    ...(options.preload === undefined
+      ? shimProgram
+      : [...fromSource, "--preload", options.preload, mainModule]),
     ...upstreamArguments(upstream),
     ...["--local-port", "0", "--log-format", "json"],
     ...(demandsKeys ? await authorize(upstream, folder) : []),
