@@ -8,10 +8,11 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
+import { findAdmission } from "./lib/admission.ts";
 import { lostLine } from "./lib/audit.ts";
 import { AuditFile } from "./lib/audit_file.ts";
 import { type BannerFacts, bannerProperties, bannerText, shortBannerText } from "./lib/banner.ts";
+import type { ClientKey } from "./lib/client_key.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import {
   AuthenticationError,
@@ -62,7 +63,7 @@ async function run(options: Options): Promise<number> {
     print(printHostConfig(await readUpstreamConfig(options, options.destinations[0]!)));
     return 0;
   }
-  const admit = admission(options);
+  const { access, clientKey } = await findAdmission(options);
   const prompter = new UserPrompter();
   await using audit = options.auditFile === undefined
     ? undefined
@@ -73,7 +74,7 @@ async function run(options: Options): Promise<number> {
     schedule,
   });
   const shims: Shims = await Shims.open(options, {
-    ...{ prompter, environmentPassword, admit, life },
+    ...{ prompter, environmentPassword, access, life },
     writeAudit: audit && ((line) => audit.write(line)),
   });
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
@@ -85,7 +86,7 @@ async function run(options: Options): Promise<number> {
   const served = shims.serve(hostKeys.all, {
     onListening: (host, shown) => {
       surviveMistakes();
-      const facts = factsOf(options, host, shown);
+      const facts = factsOf(options, host, { hostKeys: shown, clientKey });
       announce(options, facts);
       life.onListening(host.name, bannerProperties(facts));
     },
@@ -101,20 +102,6 @@ async function run(options: Options): Promise<number> {
   if (end instanceof LifetimeEnd) log.info("ended by {reason}", { reason: end.reason });
   else log.info("stopped by {signal}", { signal: end });
   return 0;
-}
-
-/**
- * Who may use the endpoint; `undefined` for everybody.
- *
- * @throws {EndpointError} where the system cannot tell.
- */
-function admission({ localAuth }: Options): Admit | undefined {
-  if (localAuth === "none") return undefined;
-  if (sameUserSupported()) return sameUserOnly();
-  throw new EndpointError(
-    "This system does not tell which user opens a connection, so the endpoint cannot admit " +
-      "only you. On a machine without other users, pass --local-auth none.",
-  );
 }
 
 let survivesMistakes = false;
@@ -150,7 +137,10 @@ function announce({ logFormat, destinations }: Options, facts: BannerFacts): voi
 function factsOf(
   { localAuth, destinations }: Options,
   { name, config, shim: { address } }: ServedHost,
-  hostKeys: readonly LocalHostKey[],
+  { hostKeys, clientKey }: {
+    hostKeys: readonly LocalHostKey[];
+    clientKey: ClientKey | undefined;
+  },
 ): BannerFacts {
   return {
     host: config.hostName,
@@ -163,6 +153,7 @@ function factsOf(
       fingerprint: fingerprint(publicKey),
     })),
     localAuth,
+    ...(clientKey && { clientKeyFile: clientKey.privateFile }),
     ...(destinations.length === 1 ? {} : { name }),
   };
 }

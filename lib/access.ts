@@ -33,6 +33,8 @@ interface Refusal {
   admitted: false;
   reason: string;
   user?: number;
+  /** The system does not tell about connections at all: whose it is may be shown otherwise. */
+  cannotTell?: true;
 }
 
 /** Decides whether a connection that was just accepted may enter. */
@@ -123,11 +125,11 @@ async function admitSameUser(
   try {
     if (uid === overflowUid && !await mapsEveryUid(options.uidMap ?? defaultUidMap)) {
       const why = `user ${uid} also stands for the users that this namespace does not know`;
-      return connections.map(() => refuse(why));
+      return connections.map(() => cannotTell(why));
     }
     await findRecords(byKey, options.procNet ?? defaultProcNet);
   } catch (error) {
-    return connections.map(() => refuse(messageOf(error)));
+    return connections.map(() => cannotTell(messageOf(error)));
   }
   return connections.map((connection, index) => judge(records[index]!, { connection, uid }));
 }
@@ -154,7 +156,7 @@ function judge(
   { connection, uid }: { connection: Endpoints; uid: number | null },
 ): Admission {
   const { owners, doubt } = records;
-  if (uid === null) return refuse("this system does not tell who we are");
+  if (uid === null) return cannotTell("this system does not tell who we are");
   if (encodeEnds(connection).length === 0) {
     const { remoteHost, localHost } = connection;
     return refuse(`not a loopback connection: from ${remoteHost} to ${localHost}`);
@@ -170,6 +172,10 @@ function judge(
 
 function refuse(reason: string): Refusal {
   return { admitted: false, reason };
+}
+
+function cannotTell(reason: string): Refusal {
+  return { ...refuse(reason), cannotTell: true };
 }
 
 /** What the tables say of one connection. */

@@ -8,9 +8,11 @@
  */
 
 import type { ChannelRecord } from "./channel_record.ts";
+import { End, type EndState, opposite, type Side } from "./channel_end.ts";
+import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { ChannelOpenFailureReason, ChannelProtocolError, ProtocolError } from "./errors.ts";
-import { Flow } from "./flow.ts";
 import type { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
 import { buildMessage, utf8String } from "./ssh_data.ts";
@@ -37,9 +39,6 @@ const afterEof = "CHANNEL_EOF has been sent";
 /** What ssh exits with when its connection is lost. */
 const lostExitStatus = 255;
 
-/** What OpenSSH's own packets carry, and the most that sshshim lets either end announce. */
-const maximumPacketSize = 32768;
-
 /** A connection upstream: the one, or a further one that carries nothing but sessions. */
 export interface Link {
   readonly peer: Peer;
@@ -50,75 +49,15 @@ export interface Link {
   readonly room: SessionRoom<Channel>;
 }
 
-/**
- * Where one end of a channel stands:
- * - `unasked`: it will be sent CHANNEL_OPEN when it can take it;
- * - `asking`: it sent CHANNEL_OPEN and waits for the answer;
- * - `awaiting`: it was sent CHANNEL_OPEN and owes the answer;
- * - `live`: opened, and not closed in both directions;
- * - `done`: closed in both directions, refused, gone, or never told of the channel.
- */
-export type EndState = "unasked" | "asking" | "awaiting" | "live" | "done";
-
-/** One end of a channel. */
-export class End {
-  #state!: EndState;
-  #knowsSlot = false;
-  /** The peer's own number for the channel: the recipient channel of what is sent to it. */
-  channel = 0;
-  /** Bytes that this end accepts. */
-  readonly flow = new Flow();
-  /** The largest data message that this end accepts, in bytes. */
-  maximumPacketSize = 0;
-  eofReceived = false;
-  closeReceived = false;
-  closeSent = false;
-  /** Channel requests of this end that the other one has still to answer. */
-  repliesOwed = 0;
-
-  constructor(state: EndState) {
-    this.state = state;
-  }
-
-  get state(): EndState {
-    return this.#state;
-  }
-
-  set state(state: EndState) {
-    this.#state = state;
-    if (state === "awaiting" || state === "live") this.#knowsSlot = true;
-  }
-
-  /** Whether the peer was ever told the relay's number of the channel. */
-  get knowsSlot(): boolean {
-    return this.#knowsSlot;
-  }
-
-  /** Whether messages other than those of the opening may be sent to this end. */
-  get listens(): boolean {
-    return this.state === "live" && !this.closeSent;
-  }
-
-  /**
-   * Takes the numbers that this end announces for itself. Its initial window holds the
-   * `grantedBytes` that the relay has granted in its name before.
-   */
-  announce(message: ChannelOpen | ChannelOpenConfirmation, grantedBytes = 0): void {
-    this.channel = message.senderChannel;
-    this.flow.adjust(message.initialWindowSize - grantedBytes);
-    this.maximumPacketSize = Math.min(message.maximumPacketSize, maximumPacketSize);
-  }
-}
-
-/** Which end of a channel. */
-export type Side = "downstream" | "upstream";
-
 /** A channel between one client and upstream. */
 export class Channel {
   readonly slot: number;
   readonly type: string;
   /** The client; `undefined` while an x11 channel looks for its own. */
   owner: Peer | undefined;
+  /** What the client may ask for on it; anything where there are none. */
+  rules: ClientRules | undefined;
+  readonly #refusals = new Refusals();
   readonly downstream: End;
   readonly upstream: End;
   /** Its place among all that were opened. */
@@ -223,11 +162,26 @@ export class Channel {
   }
 
   #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {
+    const rules = from === "downstream" ? this.rules : undefined;
+    const payloads = rules ? rules.apply(message, payload) : [payload];
+    if (payloads === undefined) return message.wantReply ? this.#refuseRequest() : undefined;
     if (from === "downstream") noteRequest(this, message);
     else if (message.requestType === "exit-status") this.hasExitStatus = true;
     if (message.wantReply) this[from].repliesOwed++;
     this.record?.onRequest(from, message);
-    this.forward(from, payload);
+    for (const it of payloads) this.forward(from, it);
+  }
+
+  /** A client's request that its rules do not allow: upstream does not hear of it. */
+  #refuseRequest(): void {
+    const { repliesOwed } = this.downstream;
+    if (repliesOwed > 0) this.#refusals.add(repliesOwed);
+    else this.#sendFailure("downstream");
+  }
+
+  #sendFailure(to: Side): void {
+    if (!this[to].listens) return;
+    this.send(to, buildMessage(MessageType.channelFailure, this[to].channel));
   }
 
   /**
@@ -235,9 +189,7 @@ export class Channel {
    * client must not answer for all.
    */
   answerKeepalive(message: ChannelRequest): void {
-    const { upstream } = this;
-    if (!message.wantReply || !upstream.listens) return;
-    this.send("upstream", buildMessage(MessageType.channelFailure, upstream.channel));
+    if (message.wantReply) this.#sendFailure("upstream");
   }
 
   #onReply(from: Side, { type }: LiveMessage, payload: Uint8Array): string | undefined {
@@ -247,6 +199,9 @@ export class Channel {
     const isGranted = type === MessageType.channelSuccess;
     this.record?.onReply(opposite(from), { isGranted });
     this.forward(from, payload);
+    if (from === "upstream") {
+      for (let due = this.#refusals.onReply(); due > 0; due--) this.#sendFailure("downstream");
+    }
     return undefined;
   }
 
@@ -268,8 +223,7 @@ export class Channel {
 
   #sendGrant(to: Side, bytes: number): void {
     if (bytes === 0) return;
-    const { channelWindowAdjust } = MessageType;
-    this.send(to, buildMessage(channelWindowAdjust, this[to].channel, bytes));
+    this.send(to, buildMessage(MessageType.channelWindowAdjust, this[to].channel, bytes));
   }
 
   /** Nobody waits for the channel's opening any more, or it is open. */
@@ -342,11 +296,6 @@ export class Channel {
     const peer = to === "upstream" ? this.link?.peer : this.owner;
     peer?.send(payload);
   }
-}
-
-/** The other side of a channel. */
-export function opposite(side: Side): Side {
-  return side === "downstream" ? "upstream" : "downstream";
 }
 
 /** What a live end may send: everything but the messages that open a channel. */

@@ -1,6 +1,7 @@
 /** The answers to CHANNEL_OPEN, of either side. */
 
-import { type Channel, opposite, type Side } from "./channel.ts";
+import type { Channel } from "./channel.ts";
+import { opposite, type Side } from "./channel_end.ts";
 import type { ChannelEndings } from "./channel_endings.ts";
 import type { ClientOpens } from "./channel_opens.ts";
 import { ProtocolError } from "./errors.ts";

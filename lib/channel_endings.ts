@@ -1,6 +1,7 @@
 /** How channels end: each end is told, and the slot is free once both are done. */
 
-import { type Channel, opposite, type Side } from "./channel.ts";
+import type { Channel } from "./channel.ts";
+import { opposite, type Side } from "./channel_end.ts";
 import type { ChannelTable } from "./channel_table.ts";
 
 /** Ends channels. */

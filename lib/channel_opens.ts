@@ -111,6 +111,8 @@ export class ClientOpens {
     const { administrativelyProhibited, connectFailed, resourceShortage } =
       ChannelOpenFailureReason;
 
+    const objection = record.rules?.objectionToOpen(message);
+    if (objection !== undefined) return refuse(administrativelyProhibited, objection);
     if (this.#availability.kind === "refused") {
       return refuse(connectFailed, this.#availability.reason);
     }
@@ -124,8 +126,8 @@ export class ClientOpens {
       return refuse(resourceShortage, "too many channels of this client");
     }
     if (message.channelType !== "session") {
-      const objection = objectionTo(1, this.#options.usageOf(client));
-      if (objection !== undefined) return refuse(resourceShortage, objection);
+      const shortage = objectionTo(1, this.#options.usageOf(client));
+      if (shortage !== undefined) return refuse(resourceShortage, shortage);
     }
     // It may have to wait for another connection, which need not take more.
     if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");

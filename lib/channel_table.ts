@@ -1,8 +1,10 @@
 /** The channels that there are, by their slots, and the clients that own them. */
 
-import { Channel, type EndState } from "./channel.ts";
+import { Channel } from "./channel.ts";
+import type { EndState } from "./channel_end.ts";
 import { ChannelRecord } from "./channel_record.ts";
 import { FormerSlots, Slots } from "./channel_slots.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { CreditPool } from "./flow.ts";
 import { factsOf, type Observe, type Party, type RelayEvent } from "./relay_events.ts";
 import type { Peer, Schedule } from "./transport.ts";
@@ -15,6 +17,8 @@ export interface ClientRecord {
   readonly pool: CreditPool;
   /** It has said that it wants no more sessions. */
   refusesSessions: boolean;
+  /** What it may do; everything where there are none. */
+  readonly rules: ClientRules | undefined;
   /** Its channels that are closed: it may still speak of them. */
   readonly former: FormerSlots;
 }
@@ -51,8 +55,9 @@ export class ChannelTable {
     await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
   }
 
-  addClient(client: Peer): void {
+  addClient(client: Peer, rules: ClientRules | undefined): void {
     this.#clients.set(client, {
+      rules,
       channels: new Set(),
       pool: new CreditPool(() => client.backlogBytes),
       refusesSessions: false,
@@ -114,6 +119,7 @@ export class ChannelTable {
   adopt(channel: Channel, owner: Peer): void {
     const record = this.#clients.get(owner);
     channel.owner = owner;
+    channel.rules = record?.rules;
     this.#ownerless.delete(channel);
     channel.downstream.flow.joinPool(record?.pool);
     record?.channels.add(channel);

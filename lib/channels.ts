@@ -9,15 +9,9 @@
  * upstream) and `channel_answers.ts`, how they end in `channel_endings.ts`.
  */
 
-import {
-  type Channel,
-  isKeepalive,
-  type Link,
-  type LiveMessage,
-  opposite,
-  type Side,
-} from "./channel.ts";
+import { type Channel, isKeepalive, type Link, type LiveMessage } from "./channel.ts";
 import { ChannelAnswers, isAnswer } from "./channel_answers.ts";
+import { opposite, type Side } from "./channel_end.ts";
 import { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
 import { Links } from "./channel_links.ts";
@@ -25,6 +19,7 @@ import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import { ChannelTable } from "./channel_table.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
 import type { Observe } from "./relay_events.ts";
 import type { Usage } from "./share.ts";
@@ -187,8 +182,8 @@ export class Channels {
   }
 
   /** A client is here; until it has left, its messages are taken. */
-  addClient(client: Peer): void {
-    this.#table.addClient(client);
+  addClient(client: Peer, rules?: ClientRules): void {
+    this.#table.addClient(client, rules);
   }
 
   /** A client is gone: its channels are closed upstream. May be called twice. */

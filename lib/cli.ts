@@ -5,6 +5,7 @@
  * value from the command line: whatever stands in the wrong place may be the password.
  */
 
+import { isIPv4, isIPv6 } from "node:net";
 import { runParserSync } from "@optique/core/facade";
 import { formatMessage, type Message, text } from "@optique/core/message";
 import config from "../deno.json" with { type: "json" };
@@ -45,6 +46,8 @@ export interface Options {
   configOverrides: string[];
   /** Whether the configuration is shown and nothing else is done. */
   printsConfig: boolean;
+  /** The address to listen at; where it is not of loopback, `localAuth` is `publickey`. */
+  localHost: string;
   /** 0 to 65535; 0 takes a free port. */
   localPort: number;
   /** Absent: the key in the state folder. */
@@ -54,7 +57,9 @@ export interface Options {
   acceptNew: boolean;
   /** The only host key that is taken, `SHA256:…`. */
   fingerprint: string | undefined;
-  localAuth: "same-user" | "none";
+  localAuth: "same-user" | "publickey" | "none";
+  /** With `publickey` alone. */
+  authorizedKeysFile: string | undefined;
   /** Whether a person is asked about each new program that connects. */
   confirms: boolean;
   /** A file for lines about clients and what they ask for. */
@@ -166,12 +171,14 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     configFile: parsed.upstream.configFile,
     configOverrides: [...parsed.upstream.configOverrides],
     printsConfig: parsed.upstream.printConfig,
+    localHost: parsed.endpoint.localHost,
     localPort: parsed.endpoint.localPort ?? (isOne && command === undefined ? 2222 : 0),
     localHostKey: localHostKeyFrom(parsed.endpoint),
     knownHostsFiles: [...parsed.trust.knownHostsFiles],
     acceptNew: parsed.trust.acceptNew,
     fingerprint: parsed.trust.fingerprint,
-    localAuth: parsed.endpoint.localAuth,
+    localAuth: localAuthFrom(parsed.endpoint),
+    authorizedKeysFile: parsed.endpoint.authorizedKeys,
     confirms: parsed.endpoint.confirm,
     auditFile: parsed.endpoint.audit,
     reconnects: !parsed.survival.noReconnect,
@@ -251,6 +258,26 @@ function localHostKeyFrom(
   if (localRsaKey !== undefined) return { type: "rsa", file: localRsaKey };
   if (localEd25519Key !== undefined) return { type: "ed25519", file: localEd25519Key };
   return undefined;
+}
+
+function localAuthFrom(
+  { localAuth, localHost, authorizedKeys }: Parsed["endpoint"],
+): Options["localAuth"] {
+  if (!isIPv4(localHost) && !isIPv6(localHost)) {
+    throw new UsageError("--local-host takes an IPv4 or IPv6 address.");
+  }
+  if (authorizedKeys !== undefined && (localAuth ?? "publickey") !== "publickey") {
+    throw new UsageError(
+      "--authorized-keys goes with --local-auth publickey: otherwise nobody is asked for a key.",
+    );
+  }
+  const isLoopback = localHost.startsWith("127.") || localHost === "::1";
+  const who = localAuth ?? (authorizedKeys === undefined ? "same-user" : "publickey");
+  if (isLoopback || who === "publickey") return who;
+  throw new UsageError(
+    "--local-host with another address than 127.0.0.1 or ::1 needs --local-auth publickey: " +
+      "other machines reach it.",
+  );
 }
 
 function destinationsFrom(

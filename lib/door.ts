@@ -1,6 +1,7 @@
 /**
  * The way into the endpoint: the kernel is asked about each connection as soon as it is accepted,
- * and whoever is not our user's is closed before anything is spent on it.
+ * and whoever is not our user's is closed before anything is spent on it. Where the kernel does not
+ * tell, strangers come in, but not too many.
  */
 
 import type { Admission, Admit, Endpoints, SocketRecord } from "./access.ts";
@@ -12,12 +13,18 @@ const maximumAsked = 1024;
 
 /** What the door is made of. */
 export interface DoorOptions {
-  /** Asked once about each connection; without it the kernel does not tell whose it is. */
+  /** Asked once about each connection; without it nobody tells whose it is. */
   admit: Admit | undefined;
+  /** Whether a connection of somebody else is closed at once, or counts like one of a stranger. */
+  refusesOthers: boolean;
   /** How many that are in have not logged in. */
   countUnauthenticated(): number;
-  /** Takes a connection that may enter, and closes it in the end; false where there is no room. */
-  onEnter(connection: Deno.TcpConn, socket: SocketRecord | undefined): boolean;
+  /**
+   * Takes a connection that may enter, and closes it in the end; false where there is no room.
+   *
+   * @param own whether the kernel has said that it is our user's, and what it said of its socket.
+   */
+  onEnter(connection: Deno.TcpConn, own: { isOwn: boolean; socket?: SocketRecord }): boolean;
   /** Told of those that were turned away, in words that go on after "turned away a connection". */
   onTurnedAway?(phrase: string, count: number): void;
 }
@@ -50,14 +57,22 @@ export class Door {
   }
 
   async #ask(connection: Deno.TcpConn): Promise<void> {
-    const { admit } = this.#options;
-    const admission = admit ? await admit(endpointsOf(connection)) : this.#dropAtRandom();
+    const { admit, refusesOthers } = this.#options;
+    const word = await admit?.(endpointsOf(connection));
+    const isOwn = word?.admitted === true;
+    const isRefused = word?.admitted === false && !word.cannotTell && refusesOthers;
+    const admission = isOwn || isRefused ? word : this.#dropAtRandom();
     if (admission.admitted && !this.#isClosed && isAlive(connection)) {
-      if (this.#options.onEnter(connection, admission.socket)) return;
+      if (this.#options.onEnter(connection, { isOwn, socket: admission.socket })) return;
       this.#turnedAway.add("(too many others wait to log in)");
     }
     connection.close();
     if (!admission.admitted) this.#turnedAway.add(describe(admission));
+  }
+
+  /** Somebody was let in, and could not log in. @param reason for the log, in brackets. */
+  onFailedLogin(reason: string): void {
+    if (!this.#isClosed) this.#turnedAway.add(reason);
   }
 
   #dropAtRandom(): Admission {

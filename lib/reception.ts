@@ -12,6 +12,8 @@ export interface Newcomer {
   username: string;
   endpoints: Endpoints;
   socket?: SocketRecord;
+  /** The fingerprint of the key that it has shown, if it had to. */
+  key?: string;
 }
 
 /** What the reception is made of. */
@@ -37,7 +39,7 @@ export class Reception {
    * @returns what is known of it, and why it is not let in, if it is not.
    */
   async receive(
-    { id, username, endpoints, socket }: Newcomer,
+    { id, username, endpoints, socket, key }: Newcomer,
     signal: AbortSignal,
   ): Promise<{ facts: ClientFacts; objection?: string }> {
     const { identify, confirmation, audit } = this.#options;
@@ -45,7 +47,7 @@ export class Reception {
     const [process, ...parents] = program?.processes ?? [];
     const port = endpoints.remotePort;
     const facts: ClientFacts = {
-      ...{ client: id, port, username },
+      ...{ client: id, port, username, key },
       ...{ uid: program?.uid, pid: process?.pid, program: process?.executable?.path },
       parents: process && parents.map(({ name, pid }) => `${name} (${pid})`),
     };

@@ -1,14 +1,13 @@
 /**
  * The relay: hands each message to the table that it concerns, and is the one place where a peer
- * that breaks the protocol is ended, alone.
- *
- * It knows no socket, timer or console; `local_client.ts` and `ready_connection.ts` give it their
- * transports.
+ * that breaks the protocol is ended, alone. It knows no socket, timer or console; `local_client.ts`
+ * and `ready_connection.ts` give it their transports.
  */
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
 import { usualLimits } from "./channel_limits.ts";
 import { Channels } from "./channels.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { forwardEvent } from "./forward_events.ts";
@@ -24,10 +23,8 @@ import {
   usualPayloadBytes,
 } from "./transport.ts";
 import {
-  type ConnectionMessage,
   describeMessage,
   dropped,
-  type GlobalReply,
   type GlobalRequest,
   MessageType,
   parseMessage,
@@ -37,6 +34,8 @@ import {
 /** One client, as the relay keeps it until it has left. */
 interface ClientConnection {
   transport: Transport;
+  /** What it may do; everything where there are none. */
+  rules: ClientRules | undefined;
   replies: ReplyQueue;
   pending: PendingRequests;
   leave(): void;
@@ -80,8 +79,8 @@ export class Relay {
       windowBytesOf: (client) => this.#channels.windowBytesOf(client),
       onStuck: (client) => {
         this.#clients.get(client)?.leave();
-        const { byApplication } = DisconnectReason;
-        client.disconnect(byApplication, "everybody waits for what you do not take");
+        const reason = "everybody waits for what you do not take";
+        client.disconnect(DisconnectReason.byApplication, reason);
       },
     });
     this.#forwards = new Forwards<Peer>({
@@ -231,10 +230,10 @@ export class Relay {
   }
 
   /** A client is authenticated; give the returned receiver what it sends. */
-  addClient(client: Transport): Receiver {
-    this.#channels.addClient(client);
+  addClient(client: Transport, rules?: ClientRules): Receiver {
+    this.#channels.addClient(client, rules);
     const connection: ClientConnection = {
-      transport: client,
+      ...{ transport: client, rules },
       replies: new ReplyQueue(client),
       pending: this.#backpressure.addClient(client),
       leave: () => {
@@ -341,11 +340,11 @@ export class Relay {
   }
 
   #onDownstreamRequest(
-    { transport: client, replies, pending }: ClientConnection,
+    { transport: client, rules, replies, pending }: ClientConnection,
     request: GlobalRequest,
   ): void {
-    const onReply: (reply: GlobalReply) => void = request.wantReply ? replies.reserve() : () => {};
-    if (isForwardRequest(request.name)) {
+    const onReply = request.wantReply ? replies.reserve() : () => {};
+    if (isForwardRequest(request.name) && rules?.permitsForward(request) !== false) {
       const onDone = pending.add(request.data.length);
       this.#forwards.onRequest(client, request, (reply) => {
         onDone();
@@ -369,7 +368,7 @@ export class Relay {
     { payload, requests }: { payload: Uint8Array; requests: RequestQueue },
   ): Transport | undefined {
     if (upstream !== this.#upstream && !this.#overflow.has(upstream)) return undefined;
-    const message: ConnectionMessage | undefined = parseMessage(payload);
+    const message = parseMessage(payload);
     switch (message?.type) {
       case undefined:
         upstream.sendUnimplemented();

@@ -1,6 +1,5 @@
 /** One remote host at one local port: the parts that make it so, put together. */
 
-import type { Admit } from "./access.ts";
 import { Audit } from "./audit.ts";
 import type { Options } from "./cli.ts";
 import { programFinder } from "./client_program.ts";
@@ -14,7 +13,7 @@ import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
-import { Endpoint } from "./server.ts";
+import { Endpoint, type EndpointAccess } from "./server.ts";
 import { schedule, within } from "./timing.ts";
 import { Upstream, type UpstreamState } from "./upstream.ts";
 
@@ -38,8 +37,8 @@ export interface ShimParts {
   config: HostConfig;
   /** Upstream and, before it, the jump hosts. */
   hosts: readonly Host[];
-  /** Who may use the endpoint; `undefined` for everybody. */
-  admit: Admit | undefined;
+  /** Who may use the endpoint. */
+  access: EndpointAccess;
   /** Told of clients that come and go, and how the connection is, in words for people. */
   life: Presence & { onStatus(host: string, status: string): void };
   /** Asks a person, about log-ins and about clients. */
@@ -70,7 +69,7 @@ export class Shim {
    * @throws {EndpointError} where the port cannot be used.
    */
   constructor(options: Options, parts: ShimParts) {
-    const { config, hosts, admit, life, prompter, writeAudit } = parts;
+    const { config, hosts, access, life, prompter, writeAudit } = parts;
     const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
     const { name } = connector;
     const audit = writeAudit && new Audit(writeAudit, name);
@@ -96,9 +95,10 @@ export class Shim {
     });
     const relay = this.#relay;
     this.#endpoint = new Endpoint({
+      hostname: options.localHost,
       port: options.localPort,
       relay,
-      admit,
+      access,
       presence: life,
       reception: audit || confirmation
         ? new Reception({ identify: programFinder(), confirmation, audit })

@@ -49,7 +49,7 @@ export class Shims {
     given: {
       prompter: Prompter;
       environmentPassword: string | undefined;
-    } & Pick<ShimParts, "admit" | "life" | "writeAudit">,
+    } & Pick<ShimParts, "access" | "life" | "writeAudit">,
   ): Promise<Shims> {
     const { destinations } = options;
     if (destinations.length > 1 && given.environmentPassword !== undefined) {
@@ -66,9 +66,9 @@ export class Shims {
       }
       found.push({ name, config, hosts: await findHosts(options, { config, ...given }) });
     }
-    const { prompter, admit, life, writeAudit } = given;
+    const { prompter, access, life, writeAudit } = given;
     const served = found.map(({ name, config, hosts }): ServedHost => {
-      const make = () => new Shim(options, { config, hosts, prompter, admit, life, writeAudit });
+      const make = () => new Shim(options, { config, hosts, prompter, access, life, writeAudit });
       return { name, config, shim: found.length === 1 ? make() : aboutHost(name, make) };
     });
     return new Shims(options, served);

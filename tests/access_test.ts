@@ -108,6 +108,28 @@ Deno.test({
 });
 
 Deno.test({
+  name: "a connection of another user is refused from an IPv6 socket as well",
+  ignore: !isLinux || Deno.uid() !== 0,
+  fn: async () => {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const script = "import socket, sys; s = socket.socket(socket.AF_INET6); " +
+      `s.connect(("::ffff:127.0.0.1", ${listener.addr.port})); sys.stdin.read()`;
+    const ids = ["--reuid", String(NOBODY), "--regid", String(NOBODY), "--clear-groups"];
+    const stranger = new Deno.Command("setpriv", {
+      args: [...ids, "/usr/bin/python3", "-c", script],
+      stdin: "piped",
+    }).spawn();
+    try {
+      using connection = await listener.accept();
+      await assertRefused(endpointsOf(connection), { pattern: /belongs to user 65534$/ });
+    } finally {
+      await stranger.stdin.close();
+      await stranger.status;
+    }
+  },
+});
+
+Deno.test({
   name: "a connection that its peer has closed is refused",
   ignore: !isLinux,
   fn: async () => {
@@ -229,6 +251,27 @@ Deno.test("only one certain row of our user admits", () =>
       assert.equal(admission.admitted, refusal === null, about);
       if (!admission.admitted) assert.match(admission.reason, refusal!, about);
     }
+  }));
+
+Deno.test("where the tables say nothing of a connection it is refused, and not asked for a key", () =>
+  withFolder(async (procNet) => {
+    const options = { procNet, uid: 1000 };
+    const verdict = async (...rows: string[]) => {
+      await Deno.writeTextFile(join(procNet, "tcp"), HEADER + rows.join(""));
+      await Deno.writeTextFile(join(procNet, "tcp6"), HEADER);
+      return await admitSameUser(CONNECTION, options);
+    };
+    // The entry has vanished; the port is another user's by now; its socket is nobody's any more.
+    assert.deepEqual(await verdict(row()), { admitted: true });
+    for (const rows of [[], [row({ uid: "1001" })], [row({ state: "06", inode: "0" })]]) {
+      const admission = await verdict(...rows);
+      assert.equal(admission.admitted, false);
+      assert(!admission.admitted && admission.cannotTell === undefined);
+    }
+    // Nobody can say anything.
+    await Deno.writeTextFile(join(procNet, "tcp"), "half a row");
+    const doubt = await admitSameUser(CONNECTION, options);
+    assert(!doubt.admitted && doubt.cannotTell === true);
   }));
 
 Deno.test("IPv6 loopback addresses are written as the kernel writes them", () =>

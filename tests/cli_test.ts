@@ -18,12 +18,14 @@ const defaults: Options = {
   configFile: undefined,
   configOverrides: [],
   printsConfig: false,
+  localHost: "127.0.0.1",
   localPort: 2222,
   localHostKey: undefined,
   knownHostsFiles: [],
   acceptNew: false,
   fingerprint: undefined,
   localAuth: "same-user",
+  authorizedKeysFile: undefined,
   confirms: false,
   auditFile: undefined,
   reconnects: true,
@@ -138,6 +140,22 @@ const understood: [string[], Partial<Options> & Partial<Destination>][] = [
   [["prod", "--ready-file", "file", "--notify"], { readyFile: "file", notifies: true }],
   [["prod", "--local-auth", "none"], { localAuth: "none" }],
   [["prod", "--local-auth", "same-user"], {}],
+  [["prod", "--local-auth", "publickey"], { localAuth: "publickey" }],
+  [["prod", "--authorized-keys", "f"], { localAuth: "publickey", authorizedKeysFile: "f" }],
+  [
+    ["prod", "--local-auth", "publickey", "--authorized-keys", "f"],
+    { localAuth: "publickey", authorizedKeysFile: "f" },
+  ],
+  [["prod", "--local-host", "::1"], { localHost: "::1" }],
+  [["prod", "--local-host", "127.0.0.2"], { localHost: "127.0.0.2" }],
+  [
+    ["prod", "--local-host", "0.0.0.0", "--local-auth", "publickey"],
+    { localHost: "0.0.0.0", localAuth: "publickey" },
+  ],
+  [
+    ["prod", "--local-host", "2001:db8::1", "--authorized-keys", "f"],
+    { localHost: "2001:db8::1", localAuth: "publickey", authorizedKeysFile: "f" },
+  ],
   [["prod", "-v"], { verbosity: "verbose" }],
   [["prod", "--verbose"], { verbosity: "verbose" }],
   [["prod", "-vvv", "-v"], { verbosity: "verbose" }],
@@ -329,7 +347,14 @@ const refused: [string[], RegExp][] = [
     /--local-rsa-key and --local-ed25519-key exclude each other/,
   ],
   [["prod", ...key, "--local-rsa-key", "a", "--local-rsa-key", "b"], /is given twice/],
-  [["prod", ...key, "--local-auth", "nobody"], /--local-auth takes same-user or none/],
+  [["prod", ...key, "--local-auth", "nobody"], /--local-auth takes same-user, publickey or none/],
+  [["prod", "--local-host", "0.0.0.0"], /--local-host with another address .*publickey/],
+  [["prod", "--local-host", "::", "--local-auth", "none"], /needs --local-auth publickey/],
+  [["prod", "--local-host", "::ffff:127.0.0.1"], /needs --local-auth publickey/],
+  [["prod", "--local-host", "localhost"], /--local-host takes an IPv4 or IPv6 address/],
+  [["prod", "--local-host", "127.1"], /--local-host takes an IPv4 or IPv6 address/],
+  [["prod", "--local-auth", "same-user", "--authorized-keys", "f"], /goes with .* publickey/],
+  [["prod", "--local-auth", "none", "--authorized-keys", "f"], /nobody is asked for a key/],
   [["prod", ...key, "--log-format", "xml"], /--log-format takes text or json/],
   [["prod", ...key, "-v", "-q"], /--verbose and --quiet exclude each other/],
   [["prod", ...key, "-qv"], /--verbose and --quiet exclude each other/],
@@ -481,7 +506,7 @@ Deno.test("completion knows options, their choices, and where a file name belong
   const suggestions = (...args: string[]) =>
     textOf(["--completion", "bash", ...args]).split("\n").filter((line) => line !== "");
   assert.deepEqual(suggestions("prod", "--ed"), ["--ed25519-key"]);
-  assert.deepEqual(suggestions("prod", "--local-auth", ""), ["same-user", "none"]);
+  assert.deepEqual(suggestions("prod", "--local-auth", ""), ["same-user", "publickey", "none"]);
   assert.match(suggestions("prod", "--rsa-key", "id").join(), /^__FILE__:file:/);
   assert.match(suggestions("prod", "-i", "id").join(), /^__FILE__:file:/);
   assert.deepEqual(suggestions("prod", "--print"), ["--print-config"]);

@@ -159,9 +159,10 @@ Deno.test("a client that waits for a person has no other clock", async () => {
   };
   const world = new World();
   const endpoint = new Endpoint({
+    hostname: "127.0.0.1",
     port: 0,
     relay: world.relay,
-    admit: () => Promise.resolve({ admitted: true }),
+    access: { kind: "anybody" },
     reception: new Reception({
       identify: () => Promise.resolve(undefined),
       confirmation: new Confirmation({ host: "prod", prompter: { ask }, schedule }),

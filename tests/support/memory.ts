@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import type { ChannelLimits } from "../../lib/channel_limits.ts";
 import { slotRestMs } from "../../lib/channel_slots.ts";
+import type { ClientRules } from "../../lib/client_rules.ts";
 import { RequestQueue } from "../../lib/global_requests.ts";
 import { Relay } from "../../lib/relay.ts";
 import type { RelayEvent } from "../../lib/relay_events.ts";
@@ -238,9 +239,9 @@ export class World {
   }
 
   /** Connects a new client. */
-  client(name: string): MemoryPeer {
+  client(name: string, rules?: ClientRules): MemoryPeer {
     const client = new MemoryPeer(name);
-    const receiver = this.relay.addClient(client);
+    const receiver = this.relay.addClient(client, rules);
     client.receiver = receiver;
     client.leave = receiver.leave;
     return client;
