@@ -8,8 +8,11 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
+import { findAdmission } from "./lib/admission.ts";
+import { lostLine } from "./lib/audit.ts";
+import { AuditFile } from "./lib/audit_file.ts";
 import { type BannerFacts, bannerProperties, bannerText, shortBannerText } from "./lib/banner.ts";
+import type { ClientKey } from "./lib/client_key.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import { makeCommandEnvironment } from "./lib/command_environment.ts";
 import { CommandError, startCommand, statusOf } from "./lib/command_mode.ts";
@@ -29,11 +32,14 @@ import { fingerprint, keyTypeOf } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
+import { Life } from "./lib/life.ts";
+import { LifetimeEnd } from "./lib/lifetime.ts";
 import { localFacts } from "./lib/local_facts.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
-import { within } from "./lib/timing.ts";
+import { StopSignals } from "./lib/stop_signals.ts";
+import { schedule, within } from "./lib/timing.ts";
 
 const log = logger();
 
@@ -51,7 +57,7 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
 ];
 
 /**
- * Serves the endpoints until a stop signal, or until no host is left.
+ * Serves the endpoints until a stop signal, until its time is over, or until no host is left.
  *
  * @returns the exit status.
  */
@@ -61,30 +67,45 @@ async function run(options: Options): Promise<number> {
     print(printHostConfig(await readUpstreamConfig(options, options.destinations[0]!)));
     return 0;
   }
-  const admit = admission(options);
+  const { access, clientKey } = await findAdmission(options);
   const prompter = new UserPrompter();
-  const shims = await Shims.open(options, { prompter, environmentPassword, admit });
+  await using audit = options.auditFile === undefined
+    ? undefined
+    : await AuditFile.open(options.auditFile, lostLine);
+  const life = new Life(options, {
+    isBusy: () => shims.channelCount > 0,
+    onLastMinute: (text) => shims.tell(text),
+    schedule,
+  });
+  const shims: Shims = await Shims.open(options, {
+    ...{ prompter, environmentPassword, access, life },
+    writeAudit: audit && ((line) => audit.write(line)),
+  });
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
 
   const { command } = options;
-  const stopSignals = new StopSignals();
+  const stopSignals = new StopSignals({ onSecond: () => Deno.exit(0) });
   onRetrySignal(shims);
   const failed = Promise.withResolvers<Error>();
   const served = shims.serve(hostKeys.all, {
     onListening: (host, shown) => {
       surviveMistakes();
-      if (command === undefined) announce(options, host, shown);
+      if (command !== undefined) return;
+      const facts = factsOf(options, host, { hostKeys: shown, clientKey });
+      announce(options, facts);
+      life.onListening(host.name, bannerProperties(facts));
     },
-    onFailure(_host, error) {
+    onFailure: (host, error) => {
       tell(error);
+      life.onFailure(host.name);
       failed.resolve(error);
     },
   });
-  let end: Deno.Signal | Error | number;
+  let end: Deno.Signal | Error | LifetimeEnd | number;
   if (command === undefined) {
-    end = await Promise.race([stopSignals.first, served]);
+    end = await Promise.race([stopSignals.first, life.whenOver, served]);
   } else {
     // It needs all of the hosts.
     const obstacle = await Promise.race([stopSignals.first, failed.promise, shims.whenListening]);
@@ -92,11 +113,13 @@ async function run(options: Options): Promise<number> {
     end = obstacle ??
       await runCommand(command, { options, shims, hostKeys: await hostKeys.all, stopSignals });
   }
-  await shims.close();
+  life.end();
+  await shims.close(end instanceof LifetimeEnd ? end.reason : undefined);
   if (typeof end === "number") return end;
   if (end instanceof Error) return exitStatusOf(end);
-  log.info("stopped by {signal}", { signal: end });
-  return command === undefined ? 0 : statusOf(end);
+  if (end instanceof LifetimeEnd) log.info("ended by {reason}", { reason: end.reason });
+  else log.info("stopped by {signal}", { signal: end });
+  return command === undefined || end instanceof LifetimeEnd ? 0 : statusOf(end);
 }
 
 /** @returns the command's exit status. */
@@ -134,20 +157,6 @@ function publicKeyLine(publicKey: Uint8Array): string {
   return `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`;
 }
 
-/**
- * Who may use the endpoint; `undefined` for everybody.
- *
- * @throws {EndpointError} where the system cannot tell.
- */
-function admission({ localAuth }: Options): Admit | undefined {
-  if (localAuth === "none") return undefined;
-  if (sameUserSupported()) return sameUserOnly();
-  throw new EndpointError(
-    "This system does not tell which user opens a connection, so the endpoint cannot admit " +
-      "only you. On a machine without other users, pass --local-auth none.",
-  );
-}
-
 let survivesMistakes = false;
 
 /** From here on others depend on us: a mistake that nothing catches is told, and ends nobody. */
@@ -168,12 +177,25 @@ function surviveMistakes(): void {
 const banners = new LineQueue(Deno.stdout);
 
 /** Tells on stdout how to use the endpoint. */
-function announce(
-  { localAuth, logFormat, destinations }: Options,
+function announce({ logFormat, destinations }: Options, facts: BannerFacts): void {
+  banners.write(
+    logFormat === "json"
+      ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
+      : destinations.length === 1
+      ? bannerText(facts)
+      : shortBannerText(facts),
+  );
+}
+
+function factsOf(
+  { localAuth, destinations }: Options,
   { name, config, shim: { address } }: ServedHost,
-  hostKeys: readonly LocalHostKey[],
-): void {
-  const facts: BannerFacts = {
+  { hostKeys, clientKey }: {
+    hostKeys: readonly LocalHostKey[];
+    clientKey: ClientKey | undefined;
+  },
+): BannerFacts {
+  return {
     host: config.hostName,
     port: config.port,
     username: config.user,
@@ -184,48 +206,9 @@ function announce(
       fingerprint: fingerprint(publicKey),
     })),
     localAuth,
+    ...(clientKey && { clientKeyFile: clientKey.privateFile }),
     ...(destinations.length === 1 ? {} : { name }),
   };
-  banners.write(
-    logFormat === "json"
-      ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
-      : destinations.length === 1
-      ? bannerText(facts)
-      : shortBannerText(facts),
-  );
-}
-
-/** Signals to stop. The second one ends the process at once. */
-class StopSignals {
-  readonly #first = Promise.withResolvers<Deno.Signal>();
-  #count = 0;
-  #passOn: ((signal: Deno.Signal) => void) | undefined;
-
-  constructor() {
-    const signals: Deno.Signal[] = Deno.build.os === "windows"
-      ? ["SIGINT", "SIGBREAK", "SIGHUP"]
-      : ["SIGINT", "SIGTERM", "SIGHUP"];
-    for (const signal of signals) Deno.addSignalListener(signal, () => this.#on(signal));
-  }
-
-  /** Resolves at the first one. */
-  get first(): Promise<Deno.Signal> {
-    return this.#first.promise;
-  }
-
-  /** From now on they are somebody else's, and SIGQUIT, too. */
-  passTo(handler: (signal: Deno.Signal) => void): void {
-    this.#passOn = handler;
-    if (Deno.build.os !== "windows") {
-      Deno.addSignalListener("SIGQUIT", () => this.#on("SIGQUIT"));
-    }
-  }
-
-  #on(signal: Deno.Signal): void {
-    if (this.#passOn) return this.#passOn(signal);
-    if (++this.#count > 1) Deno.exit(0);
-    this.#first.resolve(signal);
-  }
 }
 
 /** SIGUSR2: a person wants tried at once what has failed. Windows has no such signal. */

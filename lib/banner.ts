@@ -11,7 +11,9 @@ export interface BannerFacts {
   localPort: number;
   /** The local host keys, best first; one at least. */
   hostKeys: readonly HostKeyFacts[];
-  localAuth: "same-user" | "none";
+  localAuth: "same-user" | "publickey" | "none";
+  /** The private key with which clients can log in, where keys are asked for. */
+  clientKeyFile?: string;
   /** What the host is called where several are served. */
   name?: string;
 }
@@ -29,8 +31,10 @@ export interface HostKeyFacts {
  * decides which shell they are for.
  */
 export function bannerText(facts: BannerFacts, os: string = Deno.build.os): string {
-  const { localAddress, localPort } = facts;
+  const { localPort } = facts;
+  const localAddress = reachable(facts.localAddress);
   const local = bracketed(localAddress);
+  const key = keyOption(facts);
   // The endpoint itself may have taken one of the ports of the examples.
   const [spare, other] = [8080, 9090, 10080].filter((port) => port !== localPort);
   return `\
@@ -41,13 +45,13 @@ ${
       : "Its host keys; to have them known"
   }:
 ${facts.hostKeys.map((key) => remember(key, facts, os)).join("")}
-  ssh -p ${localPort} ${localAddress}
-  ssh -p ${localPort} ${localAddress} COMMAND
-  sftp -P ${localPort} ${quoted(local)}
-  scp -P ${localPort} FILE ${quoted(`${local}:`)}
-  ssh -p ${localPort} -N -L ${spare}:localhost:80 ${localAddress}
+  ssh ${key}-p ${localPort} ${localAddress}
+  ssh ${key}-p ${localPort} ${localAddress} COMMAND
+  sftp ${key}-P ${localPort} ${quoted(local)}
+  scp ${key}-P ${localPort} FILE ${quoted(`${local}:`)}
+  ssh ${key}-p ${localPort} -N -L ${spare}:localhost:80 ${localAddress}
       port ${spare} here leads to port 80 there
-  ssh -p ${localPort} -N -R ${other}:localhost:3000 ${localAddress}
+  ssh ${key}-p ${localPort} -N -R ${other}:localhost:3000 ${localAddress}
       port ${other} there leads to port 3000 here
 
 Ctrl-C ends it.
@@ -56,9 +60,9 @@ Ctrl-C ends it.
 
 /** The banner of one among several: no more than what is its own. */
 export function shortBannerText(facts: BannerFacts, os: string = Deno.build.os): string {
-  const { localAddress, localPort } = facts;
+  const { localPort } = facts;
   return `\
-${bannerHead(facts)}  ssh -p ${localPort} ${localAddress}
+${bannerHead(facts)}  ssh ${keyOption(facts)}-p ${localPort} ${reachable(facts.localAddress)}
 ${remember(facts.hostKeys[0]!, facts, os)}
 `;
 }
@@ -102,7 +106,8 @@ function knownHostsLine(
   { line }: HostKeyFacts,
   { localAddress, localPort }: Pick<BannerFacts, "localAddress" | "localPort">,
 ): string {
-  const name = localPort === 22 ? localAddress : `[${localAddress}]:${localPort}`;
+  const address = reachable(localAddress);
+  const name = localPort === 22 ? address : `[${address}]:${localPort}`;
   return `${name} ${line}`;
 }
 
@@ -111,7 +116,17 @@ function bracketed(address: string): string {
   return address.includes(":") ? `[${address}]` : address;
 }
 
-/** Shells take brackets for a pattern of file names. */
+/** Shells take brackets for a pattern of file names, and a blank for the end of a word. */
 function quoted(word: string): string {
-  return word.includes("[") ? `'${word}'` : word;
+  return /^[\w.:/@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** The key that a client can log in with, where it has to. */
+function keyOption({ clientKeyFile }: BannerFacts): string {
+  return clientKeyFile === undefined ? "" : `-i ${quoted(clientKeyFile)} `;
+}
+
+/** Where a client of this machine connects to what listens at every address. */
+function reachable(address: string): string {
+  return address === "0.0.0.0" ? "127.0.0.1" : address === "::" ? "::1" : address;
 }

@@ -4,8 +4,7 @@
  */
 
 import { join, resolve } from "node:path";
-import { defaultSystemConfig } from "./host_config_resolver.ts";
-import type { LocalFacts } from "./local_facts.ts";
+import { defaultSystemConfig, type LocalFacts } from "./local_facts.ts";
 
 /** An endpoint, as the command is to find it. */
 export interface NamedEndpoint {

@@ -1,34 +1,52 @@
 /**
- * The local endpoint: an SSH server on loopback that accepts this user's clients and hands each to
- * the relay.
+ * The local endpoint: an SSH server that accepts this user's clients and hands each to the relay.
  */
 
-import type { Admit } from "./access.ts";
+import type { Admit, SocketRecord } from "./access.ts";
 import { Door, endpointsOf } from "./door.ts";
 import { EndpointError, messageOf } from "./errors.ts";
+import type { Presence } from "./lifetime.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
+import type { LoginKeys } from "./login_keys.ts";
 import { Places } from "./places.ts";
+import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
 import { Ssh2Server } from "./ssh2_server.ts";
 
 const log = logger("endpoint");
-
-/** The endpoint listens nowhere else: whoever is let in uses the remote account. */
-const hostname = "127.0.0.1";
 
 /** How long the listener rests when the system has no more file descriptors, in milliseconds. */
 const acceptRetryMs = 100;
 
 /** What the endpoint is made of. */
 export interface EndpointOptions {
+  /** The address to listen at; whoever is let in there uses the remote account. */
+  hostname: string;
   /** 0 takes a free port. */
   port: number;
   relay: Relay;
-  /** Decides who may use the endpoint; asked about each connection. Without it all may. */
-  admit: Admit | undefined;
+  access: EndpointAccess;
+  /** Told of clients that come and go. */
+  presence?: Presence;
+  /** Decides about clients that have authenticated; without it all are let in. */
+  reception?: Reception;
+  /** Told of connections that were turned away, whose or why in words, and how many. */
+  onTurnedAway?(phrase: string, count: number): void;
 }
+
+/**
+ * Who may use the endpoint:
+ * - `anybody`;
+ * - `user`: whoever `admit` names as our user's, which it is asked about each connection; where it
+ *   does not tell, or is not there, whoever has one of the keys;
+ * - `keys`: whoever has one of the keys. Our user's others are then not held up by a crowd of
+ *   strangers, where `admit` names them.
+ */
+export type EndpointAccess =
+  | { kind: "anybody" }
+  | { kind: "user" | "keys"; admit: Admit | undefined; keys: LoginKeys };
 
 /** The listening endpoint. Clients are taken from `serve` on; `close` ends all of them. */
 export class Endpoint {
@@ -44,18 +62,21 @@ export class Endpoint {
 
   /** @throws {EndpointError} where the port cannot be used. */
   constructor(options: EndpointOptions) {
+    const { access } = options;
     this.#options = options;
     this.#door = new Door({
-      admit: options.admit,
+      admit: access.kind === "anybody" ? undefined : access.admit,
+      refusesOthers: access.kind === "user",
       countUnauthenticated: () => this.#places.size,
-      onEnter: (connection) => this.#onEnter(connection),
+      onEnter: (connection, own) => this.#onEnter(connection, own),
+      onTurnedAway: options.onTurnedAway,
     });
-    this.#listener = bind(options.port);
+    this.#listener = bind(options);
   }
 
   /** The address that clients connect to. */
   get address(): { hostname: string; port: number } {
-    return { hostname, port: this.#listener.addr.port };
+    return { hostname: this.#options.hostname, port: this.#listener.addr.port };
   }
 
   /**
@@ -97,15 +118,28 @@ export class Endpoint {
     }
   }
 
-  #onEnter(connection: Deno.TcpConn): boolean {
+  #onEnter(
+    connection: Deno.TcpConn,
+    { isOwn, socket }: { isOwn: boolean; socket?: SocketRecord },
+  ): boolean {
     const guest = this.#places.enter(connection);
     if (!guest) return false;
+    const { relay, access, presence, reception } = this.#options;
+    const isTrusted = access.kind === "anybody" || (access.kind === "user" && isOwn);
     const served = this.#server!.receive(guest, connection.remoteAddr);
     const client = new LocalClient(served, {
       id: ++this.#lastClientId,
       endpoints: endpointsOf(connection),
-      relay: this.#options.relay,
-      onAuthenticated: () => guest.leave(),
+      socket,
+      relay,
+      keys: isTrusted ? undefined : access.keys,
+      reception,
+      onAuthenticated: () => {
+        guest.leave();
+        presence?.enter();
+      },
+      onFailedLogin: (reason) => this.#door.onFailedLogin(reason),
+      onLeft: () => presence?.leave(),
       onGone: () => {
         this.#clients.delete(client);
         this.#onClientGone?.();
@@ -134,7 +168,7 @@ function createServer(hostKeys: readonly LocalHostKey[], relay: Relay): Ssh2Serv
   }
 }
 
-function bind(port: number): Deno.TcpListener {
+function bind({ hostname, port }: EndpointOptions): Deno.TcpListener {
   try {
     return Deno.listen({ hostname, port });
   } catch (cause) {
@@ -142,9 +176,12 @@ function bind(port: number): Deno.TcpListener {
       ? "another program listens there"
       : cause instanceof Deno.errors.PermissionDenied
       ? "ports below 1024 need privileges"
+      : cause instanceof Deno.errors.AddrNotAvailable
+      ? "this machine does not have that address"
       : messageOf(cause);
+    const place = hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
     throw new EndpointError(
-      `Cannot listen on ${hostname}:${port}: ${reason}. ` +
+      `Cannot listen on ${place}: ${reason}. ` +
         `Choose another port with --local-port PORT; 0 takes a free one.`,
       { cause },
     );

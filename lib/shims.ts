@@ -1,6 +1,5 @@
 /** The hosts that are served, one at a local port each: one of them, or several side by side. */
 
-import type { Admit } from "./access.ts";
 import type { Options } from "./cli.ts";
 import type { Host } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
@@ -9,7 +8,7 @@ import type { HostConfig } from "./host_config.ts";
 import { findHosts, readUpstreamConfig } from "./hosts.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import { aboutHost } from "./log.ts";
-import { Shim } from "./shim.ts";
+import { Shim, type ShimParts } from "./shim.ts";
 
 /** A host that is served. */
 export interface ServedHost {
@@ -47,11 +46,13 @@ export class Shims {
    * @throws {AuthenticationError} where the key or password that was named cannot be used.
    * @throws {EndpointError} where a port cannot be used.
    */
-  static async open(options: Options, given: {
-    prompter: Prompter;
-    environmentPassword: string | undefined;
-    admit: Admit | undefined;
-  }): Promise<Shims> {
+  static async open(
+    options: Options,
+    given: {
+      prompter: Prompter;
+      environmentPassword: string | undefined;
+    } & Pick<ShimParts, "access" | "life" | "writeAudit">,
+  ): Promise<Shims> {
     const { destinations } = options;
     if (destinations.length > 1 && given.environmentPassword !== undefined) {
       throw new UsageError("SSHSHIM_PASSWORD is for one host, and several are given. Unset it.");
@@ -67,9 +68,9 @@ export class Shims {
       }
       found.push({ name, config, hosts: await findHosts(options, { config, ...given }) });
     }
-    const { admit } = given;
+    const { prompter, access, life, writeAudit } = given;
     const served = found.map(({ name, config, hosts }): ServedHost => {
-      const make = () => new Shim(options, { config, hosts, admit });
+      const make = () => new Shim(options, { config, hosts, prompter, access, life, writeAudit });
       return { name, config, shim: found.length === 1 ? make() : aboutHost(name, make) };
     });
     return new Shims(options, served);
@@ -104,6 +105,16 @@ export class Shims {
     return failures[0]!;
   }
 
+  /** How many channels are open, those of clients that have left included. */
+  get channelCount(): number {
+    return this.#hosts.reduce((sum, { shim }) => sum + shim.channelCount, 0);
+  }
+
+  /** Tells the people at terminals something; their sessions go on. */
+  tell(text: string): void {
+    for (const { shim } of this.#hosts) shim.tell(text);
+  }
+
   /** A person wants tried at once what has failed. */
   retry(): void {
     for (const host of this.#hosts) this.#about(host, () => host.shim.retry());
@@ -114,10 +125,10 @@ export class Shims {
     await Promise.all(this.#hosts.map(({ shim }) => shim.drain()));
   }
 
-  /** Ends all clients' channels, then all connections, in bounded time. */
-  async close(): Promise<void> {
+  /** Ends all clients' channels, then all connections, in bounded time; clients are told why. */
+  async close(farewell?: string): Promise<void> {
     await Promise.all(
-      this.#hosts.map((host) => this.#about(host, async () => await this.#close(host))),
+      this.#hosts.map((host) => this.#about(host, async () => await this.#close(host, farewell))),
     );
   }
 
@@ -142,8 +153,8 @@ export class Shims {
     return await shim.whenLost;
   }
 
-  #close(host: ServedHost): Promise<void> {
-    const closing = this.#closing.get(host) ?? host.shim.close();
+  #close(host: ServedHost, farewell?: string): Promise<void> {
+    const closing = this.#closing.get(host) ?? host.shim.close(farewell);
     this.#closing.set(host, closing);
     return closing;
   }

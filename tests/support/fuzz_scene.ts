@@ -12,6 +12,10 @@ const firstKey = 1_000_000_000;
 /** More rounds than anything that ends needs. */
 const longestSweep = 2000;
 
+/** Sessions that were all refused are tried again, one after this time, until upstream takes it. */
+const retryMs = 1000;
+const mostRetries = 1000;
+
 /** What a client may have at most, so that the limits are met. */
 const limits = { channels: 20 };
 
@@ -238,6 +242,10 @@ export class Scene {
       for (const line of model.lines.values()) line.staysOpen = false;
     }
     this.sweep(this.upstream, ...clients);
+    for (let count = 0; count < mostRetries && clients.some(({ isIdle }) => !isIdle); count++) {
+      this.world.clock.advance(retryMs);
+      this.sweep(this.upstream, ...clients);
+    }
     for (const client of clients) assert(client.isIdle, `${client.peer.name} waits for ever`);
     for (const client of clients) this.leave(client);
     this.sweep(this.upstream);
