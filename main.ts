@@ -14,6 +14,8 @@ import { AuditFile } from "./lib/audit_file.ts";
 import { type BannerFacts, bannerProperties, bannerText, shortBannerText } from "./lib/banner.ts";
 import type { ClientKey } from "./lib/client_key.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
+import { makeCommandEnvironment } from "./lib/command_environment.ts";
+import { CommandError, startCommand, statusOf } from "./lib/command_mode.ts";
 import {
   AuthenticationError,
   EndpointError,
@@ -32,9 +34,11 @@ import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
 import { Life } from "./lib/life.ts";
 import { LifetimeEnd } from "./lib/lifetime.ts";
+import { localFacts } from "./lib/local_facts.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
+import { StopSignals } from "./lib/stop_signals.ts";
 import { schedule, within } from "./lib/timing.ts";
 
 const log = logger();
@@ -81,11 +85,14 @@ async function run(options: Options): Promise<number> {
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
 
-  const stopSignal = onStopSignal();
+  const { command } = options;
+  const stopSignals = new StopSignals({ onSecond: () => Deno.exit(0) });
   onRetrySignal(shims);
+  const failed = Promise.withResolvers<Error>();
   const served = shims.serve(hostKeys.all, {
     onListening: (host, shown) => {
       surviveMistakes();
+      if (command !== undefined) return;
       const facts = factsOf(options, host, { hostKeys: shown, clientKey });
       announce(options, facts);
       life.onListening(host.name, bannerProperties(facts));
@@ -93,15 +100,61 @@ async function run(options: Options): Promise<number> {
     onFailure: (host, error) => {
       tell(error);
       life.onFailure(host.name);
+      failed.resolve(error);
     },
   });
-  const end = await Promise.race([stopSignal, life.whenOver, served]);
+  let end: Deno.Signal | Error | LifetimeEnd | number;
+  if (command === undefined) {
+    end = await Promise.race([stopSignals.first, life.whenOver, served]);
+  } else {
+    // It needs all of the hosts.
+    const obstacle = await Promise.race([stopSignals.first, failed.promise, shims.whenListening]);
+    prompter.leaveTerminal();
+    end = obstacle ??
+      await runCommand(command, { options, shims, hostKeys: await hostKeys.all, stopSignals });
+  }
   life.end();
   await shims.close(end instanceof LifetimeEnd ? end.reason : undefined);
+  if (typeof end === "number") return end;
   if (end instanceof Error) return exitStatusOf(end);
   if (end instanceof LifetimeEnd) log.info("ended by {reason}", { reason: end.reason });
   else log.info("stopped by {signal}", { signal: end });
-  return 0;
+  return command === undefined || end instanceof LifetimeEnd ? 0 : statusOf(end);
+}
+
+/** @returns the command's exit status. */
+async function runCommand(
+  words: string[],
+  { options, shims, hostKeys, stopSignals }: {
+    options: Options;
+    shims: Shims;
+    hostKeys: readonly LocalHostKey[];
+    stopSignals: StopSignals;
+  },
+): Promise<number> {
+  const keys = hostKeys.map(({ publicKey }) => publicKeyLine(publicKey));
+  const environment = await makeCommandEnvironment(
+    shims.hosts.map(({ name, config: { user }, shim: { address } }) => ({
+      name,
+      user,
+      address,
+      hostKeys: keys,
+    })),
+    { configFile: options.configFile, local: localFacts({}) },
+  );
+  try {
+    const running = startCommand(words, environment.variables);
+    stopSignals.passTo(running.onSignal);
+    const status = await running.status;
+    await shims.drain();
+    return status;
+  } finally {
+    await environment.remove();
+  }
+}
+
+function publicKeyLine(publicKey: Uint8Array): string {
+  return `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`;
 }
 
 let survivesMistakes = false;
@@ -149,30 +202,13 @@ function factsOf(
     localAddress: address.hostname,
     localPort: address.port,
     hostKeys: hostKeys.map(({ publicKey }) => ({
-      line: `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`,
+      line: publicKeyLine(publicKey),
       fingerprint: fingerprint(publicKey),
     })),
     localAuth,
     ...(clientKey && { clientKeyFile: clientKey.privateFile }),
     ...(destinations.length === 1 ? {} : { name }),
   };
-}
-
-/** Resolves at the first stop signal; the second one ends the process at once. */
-function onStopSignal(): Promise<Deno.Signal> {
-  const { promise, resolve } = Promise.withResolvers<Deno.Signal>();
-  let isStopping = false;
-  const signals: Deno.Signal[] = Deno.build.os === "windows"
-    ? ["SIGINT", "SIGBREAK", "SIGHUP"]
-    : ["SIGINT", "SIGTERM", "SIGHUP"];
-  for (const signal of signals) {
-    Deno.addSignalListener(signal, () => {
-      if (isStopping) Deno.exit(0);
-      isStopping = true;
-      resolve(signal);
-    });
-  }
-  return promise;
 }
 
 /** SIGUSR2: a person wants tried at once what has failed. Windows has no such signal. */
@@ -188,6 +224,7 @@ function print(text: string): void {
 }
 
 function exitStatusOf(error: unknown): number {
+  if (error instanceof CommandError) return error.status;
   return exitStatuses.find(([type]) => error instanceof type)?.[1] ?? 1;
 }
 

@@ -161,6 +161,7 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
   const destinations = destinationsFrom(parsed.upstream);
   const isOne = destinations.length === 1;
   if (!isOne) refuseForSeveral(parsed);
+  if (command !== undefined) refuseWithCommand(parsed);
   return {
     destinations,
     command,
@@ -230,6 +231,18 @@ function refuseForSeveral({ upstream, credential, trust, endpoint }: Parsed): vo
   ].find((name) => name !== false);
   if (given === undefined) return;
   throw new UsageError(`${given} is for one host, and several are given.`);
+}
+
+/** @throws {UsageError} An option says how long the endpoint is there, which the command does. */
+function refuseWithCommand({ life, upstream }: Parsed): void {
+  const given = [
+    life.idleExit !== undefined && "--idle-exit",
+    life.maxLife !== undefined && "--max-life",
+    life.readyFile !== undefined && "--ready-file",
+    life.notify && "--notify",
+    upstream.printConfig && "--print-config",
+  ].find((name) => name !== false);
+  if (given !== undefined) throw new UsageError(`${given} and a command exclude each other.`);
 }
 
 function credentialFrom(

@@ -6,11 +6,9 @@ import type { Usage } from "@optique/core/usage";
 
 export const programName = "sshshim";
 
-/** Optique lists every option here; people need the host, and at most one credential. */
+/** Optique lists every option here, and its own order is another one. */
 export const usageLine: Usage = [
-  { type: "argument", metavar: "[USER@]HOST[:PORT]" },
-  { type: "literal", value: "[--password PASSWORD | --rsa-key FILE | --ed25519-key FILE]" },
-  { type: "literal", value: "[OPTION...]" },
+  { type: "literal", value: "[OPTION...] [USER@]HOST[:PORT]... [-- [COMMAND [ARG...]]]" },
 ];
 
 const about = text(
@@ -22,6 +20,7 @@ const examples = lines([
   "sshshim prod",
   "sshshim ubuntu@prod.example.com --ed25519-key ~/.ssh/id_ed25519",
   "sshshim --host 192.0.2.7 --username git --rsa-key KEY --local-port 0",
+  "sshshim prod -- rsync -a ./ prod.shim:/srv/",
 ]);
 
 const exitStatuses = lines([
@@ -33,6 +32,8 @@ const exitStatuses = lines([
   "  4  the server's host key was refused",
   "  5  the server cannot be reached, or the connection was lost",
   "  6  the local port or its host key cannot be used",
+  "After -- COMMAND, the command's: 126 where it cannot be run, 127 where it is",
+  "not found, 128 and the signal's number where a signal ended it.",
 ]);
 
 function lines(all: string[]): Message {

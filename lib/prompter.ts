@@ -5,14 +5,22 @@
 
 import type { Prompter } from "./credential_questions.ts";
 import { messageOf, NobodyToAskError } from "./errors.ts";
-import { escapeControls } from "./log.ts";
+import { escapeControls, logger } from "./log.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
+
+const log = logger("upstream");
 
 /** Asks at the terminal, or with SSH_ASKPASS. Questions that come at once wait for each other. */
 export class UserPrompter implements Prompter {
   #last: Promise<unknown> = Promise.resolve();
   /** Of a question that was taken back: it still waits for what is typed. */
   #terminal: Terminal | undefined;
+  #hasTerminal = true;
+
+  /** From now on the terminal is somebody else's: only SSH_ASKPASS can ask. */
+  leaveTerminal(): void {
+    this.#hasTerminal = false;
+  }
 
   ask(
     question: string,
@@ -34,7 +42,13 @@ export class UserPrompter implements Prompter {
     if (program !== undefined && (required === "force" || required === "prefer")) {
       return await runAskpass(program, text, signal);
     }
-    const terminal = this.#terminal ?? openTerminal();
+    if (!this.#hasTerminal && program === undefined) {
+      const reason = `"${text.trim()}" cannot be asked: the terminal is the command's. ` +
+        "Set SSH_ASKPASS, or use a key without a passphrase or an SSH agent.";
+      log.warn("{reason}", { reason });
+      throw new NobodyToAskError(reason);
+    }
+    const terminal = this.#hasTerminal ? this.#terminal ?? openTerminal() : undefined;
     if (terminal === undefined) {
       if (program !== undefined) return await runAskpass(program, text, signal);
       throw new NobodyToAskError(

@@ -8,11 +8,12 @@ import { Backpressure, type PendingRequests } from "./backpressure.ts";
 import { usualLimits } from "./channel_limits.ts";
 import { Channels } from "./channels.ts";
 import type { ClientRules } from "./client_rules.ts";
-import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts";
+import { DisconnectReason, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
 import { forwardEvent } from "./forward_events.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
+import { guard } from "./relay_guard.ts";
 import type { RelayOptions } from "./relay_options.ts";
 import {
   type OnHostKeys,
@@ -22,14 +23,7 @@ import {
   type UpstreamReceiver,
   usualPayloadBytes,
 } from "./transport.ts";
-import {
-  describeMessage,
-  dropped,
-  type GlobalRequest,
-  MessageType,
-  parseMessage,
-  recipientOf,
-} from "./wire.ts";
+import { dropped, type GlobalRequest, MessageType, parseMessage, recipientOf } from "./wire.ts";
 
 /** One client, as the relay keeps it until it has left. */
 interface ClientConnection {
@@ -181,7 +175,10 @@ export class Relay {
         const { backlogBytes } = upstream;
         let client: Transport | undefined;
         const handle = () => client = this.#onUpstreamMessage(upstream, { payload, requests });
-        this.#guard(upstream, { payload, handle }, () => this.#channels.giveUp(upstream, slot));
+        guard(upstream, { payload, handle }, (stack) => {
+          this.#reportMistake(stack);
+          this.#channels.giveUp(upstream, slot);
+        });
         const isAnswered = upstream.backlogBytes > backlogBytes;
         this.#backpressure.onUpstreamMessage(upstream, { client, isAnswered });
       },
@@ -250,7 +247,8 @@ export class Relay {
       receive: (payload) => {
         if (!this.#clients.has(client)) return;
         const handle = () => this.#onDownstreamMessage(connection, payload);
-        const isFine = this.#guard(client, { payload, handle }, () => {
+        const isFine = guard(client, { payload, handle }, (stack) => {
+          this.#reportMistake(stack);
           const { byApplication } = DisconnectReason;
           client.disconnect(byApplication, "sshshim has made a mistake; its log has more");
         });
@@ -270,6 +268,11 @@ export class Relay {
     return this.#backpressure.isPaused(transport);
   }
 
+  /** Resolves when no channel is left. */
+  whenEmpty(): Promise<void> {
+    return this.#channels.whenEmpty();
+  }
+
   /** Tells the people at terminals something; the limits' `noticeBytes` keep room for it. */
   tell(text: string): void {
     this.#channels.tell(text);
@@ -279,33 +282,11 @@ export class Relay {
   async closeAll(reason: string): Promise<void> {
     this.#forwards.close();
     this.#channels.closeAll(reason);
-    await this.#channels.whenEmpty();
+    await this.whenEmpty();
   }
 
-  /**
-   * Runs `handle`. A violation of the protocol ends `transport` and nothing else; whatever else is
-   * thrown is a mistake of ours.
-   *
-   * @returns whether nothing was thrown.
-   */
-  #guard(
-    transport: Transport,
-    { payload, handle }: { payload: Uint8Array; handle: () => void },
-    onMistake: () => void,
-  ): boolean {
-    try {
-      handle();
-      return true;
-    } catch (error) {
-      if (error instanceof ProtocolError || error instanceof MalformedDataError) {
-        const description = `${describeMessage(payload)}: ${error.message}`;
-        transport.disconnect(DisconnectReason.protocolError, description);
-      } else {
-        this.#report(`internal error: ${(error as Error).stack ?? error}`, "error");
-        onMistake();
-      }
-      return false;
-    }
+  #reportMistake(stack: string): void {
+    this.#report(`internal error: ${stack}`, "error");
   }
 
   #onDownstreamMessage(connection: ClientConnection, payload: Uint8Array): void {

@@ -32,6 +32,9 @@ const noticeBytes = 256;
 const closingTimeoutMs = 2500;
 const channelsTimeoutMs = 2000;
 
+/** How long channels may go on when nothing new is to come, in milliseconds. */
+const drainTimeoutMs = 2000;
+
 /** What a shim is made of. */
 export interface ShimParts {
   config: HostConfig;
@@ -169,6 +172,12 @@ export class Shim {
   /** Tells the people at terminals something; their sessions go on. */
   tell(text: string): void {
     this.#relay.tell(text);
+  }
+
+  /** Takes no more clients, and waits for channels that are open, but not for long. */
+  async drain(): Promise<void> {
+    this.#endpoint.stopListening();
+    await within(drainTimeoutMs, this.#relay.whenEmpty());
   }
 
   /** Ends the clients' channels, then the connections on both sides, in bounded time. */

@@ -30,6 +30,8 @@ export interface ShimsEvents {
 export class Shims {
   readonly #options: Options;
   readonly #hosts: readonly ServedHost[];
+  readonly #allListening = Promise.withResolvers<void>();
+  #listeningCount = 0;
   readonly #closing = new Map<ServedHost, Promise<void>>();
 
   private constructor(options: Options, hosts: readonly ServedHost[]) {
@@ -74,6 +76,11 @@ export class Shims {
     return new Shims(options, served);
   }
 
+  /** Resolves when clients of every host are taken. */
+  get whenListening(): Promise<void> {
+    return this.#allListening.promise;
+  }
+
   /** In the order in which they were given. */
   get hosts(): readonly ServedHost[] {
     return this.#hosts;
@@ -113,6 +120,11 @@ export class Shims {
     for (const host of this.#hosts) this.#about(host, () => host.shim.retry());
   }
 
+  /** Takes no more clients, and waits for channels that are open, but not for long. */
+  async drain(): Promise<void> {
+    await Promise.all(this.#hosts.map(({ shim }) => shim.drain()));
+  }
+
   /** Ends all clients' channels, then all connections, in bounded time; clients are told why. */
   async close(farewell?: string): Promise<void> {
     await Promise.all(
@@ -134,6 +146,7 @@ export class Shims {
       if (this.#closing.has(host)) return new Error("sshshim is stopping");
       shim.serve(shown);
       onListening(host, shown);
+      if (++this.#listeningCount === this.#hosts.length) this.#allListening.resolve();
     } catch (error) {
       return error as Error;
     }
