@@ -60,14 +60,31 @@ export interface Connects {
   connect(handlers: ConnectionHandlers): Promise<void>;
 }
 
+/** Somebody else's connection to a host, which the next one is reached through. */
+export interface Lender {
+  /** `user@host:port` of that host. */
+  readonly name: string;
+  /** Opens a channel from there. @throws {UpstreamLostError} where there is no connection. */
+  openChannel(to: { host: string; port: number }): Promise<JumpChannel>;
+}
+
+/** How a host is reached. */
+export interface Route {
+  /** Upstream is the last one; those before it are gone through, in order. */
+  hosts: readonly Host[];
+  /** What leads to the first one; without it, the network or a command does. */
+  lender?: Lender;
+}
+
 /** Makes connections to a host through others. */
 export class Connector implements Connects {
   readonly #hosts: readonly Host[];
+  readonly #lender: Lender | undefined;
   readonly #notify: (text: string) => void;
 
-  /** @param hosts upstream is the last one; those before it are gone through, in order. */
-  constructor(hosts: readonly Host[], notify: (text: string) => void) {
+  constructor({ hosts, lender }: Route, notify: (text: string) => void) {
     this.#hosts = hosts;
+    this.#lender = lender;
     this.#notify = notify;
   }
 
@@ -89,7 +106,7 @@ export class Connector implements Connects {
     const [first] = this.#hosts;
     // Loading takes no longer than the network does.
     let [way] = await Promise.all([
-      openFirst(first!.config, handlers.signal),
+      this.#openFirst(first!.config, handlers.signal),
       loadNistp521(),
     ]);
     for (const [index, host] of this.#hosts.entries()) {
@@ -100,6 +117,14 @@ export class Connector implements Connects {
         way = { connection: await this.#jump(host, way, { next: next.config, handlers }) };
       }
     }
+  }
+
+  async #openFirst(config: HostConfig, signal: AbortSignal): Promise<Way> {
+    const lender = this.#lender;
+    if (lender === undefined) return await openFirst(config, signal);
+    const channel = await lender.openChannel({ host: config.hostName, port: config.port });
+    log.info("going through the connection to {name}", { name: lender.name });
+    return { connection: await opened(channel, { from: lender.name, to: config, signal }) };
   }
 
   /** Logs in to a jump host and opens a channel from there to the next one. */

@@ -4,11 +4,13 @@ import { Audit } from "./audit.ts";
 import type { Options } from "./cli.ts";
 import { programFinder } from "./client_program.ts";
 import { Confirmation } from "./confirm.ts";
-import { Connector, type Host } from "./connector.ts";
+import { Connector, type Lender, type Route } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
 import type { HostConfig } from "./host_config.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import type { Presence } from "./lifetime.ts";
+import { messageOf, UpstreamLostError } from "./errors.ts";
+import { lendChannel } from "./lent_channel.ts";
 import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
@@ -38,8 +40,8 @@ const drainTimeoutMs = 2000;
 /** What a shim is made of. */
 export interface ShimParts {
   config: HostConfig;
-  /** Upstream and, before it, the jump hosts. */
-  hosts: readonly Host[];
+  /** How it is reached. */
+  route: Route;
   /** Who may use the endpoint. */
   access: EndpointAccess;
   /** Told of clients that come and go, and how the connection is, in words for people. */
@@ -65,6 +67,9 @@ export class Shim {
   readonly #upstream: Upstream;
   readonly #overflow: Overflow;
   readonly #audit: Audit | undefined;
+  readonly #wasConnected = Promise.withResolvers<void>();
+  /** Channels that lead to other hosts that are served. */
+  #lentCount = 0;
 
   /**
    * From here on the local port is taken.
@@ -72,8 +77,10 @@ export class Shim {
    * @throws {EndpointError} where the port cannot be used.
    */
   constructor(options: Options, parts: ShimParts) {
-    const { config, hosts, access, life, prompter, writeAudit } = parts;
-    const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
+    // Only hosts behind it wait for it.
+    this.#wasConnected.promise.catch(() => {});
+    const { config, route, access, life, prompter, writeAudit } = parts;
+    const connector = new Connector(route, (text) => log.warn("{text}", { text }));
     const { name } = connector;
     const audit = writeAudit && new Audit(writeAudit, name);
     this.#audit = audit;
@@ -140,11 +147,19 @@ export class Shim {
   /** Logs in when the first client comes. */
   awaitClient(): void {
     this.#upstream.awaitClient();
+    this.#wasConnected.resolve();
   }
 
   /** Logs in for the first time. @throws what {@link Upstream.start} throws. */
   async connect(): Promise<void> {
-    await this.#upstream.start();
+    try {
+      await this.#upstream.start();
+      this.#wasConnected.resolve();
+    } catch (error) {
+      const { name } = this.#upstream;
+      this.#wasConnected.reject(new UpstreamLostError(`${name}: ${messageOf(error)}`));
+      throw error;
+    }
   }
 
   /**
@@ -164,9 +179,21 @@ export class Shim {
     this.#overflow.retry();
   }
 
-  /** How many channels are open, those of clients that have left included. */
+  /** How many channels clients have open, those that have left included. */
   get channelCount(): number {
-    return this.#relay.channelCount;
+    return this.#relay.channelCount - this.#lentCount;
+  }
+
+  /** Channels from its host, for hosts behind it; once it has been connected to. */
+  get lender(): Lender {
+    return {
+      name: this.#upstream.name,
+      openChannel: async (to) => {
+        await this.#wasConnected.promise;
+        this.#lentCount++;
+        return lendChannel(this.#relay, to, () => this.#lentCount--);
+      },
+    };
   }
 
   /** Tells the people at terminals something; their sessions go on. */
@@ -177,7 +204,7 @@ export class Shim {
   /** Takes no more clients, and waits for channels that are open, but not for long. */
   async drain(): Promise<void> {
     this.#endpoint.stopListening();
-    await within(drainTimeoutMs, this.#relay.whenEmpty());
+    if (this.channelCount > 0) await within(drainTimeoutMs, this.#relay.whenEmpty());
   }
 
   /** Ends the clients' channels, then the connections on both sides, in bounded time. */

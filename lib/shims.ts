@@ -16,6 +16,16 @@ export interface ServedHost {
   readonly name: string;
   readonly config: HostConfig;
   readonly shim: Shim;
+  /** Whether it is reached through the connection to another one. */
+  readonly isBehindOther: boolean;
+}
+
+/** A host that is to be served. */
+interface FoundHost {
+  name: string;
+  config: HostConfig;
+  /** Upstream and, before it, the jump hosts. */
+  hosts: readonly Host[];
 }
 
 /** What is told about the hosts. */
@@ -57,7 +67,7 @@ export class Shims {
     if (destinations.length > 1 && given.environmentPassword !== undefined) {
       throw new UsageError("SSHSHIM_PASSWORD is for one host, and several are given. Unset it.");
     }
-    const found: { name: string; config: HostConfig; hosts: Host[] }[] = [];
+    const found: FoundHost[] = [];
     for (const destination of destinations) {
       const config = await readUpstreamConfig(options, destination);
       const name = config.alias;
@@ -69,11 +79,20 @@ export class Shims {
       found.push({ name, config, hosts: await findHosts(options, { config, ...given }) });
     }
     const { prompter, access, life, writeAudit } = given;
-    const served = found.map(({ name, config, hosts }): ServedHost => {
-      const make = () => new Shim(options, { config, hosts, prompter, access, life, writeAudit });
-      return { name, config, shim: found.length === 1 ? make() : aboutHost(name, make) };
-    });
-    return new Shims(options, served);
+    const served = new Map<FoundHost, ServedHost>();
+    // Those that others are behind come first.
+    for (const host of found.toSorted((a, b) => a.hosts.length - b.hosts.length)) {
+      const { name, config } = host;
+      const before = hostBefore(host, found);
+      const route = before === undefined ? { hosts: host.hosts } : {
+        hosts: host.hosts.slice(before.hosts.length),
+        lender: served.get(before)!.shim.lender,
+      };
+      const make = () => new Shim(options, { config, route, prompter, access, life, writeAudit });
+      const shim = found.length === 1 ? make() : aboutHost(name, make);
+      served.set(host, { name, config, shim, isBehindOther: before !== undefined });
+    }
+    return new Shims(options, found.map((host) => served.get(host)!));
   }
 
   /** Resolves when clients of every host are taken. */
@@ -122,14 +141,15 @@ export class Shims {
 
   /** Takes no more clients, and waits for channels that are open, but not for long. */
   async drain(): Promise<void> {
-    await Promise.all(this.#hosts.map(({ shim }) => shim.drain()));
+    await Promise.all(this.#hosts.map((host) => this.#about(host, () => host.shim.drain())));
   }
 
   /** Ends all clients' channels, then all connections, in bounded time; clients are told why. */
   async close(farewell?: string): Promise<void> {
-    await Promise.all(
-      this.#hosts.map((host) => this.#about(host, async () => await this.#close(host, farewell))),
-    );
+    const close = (hosts: readonly ServedHost[]) =>
+      Promise.all(hosts.map((host) => this.#about(host, () => this.#close(host, farewell))));
+    await close(this.#hosts.filter(({ isBehindOther }) => isBehindOther));
+    await close(this.#hosts);
   }
 
   /** @returns why it is served no more. */
@@ -163,4 +183,15 @@ export class Shims {
   #about<T>(host: ServedHost, action: () => T): T {
     return this.#hosts.length === 1 ? action() : aboutHost(host.name, action);
   }
+}
+
+/** The host through whose connection another one is reached: the nearest of those on its way. */
+function hostBefore({ hosts }: FoundHost, found: readonly FoundHost[]): FoundHost | undefined {
+  const isOnTheWay = ({ hosts: way }: FoundHost) =>
+    way.length < hosts.length && way.every((host, index) => isSame(host, hosts[index]!));
+  return found.filter(isOnTheWay).toSorted((a, b) => b.hosts.length - a.hosts.length)[0];
+}
+
+function isSame({ config: a }: Host, { config: b }: Host): boolean {
+  return a.user === b.user && a.hostName === b.hostName && a.port === b.port;
 }

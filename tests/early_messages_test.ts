@@ -234,7 +234,7 @@ class World implements Disposable {
   readonly #clock = new ManualClock();
 
   constructor(hosts: Host[]) {
-    this.connector = new FirstThenReal(new Connector(hosts, () => {}));
+    this.connector = new FirstThenReal(new Connector({ hosts }, () => {}));
     this.relay = new Relay({
       schedule: (delayMs, action) => this.#clock.schedule(delayMs, action),
       onWanted: () => {},

@@ -1,6 +1,7 @@
 /** Several hosts in one process: an endpoint each, one log, one exit status. */
 
 import assert from "node:assert/strict";
+import { patternBytes } from "./support/files.ts";
 import { loginEnvironment, shimCommand } from "./support/login.ts";
 import { descendantsOf, isRunning } from "./support/processes.ts";
 import { freePort } from "./support/ports.ts";
@@ -130,4 +131,44 @@ Deno.test("what cannot be of several hosts is refused before anything is begun",
       assert.doesNotMatch(text(result.stderr), /secret/);
     });
   }
+});
+
+Deno.test("a host behind another one is reached through its connection, which comes back first", async () => {
+  await using hosts = await startHosts(["prod", "inner"]);
+  await hosts.configure({ inner: ["ProxyJump prod"] });
+  const { prod, inner } = hosts.servers;
+  // The one that waits for the other is given first.
+  await using shim = startShims(hosts, [...json, "inner", "prod"]);
+  const target = await targetOf(hosts, shim, "inner");
+  const result = await target.ssh("cat; echo $SERVER; exit 3", { stdin: "in\n" });
+  assert.deepEqual([text(result.stdout), result.code], ["in\ninner\n", 3], text(result.stderr));
+  const content = patternBytes(3_000_000);
+  const copied = await target.ssh("cat", { stdin: content });
+  assert.deepEqual(copied.stdout, content);
+  assert.deepEqual([logins(prod!), logins(inner!)], [1, 1]);
+
+  const position = shim.stderr.text.length;
+  for (const pid of await descendantsOf(prod!.pid)) {
+    if (await isRunning(pid)) Deno.kill(pid, "SIGKILL");
+  }
+  await shim.stderr.waitFor(/"host":"inner".*connection lost/, { from: position });
+  const again = await target.ssh("echo $SERVER");
+  assert.equal(text(again.stdout), "inner\n", text(again.stderr));
+  assert.deepEqual([logins(prod!), logins(inner!)], [2, 2]);
+  shim.kill("SIGTERM");
+  assert.equal((await shim.drained()).code, 0);
+});
+
+Deno.test("where the host before it cannot be reached, the one behind it fails alike", async () => {
+  await using hosts = await startHosts(["inner"]);
+  await hosts.configure({ inner: ["ProxyJump gone"] });
+  const config = await Deno.readTextFile(hosts.config);
+  const gone = `Host gone\n  HostName 127.0.0.1\n  Port ${freePort()}\n`;
+  await Deno.writeTextFile(hosts.config, config + gone);
+  await using shim = startShims(hosts, [...json, "inner", "gone"]);
+  assert.equal((await shim.drained()).code, 5);
+  const failed = shim.stderr.lines.map((line) => JSON.parse(line))
+    .filter(({ level }) => level === "error");
+  assert.deepEqual(failed.map(({ host }) => host).toSorted(), ["gone", "inner"]);
+  for (const { message } of failed) assert.match(message, /refused/);
 });
