@@ -9,7 +9,7 @@
 
 import { Buffer } from "node:buffer";
 import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
-import { type BannerFacts, bannerProperties, bannerText } from "./lib/banner.ts";
+import { type BannerFacts, bannerProperties, bannerText, shortBannerText } from "./lib/banner.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import {
   AuthenticationError,
@@ -21,15 +21,15 @@ import {
   UpstreamLostError,
   UsageError,
 } from "./lib/errors.ts";
-import { type HostConfig, printHostConfig } from "./lib/host_config.ts";
-import { findHosts, readUpstreamConfig, takeEnvironmentPassword } from "./lib/hosts.ts";
+import { printHostConfig } from "./lib/host_config.ts";
+import { readUpstreamConfig, takeEnvironmentPassword } from "./lib/hosts.ts";
 import { fingerprint, keyTypeOf } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { UserPrompter } from "./lib/prompter.ts";
-import { Shim } from "./lib/shim.ts";
+import { type ServedHost, Shims } from "./lib/shims.ts";
 import { within } from "./lib/timing.ts";
 
 const log = logger();
@@ -47,32 +47,38 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
   [EndpointError, 6],
 ];
 
-/** Serves the endpoint until a stop signal, or until upstream is lost, which is thrown. */
-async function run(options: Options): Promise<void> {
+/**
+ * Serves the endpoints until a stop signal, or until no host is left.
+ *
+ * @returns the exit status.
+ */
+async function run(options: Options): Promise<number> {
   const environmentPassword = takeEnvironmentPassword();
-  const config = await readUpstreamConfig(options);
-  if (options.printsConfig) return print(printHostConfig(config));
+  if (options.printsConfig) {
+    print(printHostConfig(await readUpstreamConfig(options, options.destinations[0]!)));
+    return 0;
+  }
   const admit = admission(options);
   const prompter = new UserPrompter();
-  const hosts = await findHosts(options, { config, prompter, environmentPassword });
+  const shims = await Shims.open(options, { prompter, environmentPassword, admit });
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
 
-  const shim = new Shim(options, { config, hosts, admit });
   const stopSignal = onStopSignal();
-  onRetrySignal(shim);
-  let end: Deno.Signal | Error | void = await Promise.race([stopSignal, shim.connect()]);
-  if (end === undefined) {
-    surviveMistakes();
-    const shown = await hostKeys.all;
-    shim.serve(shown);
-    announce(options, { config, hostKeys: shown, address: shim.address });
-    end = await Promise.race([stopSignal, shim.whenLost]);
-  }
-  await shim.close();
-  if (end instanceof Error) throw end;
+  onRetrySignal(shims);
+  const served = shims.serve(hostKeys.all, {
+    onListening: (host, shown) => {
+      surviveMistakes();
+      announce(options, host, shown);
+    },
+    onFailure: (_host, error) => void tell(error),
+  });
+  const end = await Promise.race([stopSignal, served]);
+  await shims.close();
+  if (end instanceof Error) return exitStatusOf(end);
   log.info("stopped by {signal}", { signal: end });
+  return 0;
 }
 
 /**
@@ -89,8 +95,12 @@ function admission({ localAuth }: Options): Admit | undefined {
   );
 }
 
+let survivesMistakes = false;
+
 /** From here on others depend on us: a mistake that nothing catches is told, and ends nobody. */
 function surviveMistakes(): void {
+  if (survivesMistakes) return;
+  survivesMistakes = true;
   const report = (event: Event, mistake: unknown) => {
     event.preventDefault();
     log.error("internal error: {stack}", {
@@ -106,12 +116,9 @@ const banners = new LineQueue(Deno.stdout);
 
 /** Tells on stdout how to use the endpoint. */
 function announce(
-  { localAuth, logFormat }: Options,
-  { config, address, hostKeys }: {
-    config: HostConfig;
-    address: Shim["address"];
-    hostKeys: readonly LocalHostKey[];
-  },
+  { localAuth, logFormat, destinations }: Options,
+  { name, config, shim: { address } }: ServedHost,
+  hostKeys: readonly LocalHostKey[],
 ): void {
   const facts: BannerFacts = {
     host: config.hostName,
@@ -124,11 +131,14 @@ function announce(
       fingerprint: fingerprint(publicKey),
     })),
     localAuth,
+    ...(destinations.length === 1 ? {} : { name }),
   };
   banners.write(
     logFormat === "json"
       ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
-      : bannerText(facts),
+      : destinations.length === 1
+      ? bannerText(facts)
+      : shortBannerText(facts),
   );
 }
 
@@ -150,9 +160,9 @@ function onStopSignal(): Promise<Deno.Signal> {
 }
 
 /** SIGUSR2: a person wants tried at once what has failed. Windows has no such signal. */
-function onRetrySignal(shim: Shim): void {
+function onRetrySignal(shims: Shims): void {
   if (Deno.build.os === "windows") return;
-  Deno.addSignalListener("SIGUSR2", () => shim.retry());
+  Deno.addSignalListener("SIGUSR2", () => shims.retry());
 }
 
 /** Returns once it is written: whoever reads a pipe may take its time for help. */
@@ -163,6 +173,17 @@ function print(text: string): void {
 
 function exitStatusOf(error: unknown): number {
   return exitStatuses.find(([type]) => error instanceof type)?.[1] ?? 1;
+}
+
+/** Tells the user, and returns the exit status that it means. */
+function tell(error: unknown): number {
+  const status = exitStatusOf(error);
+  log.error("{message}", { message: failureText(error), status, error });
+  return status;
+}
+
+function failureText(error: unknown): string {
+  return exitStatusOf(error) === 1 ? `internal error: ${error}` : messageOf(error);
 }
 
 /** Reads the arguments, runs, and tells the user of whatever went wrong. */
@@ -176,18 +197,14 @@ async function main(args: string[]): Promise<number> {
     }
     options = command.options;
     configureLogging({ verbosity: options.verbosity, format: options.logFormat });
-    await run(options);
-    return 0;
+    return await run(options);
   } catch (error) {
-    const status = exitStatusOf(error);
-    const message = status === 1 ? `internal error: ${error}` : messageOf(error);
     if (options === undefined && errorFormat(args) === "text") {
-      console.error(`sshshim: ${message}`);
-      return status;
+      console.error(`sshshim: ${failureText(error)}`);
+      return exitStatusOf(error);
     }
     if (options === undefined) configureLogging({ verbosity: "normal", format: "json" });
-    log.error("{message}", { message, status, error });
-    return status;
+    return tell(error);
   }
 }
 

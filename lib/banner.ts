@@ -12,6 +12,8 @@ export interface BannerFacts {
   /** The local host keys, best first; one at least. */
   hostKeys: readonly HostKeyFacts[];
   localAuth: "same-user" | "none";
+  /** What the host is called where several are served. */
+  name?: string;
 }
 
 /** A local host key. */
@@ -27,14 +29,12 @@ export interface HostKeyFacts {
  * decides which shell they are for.
  */
 export function bannerText(facts: BannerFacts, os: string = Deno.build.os): string {
-  const { host, localAddress, localPort } = facts;
+  const { localAddress, localPort } = facts;
   const local = bracketed(localAddress);
-  const upstream = `${facts.username}@${bracketed(host)}:${facts.port}`;
   // The endpoint itself may have taken one of the ports of the examples.
   const [spare, other] = [8080, 9090, 10080].filter((port) => port !== localPort);
   return `\
-sshshim: ${upstream} is at ${local}:${localPort}
-${facts.localAuth === "none" ? `Warning: ${sharedAccount}\n` : ""}
+${bannerHead(facts)}
 ${
     facts.hostKeys.length === 1
       ? "Its host key; to have it known"
@@ -52,6 +52,23 @@ ${facts.hostKeys.map((key) => remember(key, facts, os)).join("")}
 
 Ctrl-C ends it.
 `;
+}
+
+/** The banner of one among several: no more than what is its own. */
+export function shortBannerText(facts: BannerFacts, os: string = Deno.build.os): string {
+  const { localAddress, localPort } = facts;
+  return `\
+${bannerHead(facts)}  ssh -p ${localPort} ${localAddress}
+${remember(facts.hostKeys[0]!, facts, os)}
+`;
+}
+
+function bannerHead(facts: BannerFacts): string {
+  const { name, username, host, port, localAddress, localPort } = facts;
+  const about = name === undefined ? "" : `${name}: `;
+  const upstream = `${username}@${bracketed(host)}:${port}`;
+  const head = `sshshim: ${about}${upstream} is at ${bracketed(localAddress)}:${localPort}\n`;
+  return facts.localAuth === "none" ? `${head}Warning: ${sharedAccount}\n` : head;
 }
 
 /** The same facts for a JSON line; what is said of one host key is said of the first. */

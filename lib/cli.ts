@@ -8,9 +8,10 @@
 import { runParserSync } from "@optique/core/facade";
 import { formatMessage, type Message, text } from "@optique/core/message";
 import config from "../deno.json" with { type: "json" };
+import { divideCommand } from "./cli_command.ts";
 import { grammar, type Parsed } from "./cli_grammar.ts";
-import { separateValues } from "./cli_short_options.ts";
-import { checkHost, parseDestination, theSame } from "./destination.ts";
+import { optionNames, separateValues } from "./cli_short_options.ts";
+import { checkHost, type Destination, parseDestination, theSame } from "./destination.ts";
 import { UsageError } from "./errors.ts";
 import { helpText, programName, usageLine } from "./help.ts";
 
@@ -25,12 +26,12 @@ export type Credential =
 
 /** A command line that was understood, every default filled in. */
 export interface Options {
-  /** A name or an address of upstream as it was typed, perhaps with `:PORT`. */
-  host: string;
-  /** 1 to 65535; absent: as configured, or 22. */
-  port: number | undefined;
-  /** Absent: as configured, or the login name. */
-  username: string | undefined;
+  /** The hosts, one at least, as they were typed. */
+  destinations: Destination[];
+  /** What is run while the endpoint is there; empty: the user's shell; absent: nothing. */
+  command: string[] | undefined;
+  /** Whether the first client is waited for. */
+  isLazy: boolean;
   /** Absent: what the configuration and the agent have. */
   credential: Credential | undefined;
   /** More keys, before those of the configuration. */
@@ -93,7 +94,10 @@ function commandFrom(args: readonly string[]): Command {
   let printed = "";
   // What these callbacks return takes the place of the parsed arguments.
   const onShow = () => undefined;
-  const words = separateValues(args, grammar.usage);
+  const { words, command } = divideCommand(
+    separateValues(args, grammar.usage),
+    optionNames(grammar.usage),
+  );
   const parsed: Parsed | undefined = runParserSync(grammar, programName, words, {
     help: {
       option: { names: ["-h", "--help"], group: "Other" },
@@ -115,7 +119,7 @@ function commandFrom(args: readonly string[]): Command {
   });
   return parsed === undefined
     ? { kind: "print", text: printed }
-    : { kind: "run", options: optionsFrom(parsed) };
+    : { kind: "run", options: optionsFrom(parsed, command) };
 }
 
 /** In which form an error of the command line is told: --log-format may stand anywhere. */
@@ -135,19 +139,22 @@ function withoutTypedValues(error: Message, args: readonly string[]): Message {
   );
 }
 
-function optionsFrom(parsed: Parsed): Options {
-  const { quiet, logFormat } = parsed.output;
-  const verbose = parsed.output.verbose.length > 0;
-  if (verbose && quiet) throw new UsageError("--verbose and --quiet exclude each other.");
+function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
+  const { logFormat } = parsed.output;
+  const destinations = destinationsFrom(parsed.upstream);
+  const isOne = destinations.length === 1;
+  if (!isOne) refuseForSeveral(parsed);
   return {
-    ...destinationFrom(parsed.upstream),
+    destinations,
+    command,
+    isLazy: parsed.upstream.lazy,
     credential: credentialFrom(parsed.credential),
     identityFiles: [...parsed.credential.identityFiles],
     jumpHosts: parsed.upstream.jump,
     configFile: parsed.upstream.configFile,
     configOverrides: [...parsed.upstream.configOverrides],
     printsConfig: parsed.upstream.printConfig,
-    localPort: parsed.endpoint.localPort,
+    localPort: parsed.endpoint.localPort ?? (isOne && command === undefined ? 2222 : 0),
     localHostKey: localHostKeyFrom(parsed.endpoint),
     knownHostsFiles: [...parsed.trust.knownHostsFiles],
     acceptNew: parsed.trust.acceptNew,
@@ -163,9 +170,33 @@ function optionsFrom(parsed: Parsed): Options {
     maxSessions: parsed.survival.maxSessions,
     maxChannels: parsed.survival.maxChannels,
     overflow: parsed.survival.overflow,
-    verbosity: verbose ? "verbose" : quiet ? "quiet" : "normal",
+    verbosity: verbosityFrom(parsed.output, command),
     logFormat,
   };
+}
+
+/** What a command prints is not to be mixed with what is not wrong. */
+function verbosityFrom(
+  { verbose, quiet }: Parsed["output"],
+  command: string[] | undefined,
+): Options["verbosity"] {
+  const isVerbose = verbose.length > 0;
+  if (isVerbose && quiet) throw new UsageError("--verbose and --quiet exclude each other.");
+  if (isVerbose) return "verbose";
+  return quiet || command !== undefined ? "quiet" : "normal";
+}
+
+/** @throws {UsageError} An option is about one host, or would give what is one host's to others. */
+function refuseForSeveral({ upstream, credential, trust, endpoint }: Parsed): void {
+  const given = [
+    credential.password !== undefined && "--password",
+    credential.passwordFile !== undefined && "--password-file",
+    trust.fingerprint !== undefined && "--fingerprint",
+    endpoint.localPort !== undefined && endpoint.localPort !== 0 && "--local-port",
+    upstream.printConfig && "--print-config",
+  ].find((name) => name !== false);
+  if (given === undefined) return;
+  throw new UsageError(`${given} is for one host, and several are given.`);
 }
 
 function credentialFrom(
@@ -196,20 +227,22 @@ function localHostKeyFrom(
   return undefined;
 }
 
-function destinationFrom(
-  { destination, host, port, username }: Parsed["upstream"],
-): Pick<Options, "host" | "port" | "username"> {
-  if (destination !== undefined && host !== undefined) {
+function destinationsFrom(
+  { destinations, host, port, username }: Parsed["upstream"],
+): Destination[] {
+  if (destinations.length > 0 && host !== undefined) {
     throw new UsageError("The host is given twice: as an argument and by --host.");
   }
-  if (destination === undefined && host === undefined) {
+  if (destinations.length === 0 && host === undefined) {
     throw new UsageError("A host is missing: [USER@]HOST[:PORT].");
   }
-  const typed = destination === undefined ? { host: host ?? "" } : parseDestination(destination);
-  checkHost(typed.host);
-  return {
-    host: typed.host,
-    port: theSame("port", typed.port, port),
-    username: theSame("user name", typed.username, username),
-  };
+  const typed = host === undefined ? destinations.map(parseDestination) : [{ host }];
+  return typed.map((destination) => {
+    checkHost(destination.host);
+    return {
+      host: destination.host,
+      port: theSame("port", destination.port, port),
+      username: theSame("user name", destination.username, username),
+    };
+  });
 }

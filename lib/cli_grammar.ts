@@ -61,10 +61,10 @@ function givenTwice(name: string): Message {
 }
 
 const upstream = object({
-  destination: optional(argument(string({ metavar: "[USER@]HOST[:PORT]" }), {
+  destinations: multiple(argument(string({ metavar: "[USER@]HOST[:PORT]" }), {
     description: [text(
       "The server; ssh://[USER@]HOST[:PORT] as well. " +
-        "An IPv6 address with a port is written as [::1]:22.",
+        "An IPv6 address with a port is written as [::1]:22. Several get a local port each.",
     )],
   })),
   host: optional(valued("--host", string({ metavar: "HOST" }), {
@@ -92,6 +92,7 @@ const upstream = object({
     takes: "KEY=VALUE",
     description: "A setting of ssh_config; may be repeated.",
   })),
+  lazy: toggle(["--lazy"], "Log in when the first client comes, and not before."),
   printConfig: toggle(["-G", "--print-config"], "Show the configuration for the server, and end."),
 });
 
@@ -137,14 +138,11 @@ const trust = object({
 });
 
 const endpoint = object({
-  localPort: withDefault(
-    valued("--local-port", localPortValue, {
-      takes: "a number from 0 to 65535",
-      description:
-        "The port on 127.0.0.1 that clients connect to; 0 takes a free one. Default: 2222.",
-    }),
-    2222,
-  ),
+  localPort: optional(valued("--local-port", localPortValue, {
+    takes: "a number from 0 to 65535",
+    description: "The port on 127.0.0.1 that clients connect to; 0 takes a free one. " +
+      "Default: 2222; with several servers or a command, a free one.",
+  })),
   localRsaKey: optional(fileNamed(
     "--local-rsa-key",
     "The RSA key that the local port shows as its host key. " +
@@ -252,7 +250,7 @@ export type Parsed = NonNullable<(typeof grammar)["$valueType"][number]>;
 
 function unexpectedInput(token: string): Message {
   if (!token.startsWith("-")) {
-    return message`Only one HOST can be given; a value with spaces needs quotes.`;
+    return message`An argument is not understood in this place.`;
   }
   // Of --name=VALUE and -nVALUE only the name may be shown.
   const name = /^(?:--[\w-]+|-\w)/.exec(token)?.[0];

@@ -3,11 +3,16 @@
 import type { Usage } from "@optique/core/usage";
 
 /** The names of options, with whether they take a value. */
-type TakesValue = ReadonlyMap<string, boolean>;
+export type OptionNames = ReadonlyMap<string, boolean>;
+
+/** The options of a grammar. */
+export function optionNames(usage: Usage): OptionNames {
+  return new Map(optionsIn(usage));
+}
 
 /** Separates the values that are joined to short options, up to `--`. */
 export function separateValues(args: readonly string[], usage: Usage): string[] {
-  const options: TakesValue = new Map(optionsIn(usage));
+  const options = optionNames(usage);
   const separated: string[] = [];
   let isValue = false;
   for (const [index, arg] of args.entries()) {
@@ -30,7 +35,7 @@ function* optionsIn(usage: Usage): Generator<[string, boolean]> {
 }
 
 /** What one argument stands for: flags, the option after them, and its value. */
-function wordsOf(arg: string, options: TakesValue): string[] {
+function wordsOf(arg: string, options: OptionNames): string[] {
   const at = valuedLetter(arg, options);
   if (at === undefined || at === arg.length - 1) return [arg];
   const flags = at === 1 ? [] : [arg.slice(0, at)];
@@ -38,12 +43,12 @@ function wordsOf(arg: string, options: TakesValue): string[] {
 }
 
 /** Whether the next argument is the value of this one. */
-function takesValue(arg: string, options: TakesValue): boolean {
+function takesValue(arg: string, options: OptionNames): boolean {
   return options.get(arg) ?? valuedLetter(arg, options) === arg.length - 1;
 }
 
 /** The place of the letter in `-abc` that takes a value, if only flags stand before it. */
-function valuedLetter(arg: string, options: TakesValue): number | undefined {
+function valuedLetter(arg: string, options: OptionNames): number | undefined {
   if (!/^-[^-]/.test(arg)) return undefined;
   for (let at = 1; at < arg.length; at++) {
     const takesValue = options.get(`-${arg[at]}`);

@@ -8,7 +8,7 @@ import { settingsOf } from "./cli_settings.ts";
 import type { Host } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
 import { Credentials } from "./credentials.ts";
-import { divideHost, isDivisible, theSame } from "./destination.ts";
+import { type Destination, divideHost, isDivisible, theSame } from "./destination.ts";
 import { AuthenticationError, messageOf, UsageError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import {
@@ -34,13 +34,16 @@ const maximumJumps = 16;
  *
  * @throws {UsageError} where a file or an option is not understood.
  */
-export async function readUpstreamConfig(options: Options): Promise<HostConfig> {
+export async function readUpstreamConfig(
+  options: Options,
+  destination: Destination,
+): Promise<HostConfig> {
   const sources = {
     configFile: options.configFile,
     typed: await settingsOf(options),
     overrides: options.configOverrides,
   };
-  const config = await resolveHostConfig(await destinationOf(options, sources), sources);
+  const config = await resolveHostConfig(await destinationOf(destination, sources), sources);
   tellNotes(config);
   return config;
 }
@@ -56,7 +59,7 @@ function tellNotes({ notes }: HostConfig): void {
 
 /** As with ssh, `HOST:PORT` may be the name of a host; if no Host line has it, it is divided. */
 async function destinationOf(
-  { host, port, username: user }: Options,
+  { host, port, username: user }: Destination,
   sources: HostConfigOptions,
 ): Promise<ConfiguredDestination> {
   if (isDivisible(host) && await standsInConfig({ alias: host, user, port }, sources)) {

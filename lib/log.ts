@@ -4,13 +4,14 @@
  * For people: `sshshim: upstream: connected to prod.example.com:22`. The level is named only for
  * warnings and errors, and the time only when verbose; then each error also brings its stack, on
  * indented lines. So is what does not fit into a line of the terminal. As JSON: one object per line with `time`, `level`, `category`, `message` and
- * every property of the record; a property that bears one of these four names gets a `_` after it.
+ * every property of the record; a property that bears one of these names gets a `_` after it.
  *
  * A value may come from a peer: a user name, a server's banner. Whatever could end a line, drive a
  * terminal or reorder what is read comes out escaped, long strings are cut, and properties that
  * hold a secret by their name are masked.
  */
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import { fold, terminalColumns } from "./fold.ts";
 import { LineQueue } from "./line_queue.ts";
 import { configureSync, getLogger, type Logger, type LogRecord } from "@logtape/logtape";
@@ -52,6 +53,17 @@ export function logger(...category: string[]): Logger {
   return getLogger(["sshshim", ...category]);
 }
 
+/** The host that is being seen to, where there are several. */
+const currentHost = new AsyncLocalStorage<string>();
+
+/**
+ * Runs `action`. Whatever it logs, now or in what it sets going, names this host: as text after
+ * the program's name, as JSON in the property `host`.
+ */
+export function aboutHost<T>(name: string, action: () => T): T {
+  return currentHost.run(name, action);
+}
+
 /**
  * Makes text from elsewhere safe to show: control characters, separators of lines and paragraphs
  * and the marks that turn the direction of writing become escapes such as `\n`, `\x1b`, `\u202e`.
@@ -75,7 +87,9 @@ function textRecord(record: LogRecord, verbose: boolean, columns: number): strin
   const time = verbose ? `${timeOf(record)} ` : "";
   const parts = record.category[0] === "sshshim" ? record.category.slice(1) : record.category;
   const level = severe.has(record.level) ? [record.level] : [];
-  const head = `${time}${["sshshim", ...parts, ...level, messageOf(record)].join(": ")}`;
+  const host = currentHost.getStore();
+  const about = host === undefined ? [] : [escapeControls(host)];
+  const head = `${time}${["sshshim", ...about, ...parts, ...level, messageOf(record)].join(": ")}`;
   const stacks = verbose ? Object.values(record.properties).flatMap(stackOf) : [];
   const lines = [head, ...stacks].flatMap((line) =>
     fold(escapeControls(line), columns - indentation.length)
@@ -100,10 +114,12 @@ function stackOf(value: unknown): string[] {
 }
 
 function jsonRecord(record: LogRecord, verbose: boolean): string {
+  const host = currentHost.getStore();
   const ours = {
     time: timeOf(record),
     level: record.level,
     category: record.category.join("."),
+    ...(host === undefined ? {} : { host }),
     message: messageOf(record),
   };
   const properties = Object.entries(record.properties).map(([key, value]) => [

@@ -87,6 +87,11 @@ export class Shim {
     return this.#upstream.whenLost;
   }
 
+  /** Logs in when the first client comes. */
+  awaitClient(): void {
+    this.#upstream.awaitClient();
+  }
+
   /** Logs in for the first time. @throws what {@link Upstream.start} throws. */
   async connect(): Promise<void> {
     await this.#upstream.start();

@@ -84,8 +84,14 @@ const chatter: readonly unknown[] = [2, 3, 4];
  *
  * @param names all of them; ssh2 was given the others of the list, and with the hybrid at least one
  *   that can stand in for it.
+ * @param takes called with what comes between the peer's KEXINIT and its NEWKEYS, but for the first
+ *   exchange; ssh2 does not see what it takes.
  */
-export function offerKeyExchanges(protocol: KexProtocol, names: readonly string[]): void {
+export function offerKeyExchanges(
+  protocol: KexProtocol,
+  names: readonly string[],
+  { takes = () => false }: { takes?(payload: Uint8Array): boolean } = {},
+): void {
   setOffer(protocol._offer, names);
   const hybrid = names.includes(hybridKexName) ? new HybridOffer(protocol, names) : undefined;
   const onReceived = (payload: Uint8Array) => hybrid?.onReceived(payload) ?? payload;
@@ -107,7 +113,7 @@ export function offerKeyExchanges(protocol: KexProtocol, names: readonly string[
     get: () => kex,
     set: (next: KeyExchange | undefined) => {
       // ssh2 has just handed the decipher to the new exchange.
-      if (kex && decipher) tolerateChatter(protocol, decipher);
+      if (kex && decipher) tolerateMore(protocol, decipher, takes);
       kex = next;
       if (next === undefined) return;
       prepare(next);
@@ -161,13 +167,18 @@ function isSign(name: string): boolean {
 }
 
 /**
- * The strict exchange forbids these messages in the first exchange alone, which is the one that is
- * not authenticated; ssh2 fails on them in each.
+ * The strict exchange forbids chatter in the first exchange alone, which is the one that is not
+ * authenticated; ssh2 fails on it in each.
  */
-function tolerateChatter(protocol: KexProtocol, decipher: KexDecipher): void {
+function tolerateMore(
+  protocol: KexProtocol,
+  decipher: KexDecipher,
+  takes: (payload: Uint8Array) => boolean,
+): void {
   const onPayload = decipher._onPayload;
   decipher._onPayload = (payload) => {
-    if (!protocol._strictMode || !chatter.includes(payload[0])) return onPayload(payload);
+    if (protocol._strictMode && chatter.includes(payload[0])) return;
+    if (!takes(payload)) return onPayload(payload);
   };
 }
 

@@ -120,7 +120,7 @@ export class Ssh2Transport implements StartableTransport {
       _sock: ByteSocket;
     };
     assertKnownProtocol(protocol);
-    offerKeyExchanges(protocol, kex);
+    offerKeyExchanges(protocol, kex, { takes: (payload) => this.#takesWithinExchange(payload) });
     sendNothingInTheClear(protocol);
     this.#protocol = protocol;
     this.socket = socket;
@@ -243,6 +243,18 @@ export class Ssh2Transport implements StartableTransport {
     this.#countBytes(payload.length);
     if (this.#handlers) this.#handlers.onPayload(payload);
     else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
+  }
+
+  /**
+   * RFC 4253, section 7.1 forbids messages of the connection protocol between a peer's KEXINIT and
+   * its NEWKEYS; asyncssh 2.10 goes on with them, and OpenSSH takes them.
+   *
+   * @returns whether it is one of a peer that is logged in.
+   */
+  #takesWithinExchange(payload: Uint8Array): boolean {
+    if (this.#handlers === undefined || payload[0]! < firstConnectionMessage) return false;
+    if (!this.#isEnded) this.#onConnectionMessage(payload);
+    return true;
   }
 
   /** As with ssh, this ends the connection, but not once we have been let in. */

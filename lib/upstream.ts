@@ -53,7 +53,7 @@ type State =
 type Timer = ReturnType<typeof setTimeout>;
 
 const followers: Record<State["kind"], readonly State["kind"][]> = {
-  idle: ["connecting", "closed"],
+  idle: ["connecting", "asleep", "closed"],
   connecting: ["ready", "waiting", "asleep", "stopped", "closed"],
   ready: ["waiting", "asleep", "stopped", "closed"],
   waiting: ["connecting", "closed"],
@@ -92,6 +92,11 @@ export class Upstream {
    */
   async start(): Promise<void> {
     await this.#connect({ mayAsk: true, isAttended: true });
+  }
+
+  /** In place of `start`: the first attempt is made when a client wants something. */
+  awaitClient(): void {
+    this.#transition({ kind: "asleep", reason: new Error("no client has come yet") });
   }
 
   /** A client wants something: a long wait is cut short. */

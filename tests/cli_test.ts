@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import config from "../deno.json" with { type: "json" };
 import { errorFormat, type Options, parseArguments } from "../lib/cli.ts";
+import type { Destination } from "../lib/destination.ts";
 import { UsageError } from "../lib/errors.ts";
 
 const secret = "hunter2";
@@ -8,9 +9,9 @@ const key = ["--rsa-key", "id"];
 const pinned = "SHA256:0eQZpIxc8Tw4QAvZyQIdWgOTYk+JPVJUyPnBPIUIzUM";
 
 const defaults: Options = {
-  host: "prod",
-  port: undefined,
-  username: undefined,
+  destinations: [{ host: "prod", port: undefined, username: undefined }],
+  command: undefined,
+  isLazy: false,
   credential: { kind: "key", type: "rsa", file: "id" },
   identityFiles: [],
   jumpHosts: undefined,
@@ -63,7 +64,7 @@ Deno.test("a host suffices, and what is not said is left to ssh's configuration"
   assert.deepEqual(optionsOf(["prod", ...key]), defaults);
 });
 
-const understood: [string[], Partial<Options>][] = [
+const understood: [string[], Partial<Options> & Partial<Destination>][] = [
   [["ubuntu@prod:2200"], { username: "ubuntu", host: "prod:2200" }],
   [["ubuntu@prod"], { username: "ubuntu" }],
   [["a@b@prod"], { username: "a@b" }],
@@ -136,12 +137,56 @@ const understood: [string[], Partial<Options>][] = [
 
 Deno.test("each option sets its field, whether it stands before or after the others", () => {
   for (const [args, expected] of understood) {
-    const options = { ...defaults, ...expected };
+    const { host = "prod", port, username, ...others } = expected;
+    const options = { ...defaults, destinations: [{ host, port, username }], ...others };
     assert.deepEqual(optionsOf([...key, ...args]), options, JSON.stringify(args));
     if (!args.includes("--")) {
       assert.deepEqual(optionsOf([...args, ...key]), options, JSON.stringify(args));
     }
   }
+});
+
+Deno.test("several hosts can be given, to each of which the options apply", () => {
+  const options = optionsOf(["a", "root@b", ...key, "ssh://c:22", "-p", "22", "--lazy"]);
+  assert.deepEqual(options, {
+    ...defaults,
+    destinations: [
+      { host: "a", port: 22, username: undefined },
+      { host: "b", port: 22, username: "root" },
+      { host: "c", port: 22, username: undefined },
+    ],
+    isLazy: true,
+    localPort: 0,
+  });
+  assert.equal(optionsOf(["a", "b", "--local-port", "0"]).localPort, 0);
+});
+
+const commands: [args: string[], hosts: string[], command: string[] | undefined][] = [
+  [["prod", "--", "ls", "-l", "--bogus"], ["prod"], ["ls", "-l", "--bogus"]],
+  [["prod", "--"], ["prod"], []],
+  [["prod", "db", "-p22", "--", "a", "--", "b"], ["prod", "db"], ["a", "--", "b"]],
+  [["--", "prod"], ["prod"], undefined],
+  [["--", "prod", "--", "--help"], ["prod"], ["--help"]],
+  [["-p", "22", "--", "a", "b", "--"], ["a", "b"], []],
+  [["--host", "prod", "--", "ls"], ["prod"], ["ls"]],
+  [["--host=prod", "--", "ls"], ["prod"], ["ls"]],
+  [["-l", "root", "--", "prod", "--", "-p0"], ["prod"], ["-p0"]],
+  [["--password", "--", "prod", "--", ""], ["prod"], [""]],
+];
+
+Deno.test("what follows -- after a host is the command, whatever it looks like", () => {
+  for (const [args, hosts, command] of commands) {
+    const options = optionsOf(args);
+    assert.deepEqual(options.destinations.map(({ host }) => host), hosts, JSON.stringify(args));
+    assert.deepEqual(options.command, command, JSON.stringify(args));
+  }
+});
+
+Deno.test("beside a command the port is a free one, and only what is wrong is told", () => {
+  const { localPort, verbosity } = optionsOf(["prod", "--", "ls"]);
+  assert.deepEqual({ localPort, verbosity }, { localPort: 0, verbosity: "quiet" });
+  assert.equal(optionsOf(["prod", "-v", "--", "ls", "-q"]).verbosity, "verbose");
+  assert.equal(optionsOf(["prod", "--local-port", "2300", "--", "ls"]).localPort, 2300);
 });
 
 const credentials: [string[], Options["credential"]][] = [
@@ -189,8 +234,12 @@ const refused: [string[], RegExp][] = [
   [["@prod", ...key], /USER/],
   [["-@prod", ...key], /USER/],
   [["u\x07@prod", ...key], /USER/],
-  [["prod", "other", ...key], /Only one HOST/],
-  [["prod", "--password", "two", secret], /Only one HOST .* quotes/],
+  [["prod", "", ...key], /host is empty/],
+  [["prod", "--password", "two", secret], /--password is for one host, and several are given/],
+  [["a", "b", "--password-file", "f"], /--password-file is for one host/],
+  [["a", "b", "--fingerprint", pinned], /--fingerprint is for one host/],
+  [["a", "b", "--local-port", "2222"], /--local-port is for one host/],
+  [["a", "b", "-G"], /--print-config is for one host/],
   [["prod", "--host", "prod", ...key], /host is given twice/],
   [["prod", "--host", "other", ...key], /host is given twice/],
   [["ssh://prod:22", "--port", "23", ...key], /port is given twice/],
@@ -281,9 +330,9 @@ const refused: [string[], RegExp][] = [
   [["prod", `-x${secret}`], /There is no option -x\.\n/],
   [["prod", `-p${secret}`], /--port takes a number from 1 to 65535/],
   [["prod", `-vx${secret}`], /There is no option -x\.\n/],
-  [["prod", ...key, "--=x"], /starts with -/],
+  [["prod", ...key, "--=x"], /cannot start with -/],
   [["prod", ...key, `--version=${secret}`], /--version is not understood in this place/],
-  [["prod", "--", ...key], /--rsa-key is not understood in this place/],
+  [["--", "prod", ...key], /cannot start with -/],
   [["--completion"], /shell/],
   [["--completion", secret], /shell .*"bash", "fish", "nu", "pwsh", "zsh"/],
 ];

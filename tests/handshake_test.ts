@@ -391,6 +391,29 @@ Deno.test("between two KEXINITs of a later exchange, IGNORE and DEBUG are no vio
   await ground.received.until(globalRequest);
 });
 
+Deno.test("between its KEXINIT and its NEWKEYS, a server that has let us in may go on, in order", async () => {
+  await using ground = new Ground({});
+  await ground.connect();
+  const { connection, protocol, transport } = ground.peer!;
+  const sent = [94, 95, 93];
+  whenExchanging(protocol, () => {
+    for (const type of sent) sendWithinExchange(protocol, buildMessage(type, 0));
+  });
+  connection.rekey();
+  transport.send(buildMessage(globalRequest, "keepalive@openssh.com", false));
+  assert.deepEqual(await ground.received.until(globalRequest), [...sent, globalRequest]);
+});
+
+Deno.test("before the login, data within a later key exchange ends the connection", async () => {
+  await using ground = new Ground({
+    onAuthentication(_context, { connection, protocol }) {
+      whenExchanging(protocol, () => sendWithinExchange(protocol, buildMessage(94, 0, "data")));
+      connection.rekey();
+    },
+  });
+  await assert.rejects(ground.connect(), /unexpected packet type 94/);
+});
+
 for (const kex of ["diffie-hellman-group14-sha256", "diffie-hellman-group16-sha512"]) {
   Deno.test(`${kex}: public values whose secret everybody knows are refused`, async () => {
     const group = kex.includes("16") ? "modp16" : "modp14";

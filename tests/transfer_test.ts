@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { type Ground, startGround, type Target } from "./support/both.ts";
 import { makeTree, patternBytes, readTree, writePatternFile } from "./support/files.ts";
+import { asyncssh } from "./support/python.ts";
 import { type CommandResult, run, runChecked, type RunOptions, text } from "./support/run.ts";
 
 /** Twenty times the window of a session, and forty keys where each lasts for one MB. */
@@ -54,6 +55,23 @@ Deno.test("40 MB arrive whole both ways, whoever exchanges keys again", async (t
       },
     );
   }
+});
+
+Deno.test("a client that goes on sending while it exchanges keys is understood", async () => {
+  await using ground = await startGround();
+  // Debian 12's asyncssh does, against RFC 4253, section 7.1.
+  const result = await ground.compare((target) =>
+    asyncssh(
+      target,
+      `
+data = bytes(range(256)) * 12_000
+result = await connection.run("cat", input=data, encoding=None)
+print(result.stdout == data, result.exit_status)
+`,
+      { rekeyBytes: 1_000_000 },
+    )
+  );
+  assert.deepEqual([text(result.stdout), text(result.stderr)], ["True 0\n", ""]);
 });
 
 Deno.test("programs that move files work as they do directly", async (t) => {

@@ -14,8 +14,6 @@ import java.net.ServerSocket;
 import java.security.MessageDigest;
 
 class JschClient {
-  static final int REKEY_BYTES = 1_000_000;
-
   public static void main(String[] args) throws Exception {
     JSch jsch = new JSch();
     // It knows no Ed25519, and keys in PEM alone.
@@ -26,8 +24,7 @@ class JschClient {
     session.connect();
     int status = 0;
     switch (args[0]) {
-      case "exec" -> status = execute(session, args[6], false);
-      case "rekey" -> status = execute(session, args[6], true);
+      case "exec" -> status = execute(session, args[6]);
       case "terminal" -> status = useTerminal(session, args[6]);
       case "sftp" -> transfer(session, args[6]);
       case "local" -> forwardLocal(session, Integer.parseInt(args[6]));
@@ -40,22 +37,14 @@ class JschClient {
     System.exit(status);
   }
 
-  static int execute(Session session, String command, boolean changesKeys) throws Exception {
+  static int execute(Session session, String command) throws Exception {
     ChannelExec channel = (ChannelExec) session.openChannel("exec");
     channel.setCommand(command);
     channel.setInputStream(System.in);
     channel.setErrStream(System.err, true);
     InputStream output = channel.getInputStream();
     channel.connect();
-    byte[] buffer = new byte[32768];
-    int bytes = 0;
-    for (int count; (count = output.read(buffer)) >= 0;) {
-      System.out.write(buffer, 0, count);
-      bytes += count;
-      if (!changesKeys || bytes < REKEY_BYTES) continue;
-      bytes = 0;
-      session.rekey();
-    }
+    output.transferTo(System.out);
     return statusOf(channel);
   }
 

@@ -5,11 +5,12 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import type { AddressInfo } from "node:net";
 import process from "node:process";
 // @ts-types="@types/ssh2"
 import ssh2 from "ssh2";
 import { Terminal } from "../support/pty.ts";
+import { writeAll } from "../support/services.ts";
 
 const [hostKeyFile, authorizedFile, limit] = Deno.args as [string, string, string];
 const authorizedKey = readFileSync(authorizedFile, "utf8").split(" ")[1];
@@ -26,10 +27,10 @@ const server = new ssh2.Server({ hostKeys: [readFileSync(hostKeyFile)] }, (conne
     else context.reject();
   });
   connection.on("session", (accept) => serveSession(accept(), connection));
-  connection.on("tcpip", (accept, reject, { destIP, destPort }) => {
-    const socket = connect({ host: destIP, port: destPort, allowHalfOpen: true });
-    socket.once("error", () => reject());
-    socket.once("connect", () => join(accept(), socket));
+  connection.on("tcpip", async (accept, reject, { destIP, destPort }) => {
+    const socket = await Deno.connect({ hostname: destIP, port: destPort }).catch(() => undefined);
+    if (socket === undefined) reject();
+    else await join(accept(), socket);
   });
   serveRemoteForwards(connection);
 });
@@ -79,8 +80,11 @@ function serveCommand(
   child.stdout!.pipe(channel, { end: false });
   child.stderr!.pipe(channel.stderr, { end: false });
   child.on("close", (code) => {
-    channel.exit(code ?? 255);
-    channel.end();
+    // What waits there, during a key exchange, would be lost with the channel's end.
+    channel.stderr.write("", () => {
+      channel.exit(code ?? 255);
+      channel.end();
+    });
   });
 }
 
@@ -101,35 +105,69 @@ async function serveTerminal(channel: ssh2.ServerChannel, terminal: Terminal): P
 }
 
 function serveRemoteForwards(connection: ssh2.Connection): void {
-  const listeners = new Map<number, Server>();
+  const listeners = new Map<number, Deno.TcpListener>();
   connection.on("request", (accept, reject, name, info) => {
     const { bindAddr, bindPort } = info as ssh2.TcpipBindInfo;
     if (name === "cancel-tcpip-forward") {
       listeners.get(bindPort)?.close();
+      listeners.delete(bindPort);
       return accept?.();
     }
     if (name !== "tcpip-forward") return reject?.();
-    const listener = createServer({ allowHalfOpen: true }, (socket) => {
-      const { remoteAddress = "", remotePort = 0 } = socket;
-      const { port } = listener.address() as AddressInfo;
-      connection.forwardOut(bindAddr, port, remoteAddress, remotePort, (error, channel) => {
-        if (error) socket.destroy();
-        else join(channel, socket);
-      });
-    });
-    listener.once("error", () => reject?.());
-    listener.listen(bindPort, "127.0.0.1", () => {
-      const { port } = listener.address() as AddressInfo;
-      listeners.set(port, listener);
-      accept?.(port);
-    });
+    let listener: Deno.TcpListener;
+    try {
+      listener = Deno.listen({ hostname: "127.0.0.1", port: bindPort });
+    } catch {
+      return reject?.();
+    }
+    const { port } = listener.addr as Deno.NetAddr;
+    listeners.set(port, listener);
+    void acceptForwarded(connection, listener, { address: bindAddr, port });
+    accept?.(port);
   });
   connection.on("close", () => {
     for (const listener of listeners.values()) listener.close();
   });
 }
 
-function join(channel: ssh2.Channel, socket: Socket): void {
-  channel.pipe(socket).pipe(channel);
-  socket.on("error", () => channel.end());
+async function acceptForwarded(
+  connection: ssh2.Connection,
+  listener: Deno.TcpListener,
+  { address, port }: { address: string; port: number },
+): Promise<void> {
+  for await (const socket of listener) {
+    const origin = socket.remoteAddr as Deno.NetAddr;
+    connection.forwardOut(address, port, origin.hostname, origin.port, (error, channel) => {
+      if (error) socket.close();
+      else void join(channel, socket);
+    });
+  }
+}
+
+/** Carries both directions, each to its own end. */
+async function join(channel: ssh2.Channel, socket: Deno.TcpConn): Promise<void> {
+  let sending = Promise.resolve();
+  // Never paused: of a channel that is closed meanwhile, ssh2 loses what has not been read.
+  channel.on("data", (data: Uint8Array) => {
+    sending = sending.then(() => writeAll(socket, data));
+  });
+  const ended = new Promise((resolve) => channel.once("end", resolve));
+  const returning = (async () => {
+    for (;;) {
+      const buffer = new Uint8Array(32_768);
+      const count = await socket.read(buffer);
+      if (count === null) break;
+      if (!channel.write(buffer.subarray(0, count))) {
+        await new Promise((resolve) => channel.once("drain", resolve));
+      }
+    }
+    // Its end would close the channel at once.
+    (channel as unknown as { eof(): void }).eof();
+  })();
+  await ended;
+  await sending;
+  await socket.closeWrite();
+  await returning;
+  channel.end();
+  socket.close();
 }

@@ -14,11 +14,12 @@ import {
 } from "./peer_acts.ts";
 import { execCommand, manyBytes, type PeerCase, peerTimeoutMs, rekeyBytes } from "./peer_cases.ts";
 import type { Peer, PeerAct, PeerServer } from "./peer_matrix.ts";
-import { goProgram, type PeerProgram, script } from "./peer_programs.ts";
+import { cProgram, goProgram, type PeerProgram, script } from "./peer_programs.ts";
 import { pythonProgram } from "./python.ts";
 import { RunningProcess } from "./run.ts";
 import { startSecondSshd } from "./second_sshd.ts";
 import { makeKey, startSshd } from "./sshd.ts";
+import { startTinyssh } from "./tinyssh.ts";
 
 const acts: Record<PeerCase, PeerAct> = {
   ...commandLineActs({
@@ -88,10 +89,16 @@ export function otherServers(folder: string): Peer[] {
   return [
     server("OpenSSH", (peerCase) => startSshd({ config: rekeyConfig(peerCase) })),
     server("Dropbear", () => startDropbear(), { "own rekey": compiledIn }),
+    server("tinyssh", () => startTinyssh(), {
+      "-L": "it forwards nothing",
+      "-R": "it forwards nothing",
+      "own rekey": "it never begins a key exchange",
+    }),
     library("paramiko", script(python, "paramiko_server.py")),
     library("asyncssh", script(python, "asyncssh_server.py")),
     library("ssh2", script(deno, "ssh2_server.ts")),
     library("Go", goProgram(folder, "go_server")),
+    library("libssh", cProgram(folder, "libssh_server", ["ssh", "crypto", "util"])),
   ];
 }
 

@@ -10,11 +10,12 @@ export const pythonProgram = "/usr/bin/python3";
  * Runs statements of Python in which `connection` is an asyncssh connection to the target.
  *
  * @param body statements without indentation of their own; they may await
+ * @param options `rekeyBytes`: it begins a key exchange after having sent so many.
  */
 export function asyncssh(
   target: Target,
   body: string,
-  options: RunOptions = {},
+  { rekeyBytes = 2 ** 30, ...options }: RunOptions & { rekeyBytes?: number } = {},
 ): Promise<CommandResult> {
   return python(target, {
     ...options,
@@ -25,6 +26,7 @@ export function asyncssh(
       `        ${quote(target.host)}, ${target.port}, username=${quote(target.username)},`,
       `        client_keys=[${quote(target.keyFile)}],`,
       `        known_hosts=${quote(target.knownHostsFile)}, agent_path=None, config=None,`,
+      `        rekey_bytes=${rekeyBytes},`,
       "    ) as connection:",
       ...body.trim().split("\n").map((line) => `        ${line}`),
       "asyncio.run(main())",

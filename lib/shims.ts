@@ -1,0 +1,142 @@
+/** The hosts that are served, one at a local port each: one of them, or several side by side. */
+
+import type { Admit } from "./access.ts";
+import type { Options } from "./cli.ts";
+import type { Host } from "./connector.ts";
+import type { Prompter } from "./credential_questions.ts";
+import { UsageError } from "./errors.ts";
+import type { HostConfig } from "./host_config.ts";
+import { findHosts, readUpstreamConfig } from "./hosts.ts";
+import type { LocalHostKey } from "./local_host_key.ts";
+import { aboutHost } from "./log.ts";
+import { Shim } from "./shim.ts";
+
+/** A host that is served. */
+export interface ServedHost {
+  /** As it was typed, without user and port: by this name the log and ssh's configuration call it. */
+  readonly name: string;
+  readonly config: HostConfig;
+  readonly shim: Shim;
+}
+
+/** What is told about the hosts. */
+export interface ShimsEvents {
+  /** Clients of this one are taken from now on. */
+  onListening(host: ServedHost, hostKeys: readonly LocalHostKey[]): void;
+  /** This one is not served, or not any more; the others are. */
+  onFailure(host: ServedHost, error: Error): void;
+}
+
+/** All that are served. */
+export class Shims {
+  readonly #options: Options;
+  readonly #hosts: readonly ServedHost[];
+  readonly #closing = new Map<ServedHost, Promise<void>>();
+
+  private constructor(options: Options, hosts: readonly ServedHost[]) {
+    this.#options = options;
+    this.#hosts = hosts;
+  }
+
+  /**
+   * From here on the local ports are taken.
+   *
+   * @throws {UsageError} where a configuration is not understood, or two hosts have one name.
+   * @throws {AuthenticationError} where the key or password that was named cannot be used.
+   * @throws {EndpointError} where a port cannot be used.
+   */
+  static async open(options: Options, given: {
+    prompter: Prompter;
+    environmentPassword: string | undefined;
+    admit: Admit | undefined;
+  }): Promise<Shims> {
+    const { destinations } = options;
+    if (destinations.length > 1 && given.environmentPassword !== undefined) {
+      throw new UsageError("SSHSHIM_PASSWORD is for one host, and several are given. Unset it.");
+    }
+    const found: { name: string; config: HostConfig; hosts: Host[] }[] = [];
+    for (const destination of destinations) {
+      const config = await readUpstreamConfig(options, destination);
+      const name = config.alias;
+      if (found.some((other) => other.name === name)) {
+        throw new UsageError(
+          `Two of the hosts are ${name}. Give one of them another name in ssh's configuration.`,
+        );
+      }
+      found.push({ name, config, hosts: await findHosts(options, { config, ...given }) });
+    }
+    const { admit } = given;
+    const served = found.map(({ name, config, hosts }): ServedHost => {
+      const make = () => new Shim(options, { config, hosts, admit });
+      return { name, config, shim: found.length === 1 ? make() : aboutHost(name, make) };
+    });
+    return new Shims(options, served);
+  }
+
+  /** In the order in which they were given. */
+  get hosts(): readonly ServedHost[] {
+    return this.#hosts;
+  }
+
+  /**
+   * Logs in to each, or waits for its first client, and serves it.
+   *
+   * @returns the first failure, once none is left.
+   */
+  async serve(hostKeys: Promise<readonly LocalHostKey[]>, events: ShimsEvents): Promise<Error> {
+    const failures: Error[] = [];
+    await Promise.all(this.#hosts.map((host) =>
+      this.#about(host, async () => {
+        const error = await this.#serve(host, hostKeys, events);
+        failures.push(error);
+        const isStopping = this.#closing.has(host);
+        await this.#close(host);
+        if (!isStopping) events.onFailure(host, error);
+      })
+    ));
+    return failures[0]!;
+  }
+
+  /** A person wants tried at once what has failed. */
+  retry(): void {
+    for (const host of this.#hosts) this.#about(host, () => host.shim.retry());
+  }
+
+  /** Ends all clients' channels, then all connections, in bounded time. */
+  async close(): Promise<void> {
+    await Promise.all(
+      this.#hosts.map((host) => this.#about(host, async () => await this.#close(host))),
+    );
+  }
+
+  /** @returns why it is served no more. */
+  async #serve(
+    host: ServedHost,
+    hostKeys: Promise<readonly LocalHostKey[]>,
+    { onListening }: ShimsEvents,
+  ): Promise<Error> {
+    const { shim } = host;
+    try {
+      if (this.#options.isLazy) shim.awaitClient();
+      else await shim.connect();
+      const shown = await hostKeys;
+      if (this.#closing.has(host)) return new Error("sshshim is stopping");
+      shim.serve(shown);
+      onListening(host, shown);
+    } catch (error) {
+      return error as Error;
+    }
+    return await shim.whenLost;
+  }
+
+  #close(host: ServedHost): Promise<void> {
+    const closing = this.#closing.get(host) ?? host.shim.close();
+    this.#closing.set(host, closing);
+    return closing;
+  }
+
+  /** What is logged is about this host, which is said where there are others. */
+  #about<T>(host: ServedHost, action: () => T): T {
+    return this.#hosts.length === 1 ? action() : aboutHost(host.name, action);
+  }
+}
