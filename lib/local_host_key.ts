@@ -7,9 +7,9 @@
  */
 
 import { Buffer } from "node:buffer";
-import { generateKeyPair, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
+import { generateKeyPair, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { homedir } from "node:os";
-import { basename, isAbsolute, join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { EndpointError, reasonOf } from "./errors.ts";
 import { readJudged } from "./judged_file.ts";
@@ -17,6 +17,7 @@ import { publicKeyOf, UnusableKey } from "./key_object.ts";
 import { formatEd25519Key } from "./key_openssh.ts";
 import { parseStoredKey } from "./key_text.ts";
 import { keyTypeOf } from "./public_key.ts";
+import { defaultStateFolder, folderFault, isFileError, keepFile } from "./state_folder.ts";
 
 /** A key type that a file for the endpoint can have. */
 export type KeyType = "rsa" | "ed25519";
@@ -89,21 +90,6 @@ export async function generateKeyOf(type: HostKeyType): Promise<PrivateKey> {
   }
 }
 
-/** The folder that keeps the host key between runs, as each system wants it. */
-export function defaultStateFolder(): string {
-  switch (Deno.build.os) {
-    case "darwin":
-      return join(homedir(), "Library", "Application Support", "sshshim");
-    case "windows":
-      return join(Deno.env.get("LOCALAPPDATA") ?? join(homedir(), "AppData", "Local"), "sshshim");
-    default: {
-      const folder = Deno.env.get("XDG_STATE_HOME") ?? "";
-      // The XDG specification has relative paths ignored.
-      return join(isAbsolute(folder) ? folder : join(homedir(), ".local", "state"), "sshshim");
-    }
-  }
-}
-
 async function loadFlagKey(
   { type, file }: { type: KeyType; file: string },
 ): Promise<LocalHostKey> {
@@ -124,9 +110,7 @@ export function stateKeyFile(folder: string, type: HostKeyType): string {
 }
 
 /**
- * Sees to it that the state folder has a key, and makes one if there is none. The file appears
- * under its name complete, and only if there is none: of two instances that start together, one
- * wins, and both use its key.
+ * Sees to it that the state folder has a key, and makes one if there is none.
  *
  * @returns why the folder cannot hold a key, if it cannot
  */
@@ -135,59 +119,26 @@ export async function prepareStateKey(
   type: HostKeyType,
 ): Promise<string | undefined> {
   const file = stateKeyFile(folder, type);
-  const temporary = join(folder, `.${basename(file)}.${randomBytes(8).toString("hex")}`);
-  try {
-    if (await exists(file)) return undefined;
-    await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
-    if (faultOf(await Deno.stat(folder), folder)) return undefined; // Whoever loads the key tells it.
-    try {
-      await writeNewFile(temporary, (await generateKeyOf(type)).privateKey);
-      await Deno.link(temporary, file);
-    } finally {
-      if (await exists(temporary)) await Deno.remove(temporary);
-    }
-    return undefined;
-  } catch (error) {
-    if (!isFileError(error)) throw error;
-    if (error instanceof Deno.errors.AlreadyExists && await exists(file)) return undefined;
-    return `"${folder}" cannot hold the local host key: ${reasonOf(error)}`;
-  }
-}
-
-async function writeNewFile(file: string, text: string): Promise<void> {
-  const handle = await Deno.open(file, { write: true, createNew: true, mode: 0o600 });
-  const writer = handle.writable.getWriter();
-  try {
-    await writer.write(new TextEncoder().encode(text));
-    // Before it gets its name: a power failure must not leave that name on an empty file.
-    await handle.sync();
-  } finally {
-    await writer.close();
-  }
+  const reason = await keepFile(file, async () => (await generateKeyOf(type)).privateKey);
+  return reason && `"${folder}" cannot hold the local host key: ${reason}`;
 }
 
 /** @throws {EndpointError} when the key in the state folder is not safe or not usable. */
 export async function loadStateKey(folder: string, type: HostKeyType): Promise<LocalHostKey> {
   const file = stateKeyFile(folder, type);
   try {
-    const fault = faultOf(await Deno.stat(folder), folder);
-    if (fault) throw fault;
-    const key = await readPrivateKey(file, { owner: "own", types: [type] });
-    return { ...key, origin: "state", file };
+    return { ...await readStateKey(file, type), origin: "state", file };
   } catch (error) {
-    throw endpointError(file, error, "Remove it, and the next start makes a new one.");
+    throw endpointError(file, error, remakeAdvice);
   }
 }
 
-/** Why a folder cannot hold the key: whoever can write there can replace it, at any time. */
-function faultOf({ uid, mode }: Deno.FileInfo, folder: string): UnusableKey | undefined {
-  if (Deno.build.os === "windows") return undefined;
-  if (uid !== Deno.uid() && uid !== 0) {
-    const advice = `Make "${folder}" yours, or set XDG_STATE_HOME.`;
-    return new UnusableKey(`its folder belongs to another user, uid ${uid}`, advice);
-  }
-  if (((mode ?? 0) & 0o022) === 0) return undefined;
-  return new UnusableKey("others can write in its folder", `Run: chmod 700 "${folder}"`);
+/** @throws {UnusableKey} where it, or the folder that it is in, is not safe. */
+export async function readStateKey(file: string, type: HostKeyType): Promise<PrivateKey> {
+  const folder = dirname(file);
+  const fault = folderFault(await Deno.stat(folder), folder);
+  if (fault) throw new UnusableKey(fault.reason, fault.advice);
+  return await readPrivateKey(file, { owner: "own", types: [type] });
 }
 
 async function loadIdentity(folder: string): Promise<LocalHostKey | undefined> {
@@ -203,12 +154,21 @@ async function loadIdentity(folder: string): Promise<LocalHostKey | undefined> {
   return undefined;
 }
 
-function endpointError(file: string, error: unknown, usualAdvice: string): unknown {
+/** What helps where a key in the state folder cannot be used. */
+export const remakeAdvice = "Remove it, and the next start makes a new one.";
+
+/** @param what the key is, for the message. */
+export function endpointError(
+  file: string,
+  error: unknown,
+  usualAdvice: string,
+  what = "local host key",
+): unknown {
   let detail: string;
   if (error instanceof UnusableKey) detail = `${error.message}. ${error.advice ?? usualAdvice}`;
   else if (isFileError(error)) detail = `${reasonOf(error)}. ${usualAdvice}`;
   else return error;
-  return new EndpointError(`Cannot use the local host key "${file}": ${detail}`, { cause: error });
+  return new EndpointError(`Cannot use the ${what} "${file}": ${detail}`, { cause: error });
 }
 
 /** What is asked of a key's file; without types it is one that a flag can name. */
@@ -284,19 +244,4 @@ function formatNistp256Key(key: KeyObject): string {
   const bytes = Buffer.concat([head!, scalar!, middle!, uncompressed!, pointX!, pointY!]);
   const lines = bytes.toString("base64").match(/.{1,64}/g)!.join("\n");
   return `-----BEGIN EC PRIVATE KEY-----\n${lines}\n-----END EC PRIVATE KEY-----\n`;
-}
-
-async function exists(file: string): Promise<boolean> {
-  try {
-    await Deno.stat(file);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-/** Whether an error is the operating system's word about a file, and not a mistake in the code. */
-function isFileError(error: unknown): boolean {
-  return Object.values(Deno.errors).some((type) => error instanceof type);
 }

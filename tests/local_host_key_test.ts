@@ -4,7 +4,7 @@ import { createPrivateKey, generateKeyPairSync } from "node:crypto";
 import { join } from "node:path";
 import ssh2 from "ssh2";
 import { EndpointError } from "../lib/errors.ts";
-import { defaultStateFolder, type KeyType, loadLocalHostKey } from "../lib/local_host_key.ts";
+import { type KeyType, loadLocalHostKey } from "../lib/local_host_key.ts";
 
 const isUnix = Deno.build.os !== "windows";
 const keyName = "ssh_host_ed25519_key";
@@ -316,19 +316,3 @@ Deno.test("what is written as OpenSSH's format is the same key", () =>
     const again = await loadLocalHostKey({ type: "ed25519", file });
     assert.deepEqual(again, key);
   }));
-
-Deno.test("the state folder is the one that the system has for such files", () => {
-  const folder = defaultStateFolder();
-  assert.match(folder, /[/\\]sshshim$/);
-  if (Deno.build.os !== "linux") return;
-  const before = Deno.env.get("XDG_STATE_HOME");
-  try {
-    Deno.env.set("XDG_STATE_HOME", "/some/where");
-    assert.equal(defaultStateFolder(), "/some/where/sshshim");
-    Deno.env.set("XDG_STATE_HOME", "relative");
-    assert.match(defaultStateFolder(), /\/\.local\/state\/sshshim$/);
-  } finally {
-    if (before === undefined) Deno.env.delete("XDG_STATE_HOME");
-    else Deno.env.set("XDG_STATE_HOME", before);
-  }
-});
