@@ -11,6 +11,7 @@ import { Buffer } from "node:buffer";
 import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
 import { type BannerFacts, bannerProperties, bannerText, shortBannerText } from "./lib/banner.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
+import type { Setup } from "./lib/cli_subcommands.ts";
 import {
   AuthenticationError,
   EndpointError,
@@ -18,6 +19,7 @@ import {
   messageOf,
   NegotiationError,
   NobodyToAskError,
+  PublishingError,
   UpstreamLostError,
   UsageError,
 } from "./lib/errors.ts";
@@ -27,8 +29,12 @@ import { fingerprint, keyTypeOf } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
+import { localFacts } from "./lib/local_facts.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { UserPrompter } from "./lib/prompter.ts";
+import { healNames, publishedFolder } from "./lib/published_files.ts";
+import type { SshName } from "./lib/publishing.ts";
+import { setUp, undoSetup } from "./lib/setup.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
 import { within } from "./lib/timing.ts";
 
@@ -45,6 +51,7 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
   [UpstreamLostError, 5],
   [NegotiationError, 5],
   [EndpointError, 6],
+  [PublishingError, 6],
 ];
 
 /**
@@ -68,9 +75,9 @@ async function run(options: Options): Promise<number> {
   const stopSignal = onStopSignal();
   onRetrySignal(shims);
   const served = shims.serve(hostKeys.all, {
-    onListening: (host, shown) => {
+    onListening: (host, { hostKeys, sshName }) => {
       surviveMistakes();
-      announce(options, host, shown);
+      announce(options, { ...host, hostKeys, sshName });
     },
     onFailure: (_host, error) => void tell(error),
   });
@@ -116,9 +123,11 @@ const banners = new LineQueue(Deno.stdout);
 
 /** Tells on stdout how to use the endpoint. */
 function announce(
-  { localAuth, logFormat, destinations }: Options,
-  { name, config, shim: { address } }: ServedHost,
-  hostKeys: readonly LocalHostKey[],
+  { localAuth, logFormat, destinations, sshConfig }: Options,
+  { name, config, shim: { address }, hostKeys, sshName }: ServedHost & {
+    hostKeys: readonly LocalHostKey[];
+    sshName: SshName | undefined;
+  },
 ): void {
   const facts: BannerFacts = {
     host: config.hostName,
@@ -132,10 +141,13 @@ function announce(
     })),
     localAuth,
     ...(destinations.length === 1 ? {} : { name }),
+    ...(sshName === undefined ? {} : { sshName }),
   };
   banners.write(
     logFormat === "json"
       ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
+      : sshConfig === "printed" && sshName !== undefined
+      ? sshName.config
       : destinations.length === 1
       ? bannerText(facts)
       : shortBannerText(facts),
@@ -186,6 +198,19 @@ function failureText(error: unknown): string {
   return exitStatusOf(error) === 1 ? `internal error: ${error}` : messageOf(error);
 }
 
+/** `sshshim setup`. */
+async function changeSetup({ undoes, mayAsk }: Setup): Promise<void> {
+  const { home } = localFacts({});
+  await healNames(publishedFolder(home));
+  const prompter = new UserPrompter();
+  const { signal } = new AbortController();
+  const ask = (question: string) => prompter.ask(question, { echo: true, signal });
+  const done = undoes
+    ? await undoSetup({ home })
+    : await setUp({ home, ...(mayAsk ? { ask } : {}) });
+  print(`${done}\n`);
+}
+
 /** Reads the arguments, runs, and tells the user of whatever went wrong. */
 async function main(args: string[]): Promise<number> {
   let options: Options | undefined;
@@ -193,6 +218,11 @@ async function main(args: string[]): Promise<number> {
     const command = parseArguments(args);
     if (command.kind === "print") {
       print(command.text);
+      return 0;
+    }
+    if (command.kind === "setup") {
+      configureLogging({ verbosity: "normal", format: "text" });
+      await changeSetup(command);
       return 0;
     }
     options = command.options;

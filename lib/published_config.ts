@@ -4,18 +4,13 @@
  */
 
 import { PublishingError } from "./errors.ts";
+import { upstreamVariable } from "./shell.ts";
 
 /** What every name ends with: no host of the user's is called so. */
 const suffix = ".shim";
 
 /** Longer file names are refused by some systems. */
 const nameLimitCharacters = 150;
-
-/**
- * Set in the environment of all that sshshim starts on its way to a host: below it the names of
- * `--as` mean the hosts themselves.
- */
-export const upstreamVariable = "SSHSHIM_UPSTREAM";
 
 /** The names that clients use. */
 export interface PublishedHost {

@@ -153,19 +153,20 @@ export class PublishedName {
    * Lets clients find the endpoint. With `isPrinted` the configuration is not written, and only
    * what it refers to is.
    *
-   * @returns the configuration's text
+   * @returns the configuration's text; `undefined` where the name was taken back
    * @throws {PublishingError} where a file cannot be written
    */
-  async publish(
+  publish(
     { hostKeys, ...given }: Unpublished,
     { isPrinted = false }: { isPrinted?: boolean } = {},
-  ): Promise<string> {
+  ): string | undefined {
     const { knownHostsFile } = this;
+    if (!this.#isTaken) return undefined;
     const facts: PublishedFacts = { ...given, ...this.#facts, knownHostsFile };
     try {
       const text = configText(facts);
-      await replaceFile(knownHostsFile, knownHostsText(facts, hostKeys));
-      if (!isPrinted) await replaceFile(this.configFile, text);
+      replaceFile(knownHostsFile, knownHostsText(facts, hostKeys));
+      if (!isPrinted) replaceFile(this.configFile, text);
       return text;
     } catch (error) {
       throw asPublishingError(error, this.#folder);
@@ -186,10 +187,10 @@ function fileOf(folder: string, name: string, ending: typeof endings[number]): s
 }
 
 /** ssh sees the whole file or none. */
-async function replaceFile(file: string, text: string): Promise<void> {
+function replaceFile(file: string, text: string): void {
   const temporary = temporaryOf(file);
-  await Deno.writeTextFile(temporary, text, { mode: 0o600 });
-  await Deno.rename(temporary, file);
+  Deno.writeTextFileSync(temporary, text, { mode: 0o600 });
+  Deno.renameSync(temporary, file);
 }
 
 /** `*.conf` does not find it. */

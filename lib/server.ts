@@ -15,16 +15,13 @@ import { Ssh2Server } from "./ssh2_server.ts";
 
 const log = logger("endpoint");
 
-/** The endpoint listens nowhere else: whoever is let in uses the remote account. */
-const hostname = "127.0.0.1";
-
 /** How long the listener rests when the system has no more file descriptors, in milliseconds. */
 const acceptRetryMs = 100;
 
 /** What the endpoint is made of. */
 export interface EndpointOptions {
-  /** 0 takes a free port. */
-  port: number;
+  /** On loopback; the endpoint closes it. */
+  listener: Deno.TcpListener;
   relay: Relay;
   /** Decides who may use the endpoint; asked about each connection. Without it all may. */
   admit: Admit | undefined;
@@ -42,7 +39,6 @@ export class Endpoint {
   #isListening = true;
   #onClientGone: (() => void) | undefined;
 
-  /** @throws {EndpointError} where the port cannot be used. */
   constructor(options: EndpointOptions) {
     this.#options = options;
     this.#door = new Door({
@@ -50,12 +46,13 @@ export class Endpoint {
       countUnauthenticated: () => this.#places.size,
       onEnter: (connection) => this.#onEnter(connection),
     });
-    this.#listener = bind(options.port);
+    this.#listener = options.listener;
   }
 
   /** The address that clients connect to. */
   get address(): { hostname: string; port: number } {
-    return { hostname, port: this.#listener.addr.port };
+    const { hostname, port } = this.#listener.addr;
+    return { hostname, port };
   }
 
   /**
@@ -129,23 +126,6 @@ function createServer(hostKeys: readonly LocalHostKey[], relay: Relay): Ssh2Serv
     throw new EndpointError(
       `A local host key cannot be used (${files}): ${messageOf(cause)}. ` +
         `Name another one with --local-ed25519-key FILE.`,
-      { cause },
-    );
-  }
-}
-
-function bind(port: number): Deno.TcpListener {
-  try {
-    return Deno.listen({ hostname, port });
-  } catch (cause) {
-    const reason = cause instanceof Deno.errors.AddrInUse
-      ? "another program listens there"
-      : cause instanceof Deno.errors.PermissionDenied
-      ? "ports below 1024 need privileges"
-      : messageOf(cause);
-    throw new EndpointError(
-      `Cannot listen on ${hostname}:${port}: ${reason}. ` +
-        `Choose another port with --local-port PORT; 0 takes a free one.`,
       { cause },
     );
   }

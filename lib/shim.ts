@@ -31,6 +31,8 @@ export interface ShimParts {
   hosts: readonly Host[];
   /** Who may use the endpoint; `undefined` for everybody. */
   admit: Admit | undefined;
+  /** Takes the clients; closed with the shim. */
+  listener: Deno.TcpListener;
 }
 
 /** A remote host that is served at a local port. */
@@ -40,12 +42,7 @@ export class Shim {
   readonly #upstream: Upstream;
   readonly #overflow: Overflow;
 
-  /**
-   * From here on the local port is taken.
-   *
-   * @throws {EndpointError} where the port cannot be used.
-   */
-  constructor(options: Options, { config, hosts, admit }: ShimParts) {
+  constructor(options: Options, { config, hosts, admit, listener }: ShimParts) {
     this.#relay = new Relay({
       limits: {
         openTimeoutMs: options.openTimeoutMs,
@@ -60,7 +57,7 @@ export class Shim {
       report: (text, level = "info") => log[level]("{text}", { text }),
     });
     const relay = this.#relay;
-    this.#endpoint = new Endpoint({ port: options.localPort, relay, admit });
+    this.#endpoint = new Endpoint({ listener, relay, admit });
     const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
     const keepalive = {
       intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,

@@ -8,7 +8,9 @@ import { UsageError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import { findHosts, readUpstreamConfig } from "./hosts.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
+import { localFacts } from "./local_facts.ts";
 import { aboutHost } from "./log.ts";
+import { type LocalPlace, publish, type SshName, takePlace } from "./publishing.ts";
 import { Shim } from "./shim.ts";
 
 /** A host that is served. */
@@ -16,13 +18,17 @@ export interface ServedHost {
   /** As it was typed, without user and port: by this name the log and ssh's configuration call it. */
   readonly name: string;
   readonly config: HostConfig;
+  readonly place: LocalPlace;
   readonly shim: Shim;
 }
 
 /** What is told about the hosts. */
 export interface ShimsEvents {
   /** Clients of this one are taken from now on. */
-  onListening(host: ServedHost, hostKeys: readonly LocalHostKey[]): void;
+  onListening(
+    host: ServedHost,
+    shown: { hostKeys: readonly LocalHostKey[]; sshName: SshName | undefined },
+  ): void;
   /** This one is not served, or not any more; the others are. */
   onFailure(host: ServedHost, error: Error): void;
 }
@@ -43,7 +49,7 @@ export class Shims {
    *
    * @throws {UsageError} where a configuration is not understood, or two hosts have one name.
    * @throws {AuthenticationError} where the key or password that was named cannot be used.
-   * @throws {EndpointError} where a port cannot be used.
+   * @throws {EndpointError} where a port cannot be used, or a name that was given.
    */
   static async open(options: Options, given: {
     prompter: Prompter;
@@ -66,10 +72,16 @@ export class Shims {
       found.push({ name, config, hosts: await findHosts(options, { config, ...given }) });
     }
     const { admit } = given;
-    const served = found.map(({ name, config, hosts }): ServedHost => {
-      const make = () => new Shim(options, { config, hosts, admit });
-      return { name, config, shim: found.length === 1 ? make() : aboutHost(name, make) };
-    });
+    const { home } = localFacts({});
+    const served: ServedHost[] = [];
+    for (const { name, config, hosts } of found) {
+      const make = async (): Promise<ServedHost> => {
+        const place = await takePlace(options, { alias: name, home });
+        const shim = new Shim(options, { config, hosts, admit, listener: place.listener });
+        return { name, config, place, shim };
+      };
+      served.push(await (found.length === 1 ? make() : aboutHost(name, make)));
+    }
     return new Shims(options, served);
   }
 
@@ -122,7 +134,14 @@ export class Shims {
       const shown = await hostKeys;
       if (this.#closing.has(host)) return new Error("sshshim is stopping");
       shim.serve(shown);
-      onListening(host, shown);
+      const sshName = await publish(host.place, {
+        home: localFacts({}).home,
+        address: shim.address.hostname,
+        user: host.config.user,
+        hostKeys: shown,
+        isPrinted: this.#options.sshConfig === "printed",
+      });
+      if (!this.#closing.has(host)) onListening(host, { hostKeys: shown, sshName });
     } catch (error) {
       return error as Error;
     }
@@ -130,6 +149,8 @@ export class Shims {
   }
 
   #close(host: ServedHost): Promise<void> {
+    // First: whoever asks for the name from now on is to hear at once that there is none.
+    host.place.name?.remove();
     const closing = this.#closing.get(host) ?? host.shim.close();
     this.#closing.set(host, closing);
     return closing;

@@ -18,12 +18,15 @@ const defaults: Options = {
   configFile: undefined,
   configOverrides: [],
   printsConfig: false,
-  localPort: 2222,
+  localPort: undefined,
   localHostKey: undefined,
   knownHostsFiles: [],
   acceptNew: false,
   fingerprint: undefined,
   localAuth: "same-user",
+  name: undefined,
+  as: undefined,
+  sshConfig: "written",
   reconnects: true,
   reconnectMaxDelayMs: 30_000,
   keepaliveIntervalMs: undefined,
@@ -467,6 +470,6 @@ Deno.test("completion knows options, their choices, and where a file name belong
   assert.deepEqual(suggestions("prod", "--local-auth", ""), ["same-user", "none"]);
   assert.match(suggestions("prod", "--rsa-key", "id").join(), /^__FILE__:file:/);
   assert.match(suggestions("prod", "-i", "id").join(), /^__FILE__:file:/);
-  assert.deepEqual(suggestions("prod", "--print"), ["--print-config"]);
+  assert.deepEqual(suggestions("prod", "--print-c"), ["--print-config"]);
   assert.deepEqual(suggestions("prod", "--password", ""), []);
 });

@@ -54,14 +54,14 @@ export interface Banner {
 /** `main.ts` of this project. */
 export const mainModule: string = fileURLToPath(new URL("../../main.ts", import.meta.url));
 
-/** How the shim is run from its source: the program and its first arguments. */
-export const shimProgram: readonly string[] = [
-  Deno.execPath(),
-  "run",
-  "--no-check",
-  "-A",
-  mainModule,
-];
+/** How the program is run from its source, as its users run it. */
+export const program: readonly string[] = [Deno.execPath(), "run", "--no-check", "-A", mainModule];
+
+/**
+ * How the shim is run: the program and its first arguments. The files by which ssh finds it would
+ * be in the home of whoever runs the tests.
+ */
+export const shimProgram: readonly string[] = [...program, "--no-ssh-config"];
 
 /** The arguments that lead the shim to an upstream server. */
 export function upstreamArguments(upstream: Upstream): string[] {
@@ -100,9 +100,10 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
   resources.defer(() => Deno.remove(folder, { recursive: true }));
   await lendHostKey(folder);
   const process = new RunningProcess([
-    ...shimProgram.slice(0, -1),
+    ...program.slice(0, -1),
     ...(options.preload === undefined ? [] : ["--preload", options.preload]),
     mainModule,
+    "--no-ssh-config",
     ...upstreamArguments(upstream),
     ...["--local-port", "0", "--log-format", "json"],
     ...(options.arguments ?? []),
