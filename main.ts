@@ -8,8 +8,11 @@
  */
 
 import { Buffer } from "node:buffer";
-import { type Admit, sameUserOnly, sameUserSupported } from "./lib/access.ts";
+import { findAdmission } from "./lib/admission.ts";
+import { lostLine } from "./lib/audit.ts";
+import { AuditFile } from "./lib/audit_file.ts";
 import { type BannerFacts, bannerProperties, bannerText, shortBannerText } from "./lib/banner.ts";
+import type { ClientKey } from "./lib/client_key.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import type { Setup } from "./lib/cli_subcommands.ts";
 import {
@@ -30,13 +33,15 @@ import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
 import { localFacts } from "./lib/local_facts.ts";
+import { Life } from "./lib/life.ts";
+import { LifetimeEnd } from "./lib/lifetime.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { healNames, publishedFolder } from "./lib/published_files.ts";
 import type { SshName } from "./lib/publishing.ts";
 import { setUp, undoSetup } from "./lib/setup.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
-import { within } from "./lib/timing.ts";
+import { schedule, within } from "./lib/timing.ts";
 
 const log = logger();
 
@@ -55,7 +60,7 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
 ];
 
 /**
- * Serves the endpoints until a stop signal, or until no host is left.
+ * Serves the endpoints until a stop signal, until its time is over, or until no host is left.
  *
  * @returns the exit status.
  */
@@ -65,9 +70,20 @@ async function run(options: Options): Promise<number> {
     print(printHostConfig(await readUpstreamConfig(options, options.destinations[0]!)));
     return 0;
   }
-  const admit = admission(options);
+  const { access, clientKey } = await findAdmission(options);
   const prompter = new UserPrompter();
-  const shims = await Shims.open(options, { prompter, environmentPassword, admit });
+  await using audit = options.auditFile === undefined
+    ? undefined
+    : await AuditFile.open(options.auditFile, lostLine);
+  const life = new Life(options, {
+    isBusy: () => shims.channelCount > 0,
+    onLastMinute: (text) => shims.tell(text),
+    schedule,
+  });
+  const shims: Shims = await Shims.open(options, {
+    ...{ prompter, environmentPassword, access, life },
+    writeAudit: audit && ((line) => audit.write(line)),
+  });
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
@@ -77,29 +93,22 @@ async function run(options: Options): Promise<number> {
   const served = shims.serve(hostKeys.all, {
     onListening: (host, { hostKeys, sshName }) => {
       surviveMistakes();
-      announce(options, { ...host, hostKeys, sshName });
+      const facts = factsOf(options, host, { hostKeys, clientKey, sshName });
+      announce(options, facts, sshName);
+      life.onListening(host.name, bannerProperties(facts));
     },
-    onFailure: (_host, error) => void tell(error),
+    onFailure: (host, error) => {
+      tell(error);
+      life.onFailure(host.name);
+    },
   });
-  const end = await Promise.race([stopSignal, served]);
-  await shims.close();
+  const end = await Promise.race([stopSignal, life.whenOver, served]);
+  life.end();
+  await shims.close(end instanceof LifetimeEnd ? end.reason : undefined);
   if (end instanceof Error) return exitStatusOf(end);
-  log.info("stopped by {signal}", { signal: end });
+  if (end instanceof LifetimeEnd) log.info("ended by {reason}", { reason: end.reason });
+  else log.info("stopped by {signal}", { signal: end });
   return 0;
-}
-
-/**
- * Who may use the endpoint; `undefined` for everybody.
- *
- * @throws {EndpointError} where the system cannot tell.
- */
-function admission({ localAuth }: Options): Admit | undefined {
-  if (localAuth === "none") return undefined;
-  if (sameUserSupported()) return sameUserOnly();
-  throw new EndpointError(
-    "This system does not tell which user opens a connection, so the endpoint cannot admit " +
-      "only you. On a machine without other users, pass --local-auth none.",
-  );
 }
 
 let survivesMistakes = false;
@@ -123,13 +132,31 @@ const banners = new LineQueue(Deno.stdout);
 
 /** Tells on stdout how to use the endpoint. */
 function announce(
-  { localAuth, logFormat, destinations, sshConfig }: Options,
-  { name, config, shim: { address }, hostKeys, sshName }: ServedHost & {
+  { logFormat, destinations, sshConfig }: Options,
+  facts: BannerFacts,
+  sshName: SshName | undefined,
+): void {
+  banners.write(
+    logFormat === "json"
+      ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
+      : sshConfig === "printed" && sshName !== undefined
+      ? sshName.config
+      : destinations.length === 1
+      ? bannerText(facts)
+      : shortBannerText(facts),
+  );
+}
+
+function factsOf(
+  { localAuth, destinations }: Options,
+  { name, config, shim: { address } }: ServedHost,
+  { hostKeys, clientKey, sshName }: {
     hostKeys: readonly LocalHostKey[];
+    clientKey: ClientKey | undefined;
     sshName: SshName | undefined;
   },
-): void {
-  const facts: BannerFacts = {
+): BannerFacts {
+  return {
     host: config.hostName,
     port: config.port,
     username: config.user,
@@ -140,18 +167,10 @@ function announce(
       fingerprint: fingerprint(publicKey),
     })),
     localAuth,
+    ...(clientKey && { clientKeyFile: clientKey.privateFile }),
     ...(destinations.length === 1 ? {} : { name }),
     ...(sshName === undefined ? {} : { sshName }),
   };
-  banners.write(
-    logFormat === "json"
-      ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
-      : sshConfig === "printed" && sshName !== undefined
-      ? sshName.config
-      : destinations.length === 1
-      ? bannerText(facts)
-      : shortBannerText(facts),
-  );
 }
 
 /** Resolves at the first stop signal; the second one ends the process at once. */

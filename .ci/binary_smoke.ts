@@ -1,65 +1,69 @@
 /**
- * Tries a compiled sshshim against a real OpenSSH server: it starts, passes on a command's exit
- * status and a file over SFTP, and stops.
+ * Tries a compiled sshshim on any system, with the system's own ssh, against the demo's toy server:
+ * it starts, passes on a command's output and exit status, and stops.
  *
  *     deno run -A .ci/binary_smoke.ts BINARY
  */
 
 import assert from "node:assert/strict";
 import { resolve } from "node:path";
-import { clientEnvironment, makeTarget } from "../tests/support/both.ts";
-import { patternBytes } from "../tests/support/files.ts";
+import { sameUserSupported } from "../lib/access.ts";
+import { generateKey } from "../lib/local_host_key.ts";
 import { isListening } from "../tests/support/ports.ts";
 import { run, runChecked, RunningProcess, text } from "../tests/support/run.ts";
-import { shimEnvironment, upstreamArguments } from "../tests/support/shim.ts";
-import { startSshd } from "../tests/support/sshd.ts";
+import { startToyUpstream } from "../tests/support/toy_upstream.ts";
 
 const [argument] = Deno.args;
-if (argument === undefined) throw new Error("Name the binary.");
+if (argument === undefined) throw new Error("Name the program.");
 const binary = resolve(argument);
+const isWindows = Deno.build.os === "windows";
 
 const version = await runChecked([binary, "--version"]);
-assert.match(version, /\d+\.\d+\.\d+/);
+assert.match(version, /^sshshim \d+\.\d+\.\d+/);
+assert.match(await runChecked([binary, "--help"]), /^Usage: sshshim/m);
 assert.equal((await run([binary, "--no-such-option"])).code, 2);
 
 await using resources = new AsyncDisposableStack();
 const folder = await Deno.makeTempDir();
 resources.defer(() => Deno.remove(folder, { recursive: true }));
-const sshd = resources.use(await startSshd());
+const userKey = generateKey();
+await Deno.writeTextFile(`${folder}/key`, userKey.privateKey, { mode: 0o600 });
+const upstream = resources.use(await startToyUpstream(userKey.publicKey));
+await Deno.writeTextFile(`${folder}/upstream`, upstream.knownHostsLine);
+
 const shim = resources.use(
-  new RunningProcess([binary, ...upstreamArguments(sshd), "--local-port", "0"], {
-    environment: shimEnvironment(folder),
+  new RunningProcess([
+    binary,
+    `${upstream.username}@${upstream.host}:${upstream.port}`,
+    ...["--ed25519-key", `${folder}/key`, "--known-hosts", `${folder}/upstream`],
+    ...["-F", "none", "--local-port", "0", "--log-format", "json"],
+    ...(sameUserSupported() ? [] : ["--local-auth", "none"]),
+  ], {
+    environment: {
+      ...Deno.env.toObject(),
+      XDG_STATE_HOME: folder,
+      LOCALAPPDATA: folder,
+      ...(isWindows ? {} : { HOME: folder }),
+    },
   }),
 );
-const [, address = "", port = ""] = await shim.stdout.waitFor(/ is at ([\d.]+):(\d+)$/m);
-const [, hostKeyLine] = await shim.stdout.waitFor(/echo '([^']+)'/);
-const knownHostsFile = `${folder}/known_hosts`;
-await Deno.writeTextFile(knownHostsFile, `${hostKeyLine}\n`);
-const target = makeTarget({
-  mode: "shim",
-  host: address,
-  port: Number(port),
-  username: sshd.username,
-  keyFile: sshd.keyFile,
-  knownHostsFile,
-  folder,
-  environment: clientEnvironment(folder),
+const [line] = await shim.stdout.waitFor(/^\{.*"listening".*\}$(?=\r?\n)/m).catch((cause) => {
+  throw new Error(shim.stderr.text, { cause });
 });
+const { localPort, knownHostsLine } = JSON.parse(line);
+await Deno.writeTextFile(`${folder}/known_hosts`, `${knownHostsLine}\n`);
 
-const result = await target.ssh("cat; echo err >&2; exit 37", { stdin: "in" });
-assert.deepEqual([result.code, text(result.stdout)], [37, "in"], text(result.stderr));
-assert.equal(text(result.stderr), "err\n");
-
-const content = patternBytes(3_000_000);
-await Deno.writeFile(`${folder}/file`, content);
-await runChecked(["sftp", "-b", "-", ...target.clientOptions(), address], {
-  environment: target.environment,
-  stdin: `put ${folder}/file ${folder}/there\nget ${folder}/there ${folder}/back\n`,
-});
-assert.deepEqual(await Deno.readFile(`${folder}/back`), content);
+const result = await run([
+  ...["ssh", "-F", isWindows ? "NUL" : "/dev/null", "-p", String(localPort)],
+  ...["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"],
+  ...["-o", `UserKnownHostsFile=${folder}/known_hosts`, "127.0.0.1"],
+  isWindows ? "echo out& exit 37" : "echo out; exit 37",
+]);
+assert.deepEqual([result.code, text(result.stdout).trim()], [37, "out"], text(result.stderr));
 
 shim.kill("SIGTERM");
 const { code } = await shim.drained({ timeoutMs: 10_000 });
-assert.equal(code, 0, shim.stderr.text);
-assert.equal(await isListening(target.port), false);
-console.log(`binary: ${version.trim()} starts, runs a command, copies a file and stops`);
+// Windows has no such signal: Deno ends the process there.
+if (!isWindows) assert.equal(code, 0, shim.stderr.text);
+assert.equal(await isListening(localPort), false);
+console.log(`${version.trim()} starts, runs a command and stops`);

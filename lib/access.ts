@@ -7,6 +7,7 @@
  */
 
 import { isIPv4 } from "node:net";
+import { inBatches } from "./batches.ts";
 import { messageOf } from "./errors.ts";
 
 /** The ends of an accepted TCP connection as we see them. Addresses are IPv4 or IPv6. */
@@ -17,14 +18,23 @@ export interface Endpoints {
   localPort: number;
 }
 
-/** Whether a connection may enter. */
-export type Admission = { admitted: true } | Refusal;
+/** Whether a connection may enter; `socket` is what the kernel was found to have of it. */
+export type Admission = { admitted: true; socket?: SocketRecord } | Refusal;
+
+/** The connecting socket of a connection, as the kernel has it. */
+export interface SocketRecord {
+  uid: number;
+  /** The number of the socket, by which a process has it. */
+  inode: string;
+}
 
 /** The reason is for the log, not for the peer; `user` is the id of whose process connected. */
 interface Refusal {
   admitted: false;
   reason: string;
   user?: number;
+  /** The system does not tell about connections at all: whose it is may be shown otherwise. */
+  cannotTell?: true;
 }
 
 /** Decides whether a connection that was just accepted may enter. */
@@ -78,23 +88,28 @@ export function sameUserSupported(): boolean {
  * peer has closed since is not admitted.
  */
 export function sameUserOnly(options: AdmissionOptions = {}): Admit {
-  let waiting: { connection: Endpoints; onAnswer: (admission: Admission) => void }[] = [];
-  let isReading = false;
-  const readForAll = async () => {
-    isReading = true;
-    while (waiting.length > 0) {
-      const asked = waiting;
-      waiting = [];
-      const admissions = await admitSameUser(asked.map(({ connection }) => connection), options);
-      for (const [index, { onAnswer }] of asked.entries()) onAnswer(admissions[index]!);
-    }
-    isReading = false;
-  };
-  return (connection) =>
-    new Promise((onAnswer) => {
-      waiting.push({ connection, onAnswer });
-      if (!isReading) void readForAll();
-    });
+  return inBatches((connections: readonly Endpoints[]) => admitSameUser(connections, options));
+}
+
+/**
+ * Finds the connecting sockets of several connections; `undefined` where the kernel has none, or
+ * leaves it in doubt. The answers are in the same order.
+ *
+ * @throws {Error} where a table cannot be read.
+ */
+export async function findSockets(
+  connections: readonly Endpoints[],
+  { procNet = defaultProcNet }: Pick<AdmissionOptions, "procNet"> = {},
+): Promise<(SocketRecord | undefined)[]> {
+  const { records, byKey } = makeRecords(connections);
+  await findRecords(byKey, procNet);
+  return records.map((it) => it.doubt === undefined ? socketOf(it) : undefined);
+}
+
+/** The socket, if there is but one. */
+function socketOf({ owners: [uid, ...others], inode }: Records): SocketRecord | undefined {
+  if (uid === undefined || inode === undefined || others.length > 0) return undefined;
+  return { uid, inode };
 }
 
 /**
@@ -106,29 +121,42 @@ async function admitSameUser(
   options: AdmissionOptions = {},
 ): Promise<Admission[]> {
   const uid = options.uid ?? Deno.uid();
-  const records = connections.map((): Records => ({ owners: [], doubt: undefined }));
-  const byKey = new Map<string, Records>();
-  for (const [index, connection] of connections.entries()) {
-    for (const key of encodeEnds(connection)) byKey.set(key, records[index]!);
-  }
+  const { records, byKey } = makeRecords(connections);
   try {
     if (uid === overflowUid && !await mapsEveryUid(options.uidMap ?? defaultUidMap)) {
       const why = `user ${uid} also stands for the users that this namespace does not know`;
-      return connections.map(() => refuse(why));
+      return connections.map(() => cannotTell(why));
     }
     await findRecords(byKey, options.procNet ?? defaultProcNet);
   } catch (error) {
-    return connections.map(() => refuse(messageOf(error)));
+    return connections.map(() => cannotTell(messageOf(error)));
   }
   return connections.map((connection, index) => judge(records[index]!, { connection, uid }));
 }
 
+/** Empty records of connections, in their order and by what the tables may call them. */
+function makeRecords(
+  connections: readonly Endpoints[],
+): { records: Records[]; byKey: Map<string, Records> } {
+  const records = connections.map((): Records => ({
+    owners: [],
+    inode: undefined,
+    doubt: undefined,
+  }));
+  const byKey = new Map<string, Records>();
+  for (const [index, connection] of connections.entries()) {
+    for (const key of encodeEnds(connection)) byKey.set(key, records[index]!);
+  }
+  return { records, byKey };
+}
+
 /** Decides about one connection by what the kernel's tables say of it. */
 function judge(
-  { owners, doubt }: Records,
+  records: Records,
   { connection, uid }: { connection: Endpoints; uid: number | null },
 ): Admission {
-  if (uid === null) return refuse("this system does not tell who we are");
+  const { owners, doubt } = records;
+  if (uid === null) return cannotTell("this system does not tell who we are");
   if (encodeEnds(connection).length === 0) {
     const { remoteHost, localHost } = connection;
     return refuse(`not a loopback connection: from ${remoteHost} to ${localHost}`);
@@ -139,17 +167,23 @@ function judge(
     return { ...refuse(`the connecting process belongs to user ${other}`), user: other };
   }
   if (owners.length === 0) return refuse("the kernel has no record of the connecting socket");
-  return { admitted: true };
+  return { admitted: true, socket: socketOf(records) };
 }
 
 function refuse(reason: string): Refusal {
   return { admitted: false, reason };
 }
 
+function cannotTell(reason: string): Refusal {
+  return { ...refuse(reason), cannotTell: true };
+}
+
 /** What the tables say of one connection. */
 interface Records {
   /** The user id of each row about it. */
   owners: number[];
+  /** The number of the socket, by which a process has it. */
+  inode: string | undefined;
   /** Why a row about it admits nobody. */
   doubt: string | undefined;
 }
@@ -228,6 +262,7 @@ function takeDown(line: string, records: Records): void {
     records.doubt = "the connecting socket belongs to no process any more";
   } else {
     records.owners.push(Number(uid));
+    records.inode = inode;
   }
 }
 

@@ -11,7 +11,9 @@ export interface BannerFacts {
   localPort: number;
   /** The local host keys, best first; one at least. */
   hostKeys: readonly HostKeyFacts[];
-  localAuth: "same-user" | "none";
+  localAuth: "same-user" | "publickey" | "none";
+  /** The private key with which clients can log in, where keys are asked for. */
+  clientKeyFile?: string;
   /** What the host is called where several are served. */
   name?: string;
   /** How ssh reaches the endpoint by a name. */
@@ -48,7 +50,8 @@ export function bannerText(
   os: string = Deno.build.os,
   home: string | undefined = Deno.env.get("HOME"),
 ): string {
-  const { localAddress, localPort, sshName } = facts;
+  const { localPort, sshName } = facts;
+  const localAddress = reachable(facts.localAddress);
   const keys = hostKeysText(facts, os);
   const close = "Ctrl-C ends it.\n";
   if (sshName === undefined) {
@@ -74,12 +77,15 @@ interface Way {
   hostOfCopies: string;
 }
 
-function portWay({ localAddress, localPort }: BannerFacts): Way {
+function portWay(facts: BannerFacts): Way {
+  const { localPort } = facts;
+  const host = reachable(facts.localAddress);
+  const key = keyOption(facts);
   return {
-    ssh: `ssh -p ${localPort}`,
-    sftp: `-P ${localPort} `,
-    host: localAddress,
-    hostOfCopies: bracketed(localAddress),
+    ssh: `ssh ${key}-p ${localPort}`,
+    sftp: `${key}-P ${localPort} `,
+    host,
+    hostOfCopies: bracketed(host),
   };
 }
 
@@ -178,7 +184,8 @@ function knownHostsLine(
   { line }: HostKeyFacts,
   { localAddress, localPort }: Pick<BannerFacts, "localAddress" | "localPort">,
 ): string {
-  const name = localPort === 22 ? localAddress : `[${localAddress}]:${localPort}`;
+  const address = reachable(localAddress);
+  const name = localPort === 22 ? address : `[${address}]:${localPort}`;
   return `${name} ${line}`;
 }
 
@@ -187,7 +194,17 @@ function bracketed(address: string): string {
   return address.includes(":") ? `[${address}]` : address;
 }
 
-/** Shells take brackets for a pattern of file names. */
+/** Shells take brackets for a pattern of file names, and a blank for the end of a word. */
 function quoted(word: string): string {
-  return word.includes("[") ? `'${word}'` : word;
+  return /^[\w.:/@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** The key that a client can log in with, where it has to. */
+function keyOption({ clientKeyFile }: BannerFacts): string {
+  return clientKeyFile === undefined ? "" : `-i ${quoted(clientKeyFile)} `;
+}
+
+/** Where a client of this machine connects to what listens at every address. */
+export function reachable(address: string): string {
+  return address === "0.0.0.0" ? "127.0.0.1" : address === "::" ? "::1" : address;
 }

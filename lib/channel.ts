@@ -7,9 +7,12 @@
  * opened and end; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
  */
 
+import type { ChannelRecord } from "./channel_record.ts";
+import { End, type EndState, opposite, type Side } from "./channel_end.ts";
+import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { ChannelOpenFailureReason, ChannelProtocolError, ProtocolError } from "./errors.ts";
-import { Flow } from "./flow.ts";
 import type { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
 import { buildMessage, utf8String } from "./ssh_data.ts";
@@ -36,9 +39,6 @@ const afterEof = "CHANNEL_EOF has been sent";
 /** What ssh exits with when its connection is lost. */
 const lostExitStatus = 255;
 
-/** What OpenSSH's own packets carry, and the most that sshshim lets either end announce. */
-const maximumPacketSize = 32768;
-
 /** A connection upstream: the one, or a further one that carries nothing but sessions. */
 export interface Link {
   readonly peer: Peer;
@@ -49,82 +49,24 @@ export interface Link {
   readonly room: SessionRoom<Channel>;
 }
 
-/**
- * Where one end of a channel stands:
- * - `unasked`: it will be sent CHANNEL_OPEN when it can take it;
- * - `asking`: it sent CHANNEL_OPEN and waits for the answer;
- * - `awaiting`: it was sent CHANNEL_OPEN and owes the answer;
- * - `live`: opened, and not closed in both directions;
- * - `done`: closed in both directions, refused, gone, or never told of the channel.
- */
-export type EndState = "unasked" | "asking" | "awaiting" | "live" | "done";
-
-/** One end of a channel. */
-export class End {
-  #state!: EndState;
-  #knowsSlot = false;
-  /** The peer's own number for the channel: the recipient channel of what is sent to it. */
-  channel = 0;
-  /** Bytes that this end accepts. */
-  readonly flow = new Flow();
-  /** The largest data message that this end accepts, in bytes. */
-  maximumPacketSize = 0;
-  eofReceived = false;
-  closeReceived = false;
-  closeSent = false;
-  /** Channel requests of this end that the other one has still to answer. */
-  repliesOwed = 0;
-
-  constructor(state: EndState) {
-    this.state = state;
-  }
-
-  get state(): EndState {
-    return this.#state;
-  }
-
-  set state(state: EndState) {
-    this.#state = state;
-    if (state === "awaiting" || state === "live") this.#knowsSlot = true;
-  }
-
-  /** Whether the peer was ever told the relay's number of the channel. */
-  get knowsSlot(): boolean {
-    return this.#knowsSlot;
-  }
-
-  /** Whether messages other than those of the opening may be sent to this end. */
-  get listens(): boolean {
-    return this.state === "live" && !this.closeSent;
-  }
-
-  /**
-   * Takes the numbers that this end announces for itself. Its initial window holds the
-   * `grantedBytes` that the relay has granted in its name before.
-   */
-  announce(message: ChannelOpen | ChannelOpenConfirmation, grantedBytes = 0): void {
-    this.channel = message.senderChannel;
-    this.flow.adjust(message.initialWindowSize - grantedBytes);
-    this.maximumPacketSize = Math.min(message.maximumPacketSize, maximumPacketSize);
-  }
-}
-
-/** Which end of a channel. */
-export type Side = "downstream" | "upstream";
-
 /** A channel between one client and upstream. */
 export class Channel {
   readonly slot: number;
   readonly type: string;
   /** The client; `undefined` while an x11 channel looks for its own. */
   owner: Peer | undefined;
+  /** What the client may ask for on it; anything where there are none. */
+  rules: ClientRules | undefined;
+  readonly #refusals = new Refusals();
   readonly downstream: End;
   readonly upstream: End;
   /** Its place among all that were opened. */
   readonly order: number;
   #link: Link | undefined;
-  /** Of a channel that waits for upstream: its CHANNEL_OPEN, and what ends the wait. */
-  waiting: { opening: Uint8Array; cancelTimeout(): void } | undefined;
+  /** Where somebody wants to know of it. */
+  record: ChannelRecord | undefined;
+  /** Of a channel that waits for upstream: its CHANNEL_OPEN, what ends the wait, who has refused it. */
+  waiting: { opening: Uint8Array; cancelTimeout(): void; refusedBy?: Link } | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
   /** Of a session: upstream has told the exit status. */
@@ -198,7 +140,7 @@ export class Channel {
         return undefined;
       case MessageType.channelSuccess:
       case MessageType.channelFailure:
-        return this.#onReply(from, payload);
+        return this.#onReply(from, message, payload);
     }
   }
 
@@ -212,6 +154,7 @@ export class Channel {
         throw new ChannelProtocolError("more data than the maximum packet size");
       }
       this[to].flow.consume(data.length);
+      this.record?.onData(from, data.length);
       this.forward(from, payload);
     }
     this.refill(to);
@@ -219,10 +162,26 @@ export class Channel {
   }
 
   #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {
+    const rules = from === "downstream" ? this.rules : undefined;
+    const payloads = rules ? rules.apply(message, payload) : [payload];
+    if (payloads === undefined) return message.wantReply ? this.#refuseRequest() : undefined;
     if (from === "downstream") noteRequest(this, message);
     else if (message.requestType === "exit-status") this.hasExitStatus = true;
     if (message.wantReply) this[from].repliesOwed++;
-    this.forward(from, payload);
+    this.record?.onRequest(from, message);
+    for (const it of payloads) this.forward(from, it);
+  }
+
+  /** A client's request that its rules do not allow: upstream does not hear of it. */
+  #refuseRequest(): void {
+    const { repliesOwed } = this.downstream;
+    if (repliesOwed > 0) this.#refusals.add(repliesOwed);
+    else this.#sendFailure("downstream");
+  }
+
+  #sendFailure(to: Side): void {
+    if (!this[to].listens) return;
+    this.send(to, buildMessage(MessageType.channelFailure, this[to].channel));
   }
 
   /**
@@ -230,16 +189,19 @@ export class Channel {
    * client must not answer for all.
    */
   answerKeepalive(message: ChannelRequest): void {
-    const { upstream } = this;
-    if (!message.wantReply || !upstream.listens) return;
-    this.send("upstream", buildMessage(MessageType.channelFailure, upstream.channel));
+    if (message.wantReply) this.#sendFailure("upstream");
   }
 
-  #onReply(from: Side, payload: Uint8Array): string | undefined {
+  #onReply(from: Side, { type }: LiveMessage, payload: Uint8Array): string | undefined {
     const other = this[opposite(from)];
     if (other.repliesOwed === 0) return "no channel request waits for it";
     other.repliesOwed--;
+    const isGranted = type === MessageType.channelSuccess;
+    this.record?.onReply(opposite(from), { isGranted });
     this.forward(from, payload);
+    if (from === "upstream") {
+      for (let due = this.#refusals.onReply(); due > 0; due--) this.#sendFailure("downstream");
+    }
     return undefined;
   }
 
@@ -261,8 +223,7 @@ export class Channel {
 
   #sendGrant(to: Side, bytes: number): void {
     if (bytes === 0) return;
-    const { channelWindowAdjust } = MessageType;
-    this.send(to, buildMessage(channelWindowAdjust, this[to].channel, bytes));
+    this.send(to, buildMessage(MessageType.channelWindowAdjust, this[to].channel, bytes));
   }
 
   /** Nobody waits for the channel's opening any more, or it is open. */
@@ -279,6 +240,7 @@ export class Channel {
     } else if (end.state === "asking") {
       const { connectFailed } = ChannelOpenFailureReason;
       this.send(side, openFailure(end.channel, connectFailed, reason));
+      this.record?.onRefused("sshshim", reason, connectFailed);
       end.state = "done";
       if (side === "downstream") this.stopWaiting();
     } else if (end.listens) {
@@ -294,20 +256,29 @@ export class Channel {
   sendNotice(reason: string): void {
     const { downstream, upstream } = this;
     if (this.type !== "session" || !downstream.listens || upstream.eofReceived) return;
-    const { channelExtendedData, channelRequest } = MessageType;
     if (this.hasExitStatus) {
       const { channel } = downstream;
       const fields = ["exit-status", false, lostExitStatus] as const;
-      this.send("downstream", buildMessage(channelRequest, channel, ...fields));
+      this.send("downstream", buildMessage(MessageType.channelRequest, channel, ...fields));
     }
-    const text = utf8String(`\r\nsshshim: ${shortened(reason)}\r\n`);
-    const room = Math.min(downstream.flow.windowBytes, downstream.maximumPacketSize);
-    if (text.length > room) return;
-    downstream.flow.adjust(-text.length); // The client gives them back like any others.
-    this.send(
-      "downstream",
-      buildMessage(channelExtendedData, downstream.channel, extendedDataStderr, text),
-    );
+    this.#sendLine(reason, downstream.flow.windowBytes);
+  }
+
+  /** Tells the person at a terminal something while the session goes on, if there is room for it. */
+  tell(text: string): void {
+    const { downstream, upstream } = this;
+    if (!this.hasTerminal || !downstream.listens || upstream.eofReceived) return;
+    this.#sendLine(text, downstream.flow.freeBytes);
+  }
+
+  /** Sends a line of ours on stderr, where no more than `windowBytes` may be sent. */
+  #sendLine(words: string, windowBytes: number): void {
+    const { channel, flow, maximumPacketSize } = this.downstream;
+    const text = utf8String(`\r\nsshshim: ${shortened(words)}\r\n`);
+    if (text.length > Math.min(windowBytes, maximumPacketSize)) return;
+    flow.adjust(-text.length); // The client gives them back like any others.
+    const fields = [channel, extendedDataStderr, text] as const;
+    this.send("downstream", buildMessage(MessageType.channelExtendedData, ...fields));
   }
 
   /** Passes a message on to the other end, if that one still listens. */
@@ -325,11 +296,6 @@ export class Channel {
     const peer = to === "upstream" ? this.link?.peer : this.owner;
     peer?.send(payload);
   }
-}
-
-/** The other side of a channel. */
-export function opposite(side: Side): Side {
-  return side === "downstream" ? "upstream" : "downstream";
 }
 
 /** What a live end may send: everything but the messages that open a channel. */

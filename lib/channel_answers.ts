@@ -1,9 +1,11 @@
 /** The answers to CHANNEL_OPEN, of either side. */
 
-import { type Channel, opposite, type Side } from "./channel.ts";
+import type { Channel } from "./channel.ts";
+import { opposite, type Side } from "./channel_end.ts";
 import type { ChannelEndings } from "./channel_endings.ts";
 import type { ClientOpens } from "./channel_opens.ts";
 import { ProtocolError } from "./errors.ts";
+import { displayText } from "./ssh_data.ts";
 import {
   type ChannelMessage,
   type ChannelOpenConfirmation,
@@ -39,7 +41,7 @@ export class ChannelAnswers {
   ): void {
     if (channel[from].state !== "awaiting") throw new ProtocolError("an answer to no CHANNEL_OPEN");
     if (message.type === MessageType.channelOpenFailure) {
-      this.#onFailure(channel, from, payload);
+      this.#onFailure(channel, from, { message, payload });
     } else this.#onConfirmation(channel, from, message, payload);
   }
 
@@ -57,7 +59,7 @@ export class ChannelAnswers {
     }
     end.announce(message, channel.held ? heldWindowBytes : 0);
     end.state = "live";
-    if (from === "upstream") channel.link?.room.onConfirmation(channel);
+    const wasExhausted = from === "upstream" && channel.link?.room.onConfirmation(channel);
     channel.stopWaiting();
     switch (other.state) {
       case "asking":
@@ -69,33 +71,49 @@ export class ChannelAnswers {
           maximumPacketSize: end.maximumPacketSize,
         });
         channel.send(opposite(from), payload);
+        channel.record?.onOpened();
         break;
       case "live":
       case "done":
-        if (channel.held) release(channel, message);
-        else channel.finish(from, "");
+        if (channel.held) {
+          channel.record?.onOpened();
+          release(channel, message);
+        } else channel.finish(from, "");
         break;
       case "unasked":
       case "awaiting":
         throw new Error("both ends of a channel were asked to open it");
     }
+    if (wasExhausted) this.#opens.offerWaiting();
   }
 
   #onFailure(
     channel: Channel,
     from: Side,
-    payload: Uint8Array,
+    { message, payload }: { message: ChannelOpenFailure; payload: Uint8Array },
   ): void {
-    const to = opposite(from);
     const { link, waiting, type } = channel;
-    // Whatever reason it gives: others can be open, so it has a limit.
-    const mayBeCrowded = type === "session" && waiting !== undefined;
-    if (from === "upstream" && link?.room.onRefusal(channel, { mayBeCrowded })) {
-      // This connection allows no more at a time; the client waits for its turn.
-      this.#opens.waitAgain(channel);
-      this.#opens.offerWaiting();
-      return;
+    if (from === "upstream" && link) {
+      // Whatever reason it gives: others can be open, so it has a limit.
+      const mayBeCrowded = type === "session" && waiting !== undefined;
+      const meaning = link.room.onRefusal(channel, { mayBeCrowded });
+      const words = message.description;
+      if (meaning !== "final") return this.#opens.onRefused(channel, link, { meaning, words });
+      // What others were told meanwhile was as final.
+      const others = mayBeCrowded ? this.#opens.takeRefused(link) : [];
+      for (const other of others) this.#passRefusal(other, from, { message, payload });
     }
+    this.#passRefusal(channel, from, { message, payload });
+  }
+
+  #passRefusal(
+    channel: Channel,
+    from: Side,
+    { message, payload }: { message: ChannelOpenFailure; payload: Uint8Array },
+  ): void {
+    const by = from === "upstream" ? "host" : "client";
+    channel.record?.onRefused(by, displayText(message.description), message.reasonCode);
+    const to = opposite(from);
     channel[from].state = "done";
     if (channel[to].state === "asking") {
       rewriteRecipient(payload, channel[to].channel);

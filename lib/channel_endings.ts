@@ -1,6 +1,7 @@
 /** How channels end: each end is told, and the slot is free once both are done. */
 
-import { type Channel, opposite, type Side } from "./channel.ts";
+import type { Channel } from "./channel.ts";
+import { opposite, type Side } from "./channel_end.ts";
 import type { ChannelTable } from "./channel_table.ts";
 
 /** Ends channels. */
@@ -25,7 +26,10 @@ export class ChannelEndings {
 
   /** The connection of one end is gone, or will never be. */
   leave(channel: Channel, side: Side, reason: string): void {
-    if (side === "downstream") channel.stopWaiting();
+    if (side === "downstream") {
+      channel.stopWaiting();
+      channel.record?.onLeft();
+    }
     channel[side].state = "done";
     channel.finish(opposite(side), reason);
     this.settle(channel);
@@ -49,6 +53,7 @@ export class ChannelEndings {
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
     if (!this.#table.remove(channel)) return;
     channel.stopWaiting();
+    channel.record?.onClosed();
     this.#onFreed(channel);
   }
 }

@@ -14,6 +14,8 @@ export interface ChannelLimits {
   openTimeoutMs: number;
   /** How many sessions upstream allows at a time, where it is known beforehand. */
   sessions: number;
+  /** How much of each session's window is kept for lines of ours, in bytes. */
+  noticeBytes: number;
 }
 
 /** What holds where nothing else is said. */
@@ -22,4 +24,5 @@ export const usualLimits: ChannelLimits = {
   allChannels: 960,
   openTimeoutMs: 30_000,
   sessions: Infinity,
+  noticeBytes: 0,
 };

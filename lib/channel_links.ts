@@ -9,6 +9,8 @@ import type { Peer } from "./transport.ts";
 export class Links {
   readonly #further = new Map<Peer, Link>();
   #first: Link | undefined;
+  /** At how many sessions upstream ended a connection instead of an answer to one more. */
+  #suspectedLimit = Infinity;
   /** Whether upstream's host key was trusted, so that anything but sessions may pass. */
   allowsForwards = true;
 
@@ -26,7 +28,7 @@ export class Links {
 
   /** The connection that can take a session now; forwards are not counted by servers. */
   get withRoom(): Link | undefined {
-    return [this.#first, ...this.#further.values()].find((link) => link && !link.room.isFull);
+    return this.#all().find(({ room }) => !room.isFull);
   }
 
   get(peer: Peer): Link | undefined {
@@ -45,7 +47,26 @@ export class Links {
   removeFirst(): Link | undefined {
     const link = this.#first;
     this.#first = undefined;
+    if (link && link.room.mostOpen > this.#suspectedLimit) this.#suspectedLimit = Infinity;
     return link;
+  }
+
+  /**
+   * Upstream ended a connection instead of an answer to one more session.
+   *
+   * @returns whether these are all from now on: once it may have been chance, as when a host is shut
+   *   down, twice at the same number it was not.
+   */
+  suspect(sessions: number): boolean {
+    const isCertain = sessions === this.#suspectedLimit;
+    this.#suspectedLimit = sessions;
+    if (isCertain) this.sessions = sessions;
+    return isCertain;
+  }
+
+  /** Connections that had no session left may have one again. */
+  tryAgain(): void {
+    for (const { room } of this.#all()) room.tryAgain();
   }
 
   /** @returns a further connection, which is gone. */
@@ -53,6 +74,10 @@ export class Links {
     const link = this.#further.get(peer);
     this.#further.delete(peer);
     return link;
+  }
+
+  #all(): Link[] {
+    return [...(this.#first ? [this.#first] : []), ...this.#further.values()];
   }
 
   #newLink(peer: Peer): Link {

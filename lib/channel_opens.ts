@@ -9,6 +9,7 @@ import type { ChannelLimits } from "./channel_limits.ts";
 import type { Links } from "./channel_links.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
+import type { Refusal } from "./session_room.ts";
 import { objectionTo, type Usage } from "./share.ts";
 import { type Peer, type Schedule, usualPayloadBytes } from "./transport.ts";
 import { WaitingLine } from "./waiting_line.ts";
@@ -25,6 +26,8 @@ export interface ClientOpensOptions {
   usageOf(client: Peer): Usage;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long. */
+  isPatient(): boolean;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
 }
@@ -38,6 +41,9 @@ type Availability = { kind: "open" } | { kind: "away" | "refused"; reason: strin
 /** Why nothing but sessions passes to a host whose key has changed. */
 const doubted = "the remote host's key is not trusted";
 
+/** How long until one session is tried on connections that had none left, in milliseconds. */
+const retryMs = 1000;
+
 /** Opens the channels of clients. */
 export class ClientOpens {
   readonly #options: ClientOpensOptions;
@@ -45,6 +51,9 @@ export class ClientOpens {
   readonly #waitingSessions = new WaitingLine<Channel>();
   readonly #waitingForwards = new WaitingLine<Channel>();
   #availability: Availability = { kind: "away", reason: "not connected to the remote host yet" };
+  /** Upstream's words, where a session waits after them. */
+  #lastRefusal = "";
+  #cancelRetry: (() => void) | undefined;
 
   constructor(options: ClientOpensOptions) {
     this.#options = options;
@@ -81,6 +90,7 @@ export class ClientOpens {
   refuseAll(reason: string): void {
     this.#availability = { kind: "refused", reason };
     this.#refuse([...this.#waitingSessions, ...this.#waitingForwards], reason);
+    this.#endRetry();
   }
 
   /** Opens wait again for an upstream that was thought lost for good. */
@@ -94,11 +104,15 @@ export class ClientOpens {
     const { table, links, limits, schedule } = this.#options;
     const record = table.client(client);
     if (record === undefined) throw new ProtocolError("the client has left");
-    const refuse = (reasonCode: number, description: string) =>
-      client.send(openFailure(message.senderChannel, reasonCode, description));
+    const refuse = (code: number, reason: string) => {
+      client.send(openFailure(message.senderChannel, code, reason));
+      table.onRefused(message, client, { openedBy: "client", code, reason });
+    };
     const { administrativelyProhibited, connectFailed, resourceShortage } =
       ChannelOpenFailureReason;
 
+    const objection = record.rules?.objectionToOpen(message);
+    if (objection !== undefined) return refuse(administrativelyProhibited, objection);
     if (this.#availability.kind === "refused") {
       return refuse(connectFailed, this.#availability.reason);
     }
@@ -112,19 +126,20 @@ export class ClientOpens {
       return refuse(resourceShortage, "too many channels of this client");
     }
     if (message.channelType !== "session") {
-      const objection = objectionTo(1, this.#options.usageOf(client));
-      if (objection !== undefined) return refuse(resourceShortage, objection);
+      const shortage = objectionTo(1, this.#options.usageOf(client));
+      if (shortage !== undefined) return refuse(resourceShortage, shortage);
     }
     // It may have to wait for another connection, which need not take more.
     if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");
 
-    const channel = table.add(message.channelType, client, {
+    const channel = table.add(message, client, {
       downstream: "asking",
       upstream: "unasked",
     });
+    if (channel.type === "session") channel.downstream.flow.reserve(limits.noticeBytes);
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
-      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedTooLong(channel)),
+      cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedLong(channel)),
     };
     this.#lineOf(channel).add(channel);
     this.offerWaiting();
@@ -136,6 +151,31 @@ export class ClientOpens {
     channel.link = undefined;
     channel.upstream.state = "unasked";
     this.#lineOf(channel).putBack(channel);
+  }
+
+  /** Upstream has refused a session that may wait. */
+  onRefused(
+    channel: Channel,
+    link: Link,
+    { meaning, words }: { meaning: Refusal; words: string },
+  ): void {
+    if (channel.waiting) channel.waiting.refusedBy = link;
+    this.#lastRefusal = words;
+    this.waitAgain(channel);
+    if (meaning === "exhausted") {
+      this.#cancelRetry ??= this.#options.schedule(retryMs, () => {
+        this.#endRetry();
+        this.offerWaiting();
+      });
+    }
+    this.offerWaiting();
+  }
+
+  /** @returns those that a connection has refused and that wait; they wait no more. */
+  takeRefused(link: Link): Channel[] {
+    const refused = [...this.#waitingSessions].filter(({ waiting }) => waiting?.refusedBy === link);
+    for (const channel of refused) this.#waitingSessions.delete(channel);
+    return refused;
   }
 
   /** Sends upstream what waits for it, in order, as far as it can take it. */
@@ -155,12 +195,22 @@ export class ClientOpens {
       }
     }
     if (this.#waitingSessions.size > 0) this.#options.onCrowded();
+    else this.#endRetry();
   }
 
   /** A channel's slot is free. */
   onFreed(channel: Channel): void {
     this.#lineOf(channel).delete(channel);
+    if (this.#waitingSessions.size === 0) this.#endRetry();
     if (channel.type === "session") this.offerWaiting();
+  }
+
+  /** What was to be tried again later may be tried now, by whoever comes. */
+  #endRetry(): void {
+    if (this.#cancelRetry === undefined) return;
+    this.#cancelRetry();
+    this.#cancelRetry = undefined;
+    this.#options.links.tryAgain();
   }
 
   #refuse(waiting: Iterable<Channel>, reason: string): void {
@@ -179,15 +229,24 @@ export class ClientOpens {
     channel.send("upstream", channel.waiting!.opening);
   }
 
-  #onWaitedTooLong(channel: Channel): void {
+  #onWaitedLong(channel: Channel): void {
     if (channel.upstream.state !== "unasked") {
       channel.waiting = undefined; // Upstream has been asked: its answer counts, whatever it is.
       return;
     }
-    const { links, limits, endings } = this.#options;
+    const { links, limits, endings, schedule, isPatient } = this.#options;
+    if (this.#availability.kind === "away" && isPatient()) {
+      channel.waiting!.cancelTimeout = schedule(
+        limits.openTimeoutMs,
+        () => this.#onWaitedLong(channel),
+      );
+      return;
+    }
     const seconds = limits.openTimeoutMs / 1000;
+    const limit = links.first?.room.limit;
+    const allows = limit === 0 ? `refuses one: ${this.#lastRefusal}` : `allows ${limit}`;
     const reason = this.#availability.kind === "open"
-      ? `no session became free within ${seconds} s; the remote host allows ${links.first?.room.limit}`
+      ? `no session became free within ${seconds} s; the remote host ${allows}`
       : `waited ${seconds} s: ${this.#availability.reason}`;
     endings.leave(channel, "upstream", reason);
   }

@@ -48,14 +48,15 @@ export class UpstreamOpens {
     obstacle: string | undefined,
   ): Peer | undefined {
     const { table, links, limits, usageOf } = this.#options;
-    const refuse = (reasonCode: number, description: string) => {
-      upstream.send(openFailure(message.senderChannel, reasonCode, description));
+    const owners = this.#ownersOf(message);
+    const [owner] = owners;
+    const refuse = (code: number, reason: string) => {
+      upstream.send(openFailure(message.senderChannel, code, reason));
+      table.onRefused(message, owner, { openedBy: "host", code, reason });
       return undefined;
     };
     const { administrativelyProhibited, resourceShortage } = ChannelOpenFailureReason;
     if (obstacle !== undefined) return refuse(administrativelyProhibited, obstacle);
-    const owners = this.#ownersOf(message);
-    const [owner] = owners;
     if (owner === undefined) {
       return refuse(administrativelyProhibited, "no client asked for this channel");
     }
@@ -68,7 +69,7 @@ export class UpstreamOpens {
       if (objection !== undefined) return refuse(resourceShortage, objection);
     }
     const isFound = owners.size === 1;
-    const channel = table.add(message.channelType, isFound ? owner : undefined, {
+    const channel = table.add(message, isFound ? owner : undefined, {
       downstream: isFound ? "awaiting" : "done",
       upstream: isFound ? "asking" : "live",
     });

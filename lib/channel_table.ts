@@ -1,9 +1,14 @@
 /** The channels that there are, by their slots, and the clients that own them. */
 
-import { Channel, type EndState } from "./channel.ts";
+import { Channel } from "./channel.ts";
+import type { EndState } from "./channel_end.ts";
+import { ChannelRecord } from "./channel_record.ts";
 import { FormerSlots, Slots } from "./channel_slots.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { CreditPool } from "./flow.ts";
+import { factsOf, type Observe, type Party, type RelayEvent } from "./relay_events.ts";
 import type { Peer, Schedule } from "./transport.ts";
+import type { ChannelOpen } from "./wire.ts";
 
 /** What is kept of a client. */
 export interface ClientRecord {
@@ -12,6 +17,8 @@ export interface ClientRecord {
   readonly pool: CreditPool;
   /** It has said that it wants no more sessions. */
   refusesSessions: boolean;
+  /** What it may do; everything where there are none. */
+  readonly rules: ClientRules | undefined;
   /** Its channels that are closed: it may still speak of them. */
   readonly former: FormerSlots;
 }
@@ -25,8 +32,11 @@ export class ChannelTable {
   readonly #onEmpty: (() => void)[] = [];
   #opened = 0;
 
-  constructor(schedule: Schedule) {
+  readonly #observe: Observe<Peer> | undefined;
+
+  constructor(schedule: Schedule, observe?: Observe<Peer>) {
     this.#slots = new Slots(schedule);
+    this.#observe = observe;
   }
 
   /** How many slots are taken. */
@@ -45,8 +55,9 @@ export class ChannelTable {
     await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
   }
 
-  addClient(client: Peer): void {
+  addClient(client: Peer, rules: ClientRules | undefined): void {
     this.#clients.set(client, {
+      rules,
       channels: new Set(),
       pool: new CreditPool(() => client.backlogBytes),
       refusesSessions: false,
@@ -76,21 +87,39 @@ export class ChannelTable {
   }
 
   /** Takes a free slot for a new channel. */
-  add(type: string, owner: Peer | undefined, ends: {
+  add(message: ChannelOpen, owner: Peer | undefined, ends: {
     downstream: EndState;
     upstream: EndState;
   }): Channel {
-    const channel = new Channel({ slot: this.#slots.take(), order: this.#opened++, type }, ends);
+    const [slot, order, type] = [this.#slots.take(), this.#opened++, message.channelType];
+    const channel = new Channel({ slot, order, type }, ends);
     this.#channels.set(channel.slot, channel);
+    if (this.#observe) {
+      const openedBy = ends.downstream === "asking" ? "client" : "host";
+      const facts = factsOf(message, openedBy);
+      const tell = (event: RelayEvent) => this.#observe?.(channel.owner, event);
+      channel.record = new ChannelRecord(order, { facts, tell });
+    }
     if (owner) this.adopt(channel, owner);
     else this.#ownerless.add(channel);
     return channel;
+  }
+
+  /** A channel was refused before there was one; `owner` is whose it would have been. */
+  onRefused(
+    message: ChannelOpen,
+    owner: Peer | undefined,
+    { openedBy, reason, code }: { openedBy: Party; reason: string; code: number },
+  ): void {
+    const facts = this.#observe && factsOf(message, openedBy);
+    this.#observe?.(owner, { event: "channel-refused", ...facts!, by: "sshshim", code, reason });
   }
 
   /** A channel belongs to a client from now on. */
   adopt(channel: Channel, owner: Peer): void {
     const record = this.#clients.get(owner);
     channel.owner = owner;
+    channel.rules = record?.rules;
     this.#ownerless.delete(channel);
     channel.downstream.flow.joinPool(record?.pool);
     record?.channels.add(channel);

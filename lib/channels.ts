@@ -9,15 +9,9 @@
  * upstream) and `channel_answers.ts`, how they end in `channel_endings.ts`.
  */
 
-import {
-  type Channel,
-  isKeepalive,
-  type Link,
-  type LiveMessage,
-  opposite,
-  type Side,
-} from "./channel.ts";
+import { type Channel, isKeepalive, type Link, type LiveMessage } from "./channel.ts";
 import { ChannelAnswers, isAnswer } from "./channel_answers.ts";
+import { opposite, type Side } from "./channel_end.ts";
 import { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
 import { Links } from "./channel_links.ts";
@@ -25,7 +19,9 @@ import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import { ChannelTable } from "./channel_table.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
+import type { Observe } from "./relay_events.ts";
 import type { Usage } from "./share.ts";
 import type { Peer, Schedule } from "./transport.ts";
 import {
@@ -44,10 +40,14 @@ export interface ChannelsOptions {
   schedule: Schedule;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long. */
+  isPatient(): boolean;
   /** A session waits because upstream allows no more. */
   onCrowded(): void;
   /** Words for the log. */
   report(text: string, level: "debug" | "info"): void;
+  /** Takes what is told of channels, for a record. */
+  observe?: Observe<Peer>;
 }
 
 /** Why a message is dropped that comes after both CLOSEs. */
@@ -65,8 +65,9 @@ export class Channels {
   readonly #limits: ChannelLimits;
   readonly #report: ChannelsOptions["report"];
 
-  constructor({ owners, limits, report, ...options }: ChannelsOptions) {
-    const [table, links] = [new ChannelTable(options.schedule), new Links(limits.sessions)];
+  constructor({ owners, limits, report, observe, ...options }: ChannelsOptions) {
+    const table = new ChannelTable(options.schedule, observe);
+    const links = new Links(limits.sessions);
     const endings = new ChannelEndings(table, (channel) => this.#opens.onFreed(channel));
     this.#table = table;
     this.#links = links;
@@ -111,17 +112,19 @@ export class Channels {
   /**
    * Upstream is gone, but will come back: open channels end, and `reason`, one line for people,
    * tells why. A channel that upstream has not confirmed waits.
+   *
+   * @returns whether upstream has served a session to its end.
    */
-  detachUpstream(reason: string, { byServer }: { byServer: boolean }): void {
+  detachUpstream(reason: string, { byServer }: { byServer: boolean }): boolean {
     const link = this.#links.removeFirst();
     const limit = byServer ? link?.room.limitIfEnded : undefined;
-    if (limit !== undefined) {
-      this.#links.sessions = limit;
+    if (limit !== undefined && this.#links.suspect(limit)) {
       const words = `the remote host ends its connection at session ${limit + 1}`;
       this.#report(`${words}: ${limit} at a time from now on`, "info");
     }
     this.#opens.onUpstreamLost(reason);
     this.#onLinkLost(link, reason);
+    return link?.room.hasServed ?? false;
   }
 
   /** A further connection is gone: its sessions end, and those not confirmed wait. */
@@ -173,9 +176,14 @@ export class Channels {
     for (const channel of this.#table.all()) this.#endings.end(channel, reason);
   }
 
+  /** Tells the people at terminals something; their sessions go on. */
+  tell(text: string): void {
+    for (const channel of this.#table.live()) channel.tell(text);
+  }
+
   /** A client is here; until it has left, its messages are taken. */
-  addClient(client: Peer): void {
-    this.#table.addClient(client);
+  addClient(client: Peer, rules?: ClientRules): void {
+    this.#table.addClient(client, rules);
   }
 
   /** A client is gone: its channels are closed upstream. May be called twice. */
@@ -301,7 +309,11 @@ export class Channels {
       this.#endings.onClose(channel, from);
       return undefined;
     }
-    if (end.closeSent && !channel[opposite(from)].listens) return undefined; // Nobody is there.
+    const other = channel[opposite(from)];
+    if (end.closeSent && !other.listens) return undefined; // Nobody is there.
+    // Dropbear's server would run the command on a channel that it has closed, and dies of it.
+    const isInVain = message.type === MessageType.channelRequest && other.closeReceived;
+    if (isInVain && from === "downstream") return "upstream has closed the channel";
     const reason = channel.receive(from, message, payload);
     const isHeld = channel.held !== undefined && from === "upstream" && reason === undefined;
     if (isHeld) this.#findX11Owner(channel, message);

@@ -5,6 +5,7 @@
  * value from the command line: whatever stands in the wrong place may be the password.
  */
 
+import { isIPv4, isIPv6 } from "node:net";
 import { divideCommand } from "./cli_command.ts";
 import { parseSubcommand, type Subcommand } from "./cli_subcommands.ts";
 import { grammar, type Parsed } from "./cli_grammar.ts";
@@ -13,6 +14,7 @@ import { optionNames, separateValues } from "./cli_short_options.ts";
 import { checkHost, type Destination, parseDestination, theSame } from "./destination.ts";
 import { UsageError } from "./errors.ts";
 import { helpText, programName, usageLine } from "./help.ts";
+import { parseSeconds } from "./ssh_config_values.ts";
 
 /**
  * What proves to upstream who we are: a password, one in a file (`-` is standard input), or the
@@ -43,6 +45,8 @@ export interface Options {
   configOverrides: string[];
   /** Whether the configuration is shown and nothing else is done. */
   printsConfig: boolean;
+  /** The address to listen at; where it is not of loopback, `localAuth` is `publickey`. */
+  localHost: string;
   /** 0 to 65535; 0 takes a free port. Absent: the default, or a free one where a shim has that. */
   localPort: number | undefined;
   /** Absent: the key in the state folder. */
@@ -52,7 +56,13 @@ export interface Options {
   acceptNew: boolean;
   /** The only host key that is taken, `SHA256:…`. */
   fingerprint: string | undefined;
-  localAuth: "same-user" | "none";
+  localAuth: "same-user" | "publickey" | "none";
+  /** With `publickey` alone. */
+  authorizedKeysFile: string | undefined;
+  /** Whether a person is asked about each new program that connects. */
+  confirms: boolean;
+  /** A file for lines about clients and what they ask for. */
+  auditFile: string | undefined;
   /** Of the endpoint, for ssh; absent: made of the host's. */
   name: string | undefined;
   /** A further name of the endpoint. */
@@ -72,6 +82,13 @@ export interface Options {
   maxChannels: number;
   /** Further connections for more sessions. */
   overflow: number;
+  /** Ends it when no client was there for so long, and after so long in any case. */
+  idleExitMs: number | undefined;
+  maxLifeMs: number | undefined;
+  /** A file that is there while the port can be used. */
+  readyFile: string | undefined;
+  /** Whether the service manager is told. */
+  notifies: boolean;
   verbosity: "quiet" | "normal" | "verbose";
   logFormat: "text" | "json";
 }
@@ -131,12 +148,16 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     configFile: parsed.upstream.configFile,
     configOverrides: [...parsed.upstream.configOverrides],
     printsConfig: parsed.upstream.printConfig,
+    localHost: parsed.endpoint.localHost,
     localPort: parsed.endpoint.localPort ?? (isOne && command === undefined ? undefined : 0),
     localHostKey: localHostKeyFrom(parsed.endpoint),
     knownHostsFiles: [...parsed.trust.knownHostsFiles],
     acceptNew: parsed.trust.acceptNew,
     fingerprint: parsed.trust.fingerprint,
-    localAuth: parsed.endpoint.localAuth,
+    localAuth: localAuthFrom(parsed.endpoint),
+    authorizedKeysFile: parsed.endpoint.authorizedKeys,
+    confirms: parsed.endpoint.confirm,
+    auditFile: parsed.endpoint.audit,
     ...namingFrom(parsed.naming),
     reconnects: !parsed.survival.noReconnect,
     reconnectMaxDelayMs: parsed.survival.reconnectMaxDelay * 1000,
@@ -148,9 +169,21 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     maxSessions: parsed.survival.maxSessions,
     maxChannels: parsed.survival.maxChannels,
     overflow: parsed.survival.overflow,
+    idleExitMs: timeFrom("--idle-exit", parsed.life.idleExit),
+    maxLifeMs: timeFrom("--max-life", parsed.life.maxLife),
+    readyFile: parsed.life.readyFile,
+    notifies: parsed.life.notify,
     verbosity: verbosityFrom(parsed.output, command),
     logFormat,
   };
+}
+
+/** A time in milliseconds. */
+function timeFrom(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = parseSeconds(text);
+  if (!seconds) throw new UsageError(`${name} takes a time such as 90, 30m or 1d12h.`);
+  return seconds * 1000;
 }
 
 /** What a command prints is not to be mixed with what is not wrong. */
@@ -221,6 +254,26 @@ function localHostKeyFrom(
   if (localRsaKey !== undefined) return { type: "rsa", file: localRsaKey };
   if (localEd25519Key !== undefined) return { type: "ed25519", file: localEd25519Key };
   return undefined;
+}
+
+function localAuthFrom(
+  { localAuth, localHost, authorizedKeys }: Parsed["endpoint"],
+): Options["localAuth"] {
+  if (!isIPv4(localHost) && !isIPv6(localHost)) {
+    throw new UsageError("--local-host takes an IPv4 or IPv6 address.");
+  }
+  if (authorizedKeys !== undefined && (localAuth ?? "publickey") !== "publickey") {
+    throw new UsageError(
+      "--authorized-keys goes with --local-auth publickey: otherwise nobody is asked for a key.",
+    );
+  }
+  const isLoopback = localHost.startsWith("127.") || localHost === "::1";
+  const who = localAuth ?? (authorizedKeys === undefined ? "same-user" : "publickey");
+  if (isLoopback || who === "publickey") return who;
+  throw new UsageError(
+    "--local-host with another address than 127.0.0.1 or ::1 needs --local-auth publickey: " +
+      "other machines reach it.",
+  );
 }
 
 function destinationsFrom(

@@ -139,9 +139,17 @@ const trust = object({
 });
 
 const endpoint = object({
+  localHost: withDefault(
+    valued("--local-host", string({ metavar: "ADDR", pattern: /^[0-9a-f.:]+(?:%\w+)?$/i }), {
+      takes: "an IPv4 or IPv6 address",
+      description: "The address that clients connect to; one that other machines reach needs " +
+        "--local-auth publickey. Default: 127.0.0.1.",
+    }),
+    "127.0.0.1",
+  ),
   localPort: optional(valued("--local-port", localPortValue, {
     takes: "a number from 0 to 65535",
-    description: "The port on 127.0.0.1 that clients connect to; 0 takes a free one. " +
+    description: "The port that clients connect to; 0 takes a free one. " +
       "Default: 2222, or a free one where another sshshim has that; with several servers or a " +
       "command, a free one.",
   })),
@@ -153,14 +161,27 @@ const endpoint = object({
   localEd25519Key: optional(
     fileNamed("--local-ed25519-key", "The same with an Ed25519 key."),
   ),
-  localAuth: withDefault(
-    valued("--local-auth", choice(["same-user", "none"], { metavar: "WHO" }), {
-      takes: "same-user or none",
-      description: "Who may connect: same-user, your own processes, or none, " +
-        "every user of this machine. Default: same-user.",
+  localAuth: optional(
+    valued("--local-auth", choice(["same-user", "publickey", "none"], { metavar: "WHO" }), {
+      takes: "same-user, publickey or none",
+      description: "Who may connect: same-user, your own processes, by a key of yours where the " +
+        "system does not tell; publickey, whoever has a key; or none, every user of this " +
+        "machine. Default: same-user.",
     }),
-    "same-user",
   ),
+  authorizedKeys: optional(fileNamed(
+    "--authorized-keys",
+    "Further keys that may connect, in sshd's format, with its options; implies " +
+      "--local-auth publickey.",
+  )),
+  confirm: toggle(
+    ["--confirm"],
+    "Ask you, at the terminal or by SSH_ASKPASS, before a new program may connect.",
+  ),
+  audit: optional(fileNamed(
+    "--audit",
+    "Append a line of JSON for each client, channel, forward, request and refusal to this file.",
+  )),
 });
 
 function named(option: OptionName, description: string) {
@@ -244,6 +265,28 @@ const survival = object({
   ),
 });
 
+const timeValue = string({ metavar: "TIME", pattern: /^[0-9smhdw+]+$/i });
+
+function time(name: OptionName, description: string) {
+  return optional(
+    valued(name, timeValue, { takes: "a time such as 90, 30m or 1d12h", description }),
+  );
+}
+
+const life = object({
+  idleExit: time("--idle-exit", "End when no client was there for so long."),
+  maxLife: time("--max-life", "End after so long; sessions are told a minute before."),
+  readyFile: optional(fileNamed(
+    "--ready-file",
+    "Write this file once the port can be used, with what the banner says as JSON; " +
+      "it is removed at the end.",
+  )),
+  notify: toggle(
+    ["--notify"],
+    "Tell the service manager (systemd) that the port can be used, and how it goes.",
+  ),
+});
+
 const output = object({
   // ssh knows several degrees; here there is one.
   verbose: multiple(toggle(["-v", "--verbose"], "Log details, with times and stack traces.")),
@@ -265,6 +308,7 @@ export const grammar = object({
   endpoint: group("Local port", endpoint),
   naming: group("Its name for ssh", naming),
   survival: group("Reconnecting", survival),
+  life: group("Start and end", life),
   output: group("Messages", output),
 }, { errors: { unexpectedInput } });
 

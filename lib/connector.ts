@@ -14,6 +14,7 @@ import type { ByteConnection } from "./byte_connection.ts";
 import { expandProxyCommand } from "./ssh_config_proxy.ts";
 import { connectTcp } from "./tcp.ts";
 import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
+import { loadNistp521 } from "./nistp521_kex.ts";
 import { Ssh2Client } from "./ssh2_client.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 import { type CredentialSource, defaultMethods, type Method } from "./userauth.ts";
@@ -30,7 +31,14 @@ export interface Host {
   /** The methods for a first try; `undefined` for those of the configuration. */
   firstMethods?: readonly Method[];
   /** Reads known_hosts anew: it may have changed since the last attempt. */
-  loadTrust(attempt: { mayAsk: boolean; signal: AbortSignal }): Promise<HostTrust>;
+  loadTrust(
+    attempt: {
+      mayAsk: boolean;
+      signal: AbortSignal;
+      /** The host's own, where it is reached directly. */
+      address: string | undefined;
+    },
+  ): Promise<HostTrust>;
 }
 
 /** What an attempt may do, and whom it tells of its success and of the end after it. */
@@ -79,13 +87,17 @@ export class Connector implements Connects {
    */
   async connect(handlers: ConnectionHandlers): Promise<void> {
     const [first] = this.#hosts;
-    let connection = await openFirst(first!.config, handlers.signal);
+    // Loading takes no longer than the network does.
+    let [way] = await Promise.all([
+      openFirst(first!.config, handlers.signal),
+      loadNistp521(),
+    ]);
     for (const [index, host] of this.#hosts.entries()) {
       const next = this.#hosts[index + 1];
       if (next === undefined) {
-        await this.#logIn(host, connection, { ...handlers, isJump: false });
+        await this.#logIn(host, way, { ...handlers, isJump: false });
       } else {
-        connection = await this.#jump(host, connection, { next: next.config, handlers });
+        way = { connection: await this.#jump(host, way, { next: next.config, handlers }) };
       }
     }
   }
@@ -93,16 +105,16 @@ export class Connector implements Connects {
   /** Logs in to a jump host and opens a channel from there to the next one. */
   async #jump(
     host: Host,
-    connection: ByteConnection,
+    way: Way,
     { next, handlers }: { next: HostConfig; handlers: ConnectionHandlers },
   ): Promise<ByteConnection> {
     const ready = Promise.withResolvers<JumpChannel>();
     let channel: JumpChannel | undefined;
-    await this.#logIn(host, connection, {
+    await this.#logIn(host, way, {
       ...handlers,
       isJump: true,
-      onReady: (transport) => {
-        channel = new JumpChannel(transport, { host: next.hostName, port: next.port });
+      onReady: (transport, { onHostKeys }) => {
+        channel = new JumpChannel(transport, { host: next.hostName, port: next.port, onHostKeys });
         ready.resolve(channel);
       },
       onLost: ({ reason }) => {
@@ -120,7 +132,7 @@ export class Connector implements Connects {
 
   async #logIn(
     host: Host,
-    connection: ByteConnection,
+    { connection, address }: Way,
     handlers:
       & Omit<ConnectionHandlers, "onReady">
       & Pick<HandshakeOptions, "onReady" | "isJump">,
@@ -136,7 +148,7 @@ export class Connector implements Connects {
     const attempt = credentials.forAttempt(asking);
     try {
       signal.throwIfAborted();
-      const trust = await host.loadTrust(asking);
+      const trust = await host.loadTrust({ ...asking, address });
       const methods = methodsOf(config);
       await handshake(client, {
         name: nameOf(config),
@@ -182,11 +194,17 @@ function identificationTimeoutMs(
   return config.proxyCommand === undefined ? direct : proxied;
 }
 
-function openFirst(config: HostConfig, signal: AbortSignal): Promise<ByteConnection> {
+/** What leads to a host, whose address is known where nothing is between. */
+interface Way {
+  connection: ByteConnection;
+  address?: string;
+}
+
+async function openFirst(config: HostConfig, signal: AbortSignal): Promise<Way> {
   const command = expandProxyCommand(config);
-  if (command === undefined) return connectTcp(config, signal);
+  if (command === undefined) return await connectTcp(config, signal);
   log.debug("ProxyCommand: {command}", { command });
-  return Promise.resolve(startProxyCommand(command));
+  return { connection: startProxyCommand(command) };
 }
 
 /** How long the jump host may take to reach the next one unless ConnectTimeout says so. */

@@ -1,9 +1,10 @@
 /**
  * The way into the endpoint: the kernel is asked about each connection as soon as it is accepted,
- * and whoever is not our user's is closed before anything is spent on it.
+ * and whoever is not our user's is closed before anything is spent on it. Where the kernel does not
+ * tell, strangers come in, but not too many.
  */
 
-import type { Admission, Admit, Endpoints } from "./access.ts";
+import type { Admission, Admit, Endpoints, SocketRecord } from "./access.ts";
 import { dropsEarly } from "./early_drop.ts";
 import { TurnedAway } from "./turned_away.ts";
 
@@ -12,23 +13,32 @@ const maximumAsked = 1024;
 
 /** What the door is made of. */
 export interface DoorOptions {
-  /** Asked once about each connection; without it the kernel does not tell whose it is. */
+  /** Asked once about each connection; without it nobody tells whose it is. */
   admit: Admit | undefined;
+  /** Whether a connection of somebody else is closed at once, or counts like one of a stranger. */
+  refusesOthers: boolean;
   /** How many that are in have not logged in. */
   countUnauthenticated(): number;
-  /** Takes a connection that may enter, and closes it in the end; false where there is no room. */
-  onEnter(connection: Deno.TcpConn): boolean;
+  /**
+   * Takes a connection that may enter, and closes it in the end; false where there is no room.
+   *
+   * @param own whether the kernel has said that it is our user's, and what it said of its socket.
+   */
+  onEnter(connection: Deno.TcpConn, own: { isOwn: boolean; socket?: SocketRecord }): boolean;
+  /** Told of those that were turned away, in words that go on after "turned away a connection". */
+  onTurnedAway?(phrase: string, count: number): void;
 }
 
 /** The door of the endpoint. */
 export class Door {
   readonly #options: DoorOptions;
-  readonly #turnedAway = new TurnedAway();
+  readonly #turnedAway: TurnedAway;
   readonly #asked = new Set<Promise<void>>();
   #isClosed = false;
 
   constructor(options: DoorOptions) {
     this.#options = options;
+    this.#turnedAway = new TurnedAway(options.onTurnedAway);
   }
 
   /** Takes a connection that was just accepted; resolves when the next may be accepted. */
@@ -47,14 +57,22 @@ export class Door {
   }
 
   async #ask(connection: Deno.TcpConn): Promise<void> {
-    const { admit } = this.#options;
-    const admission = admit ? await admit(endpointsOf(connection)) : this.#dropAtRandom();
+    const { admit, refusesOthers } = this.#options;
+    const word = await admit?.(endpointsOf(connection));
+    const isOwn = word?.admitted === true;
+    const isRefused = word?.admitted === false && !word.cannotTell && refusesOthers;
+    const admission = isOwn || isRefused ? word : this.#dropAtRandom();
     if (admission.admitted && !this.#isClosed && isAlive(connection)) {
-      if (this.#options.onEnter(connection)) return;
+      if (this.#options.onEnter(connection, { isOwn, socket: admission.socket })) return;
       this.#turnedAway.add("(too many others wait to log in)");
     }
     connection.close();
     if (!admission.admitted) this.#turnedAway.add(describe(admission));
+  }
+
+  /** Somebody was let in, and could not log in. @param reason for the log, in brackets. */
+  onFailedLogin(reason: string): void {
+    if (!this.#isClosed) this.#turnedAway.add(reason);
   }
 
   #dropAtRandom(): Admission {

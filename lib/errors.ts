@@ -16,6 +16,7 @@ export const ChannelOpenFailureReason = {
 /** Reason codes of SSH_MSG_DISCONNECT that sshshim sends (RFC 4250, section 4.2). */
 export const DisconnectReason = {
   protocolError: 2,
+  serviceNotAvailable: 7,
   byApplication: 11,
 } as const;
 

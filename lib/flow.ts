@@ -61,12 +61,24 @@ export class Flow {
   /** How much of that the sender knows of; never more than the window. */
   #creditBytes = 0;
   #pool: CreditPool | undefined;
+  /** What the sender is not granted, so that something else can be sent at any time. */
+  #reserveBytes = 0;
 
   /** The credit counts in a pool from now on; `undefined` takes it out. */
   joinPool(pool: CreditPool | undefined): void {
     this.#pool?.add(-this.#creditBytes);
     this.#pool = pool;
     pool?.add(this.#creditBytes);
+  }
+
+  /** Keeps so many bytes of the window from the sender, unless the window is small; before grants. */
+  reserve(bytes: number): void {
+    this.#reserveBytes = bytes;
+  }
+
+  /** What the receiver accepts and the sender does not know of, in bytes. */
+  get freeBytes(): number {
+    return this.#windowBytes - this.#creditBytes;
   }
 
   /** What the receiver still accepts, granted to the sender or not. */
@@ -88,7 +100,9 @@ export class Flow {
 
   /** Takes what may be announced to the sender now, at once after the receiver has adjusted. */
   takeGrant(): number {
-    const bytes = Math.min(this.#windowBytes, this.#maximumBytes) - this.#creditBytes;
+    const reserveBytes = this.#windowBytes < smallestCreditBytes ? 0 : this.#reserveBytes;
+    const bytes = Math.min(this.#windowBytes - reserveBytes, this.#maximumBytes) -
+      this.#creditBytes;
     if (bytes <= 0) return 0;
     this.#addCredit(bytes);
     return bytes;

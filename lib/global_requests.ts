@@ -4,9 +4,9 @@
  */
 
 import { ProtocolError } from "./errors.ts";
-import type { Peer, Transport } from "./transport.ts";
+import type { OnHostKeys, Peer, Transport } from "./transport.ts";
 import { buildMessage } from "./ssh_data.ts";
-import { type GlobalReply, MessageType } from "./wire.ts";
+import { type GlobalReply, type GlobalRequest, MessageType } from "./wire.ts";
 
 /**
  * How many replies one client may be owed. It is not read long before; this many short requests
@@ -58,6 +58,9 @@ export class ReplyQueue {
   }
 }
 
+/** Upstream's word on its host keys (OpenSSH's PROTOCOL). */
+const hostKeysRequest = "hostkeys-00@openssh.com";
+
 /** A request to upstream that has no reply yet. */
 interface PendingRequest {
   onReply(reply: GlobalReply): void;
@@ -65,14 +68,19 @@ interface PendingRequest {
   sequenceNumber: number | undefined;
 }
 
-/** The one queue of requests to upstream: those about forwards and our own keepalives. */
+/**
+ * The one queue of requests to upstream: those about forwards and host keys, and our own keepalives;
+ * and what upstream asks for itself.
+ */
 export class RequestQueue {
   #peer: Transport | undefined;
+  #onHostKeys: OnHostKeys | undefined;
   #waiting: PendingRequest[] = [];
 
-  /** Requests go to `peer` from now on. */
-  attach(peer: Transport): void {
+  /** Requests go to `peer` from now on; what it says of its host keys, to `onHostKeys`. */
+  attach(peer: Transport, onHostKeys?: OnHostKeys): void {
     this.#peer = peer;
+    this.#onHostKeys = onHostKeys;
   }
 
   /** Upstream is gone, and with it every reply that was to come. */
@@ -86,6 +94,18 @@ export class RequestQueue {
     if (this.#peer === undefined) return;
     this.#peer.send(buildMessage(MessageType.globalRequest, name, true, { raw: data }));
     this.#waiting.push({ onReply, sequenceNumber: this.#peer.lastSequenceNumber });
+  }
+
+  /** Takes a request of upstream's, and answers it: but for its host keys, nothing is granted. */
+  onRequest({ name, wantReply, data }: GlobalRequest): void {
+    const onHostKeys = name === hostKeysRequest ? this.#onHostKeys : undefined;
+    const { type } = onHostKeys === undefined ? requestFailure : requestSuccess;
+    if (wantReply) this.#peer?.send(buildMessage(type));
+    onHostKeys?.(data, (keys, onReply) => {
+      this.send("hostkeys-prove-00@openssh.com", keys, (reply) => {
+        onReply(reply.type === MessageType.requestSuccess ? reply.data : undefined);
+      });
+    });
   }
 
   /** @returns whether anything was asked. */

@@ -7,7 +7,8 @@ import { logger } from "./log.ts";
 import { rsaBits } from "./public_key.ts";
 import { maximumRsaBits } from "./rsa_signature.ts";
 import type { Ssh2Client, Ssh2End } from "./ssh2_client.ts";
-import type { ConnectionEnd, StartableTransport } from "./transport.ts";
+import type { ConnectionEnd, OnHostKeys, StartableTransport } from "./transport.ts";
+import type { UpdatingConnection } from "./update_host_keys.ts";
 import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
 
 const log = logger("upstream");
@@ -35,6 +36,10 @@ export interface HostTrust {
    * @throws {HostKeyError} where it may not, or nobody can tell.
    */
   verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict>;
+  /** Learns the server's further keys; absent where the one that was verified is no warrant. */
+  readonly update?:
+    | ((keys: Uint8Array, connection: UpdatingConnection) => Promise<void>)
+    | undefined;
 }
 
 /** What a handshake needs, and whom it tells. */
@@ -66,6 +71,8 @@ export interface HandshakeOptions {
 /** What else is known of a connection that is ready. */
 export interface Session {
   verdict: TrustVerdict;
+  /** Where known_hosts files are to follow what the server says of its keys. */
+  onHostKeys?: OnHostKeys;
 }
 
 /**
@@ -94,6 +101,7 @@ class Handshake {
   readonly #ready = Promise.withResolvers<void>();
   /** Takes the question about the host key back. */
   readonly #asking = new AbortController();
+  readonly #life = new AbortController();
   #trust: Trust = { kind: "no key" };
   /** What is known better than the end of the connection tells it. */
   #ourError: Error | undefined;
@@ -201,12 +209,30 @@ class Handshake {
     const verdict = this.#acceptedVerdict();
     this.#isReady = true;
     this.#deadline.end();
-    this.#options.onReady(this.#client.transport, { verdict });
+    this.#options.onReady(this.#client.transport, { verdict, onHostKeys: this.#onHostKeys() });
     this.#ready.resolve();
+  }
+
+  /** What the server says of its keys counts once, and as long as it is there. */
+  #onHostKeys(): OnHostKeys | undefined {
+    let update = this.#options.trust.update;
+    if (update === undefined) return undefined;
+    const { sessionId } = this.#client.transport.session;
+    const { signal } = this.#life;
+    return (keys, prove) => {
+      void update?.(keys.slice(), {
+        sessionId,
+        signal,
+        prove: (asked) =>
+          new Promise((resolve) => prove(asked, (signatures) => resolve(signatures?.slice()))),
+      });
+      update = undefined;
+    };
   }
 
   async #onClose(end: Ssh2End): Promise<void> {
     this.#deadline.end();
+    this.#life.abort();
     if (this.#isReady) return this.#options.onLost(lossOf(end, this.#options));
     this.#asking.abort();
     // Whether it is the right host matters more than what it said.

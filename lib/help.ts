@@ -26,7 +26,7 @@ const examples = lines([
 
 const exitStatuses = lines([
   "Exit status:",
-  "  0  stopped by a signal",
+  "  0  stopped by a signal, or its time was over",
   "  1  internal error",
   "  2  the command line is wrong",
   "  3  the server refused the login",

@@ -28,6 +28,8 @@ export interface HostConfig extends Canonicalization {
   addressFamily: "any" | "inet" | "inet6";
   /** The local address to connect from. */
   bindAddress?: string;
+  /** The interface whose address to connect from, where `bindAddress` is absent. */
+  bindInterface?: string;
   /** For all of a connection's beginning; absent or 0: the system's own. */
   connectTimeoutSeconds?: number;
   /** At least 1. */
@@ -59,10 +61,14 @@ export interface HostConfig extends Canonicalization {
   hostKeyAlias?: string;
   /** With its tokens; what it prints counts as a further file. */
   knownHostsCommand?: string;
+  /** Whether keys are looked up by the host's address as well, where it is reached directly. */
+  checkHostIp: boolean;
   /** Lists of keys that are not taken, whatever else is known; without `none`. */
   revokedHostKeys: readonly string[];
   strictHostKeyChecking: "ask" | "accept-new" | "yes" | "no";
   hashKnownHosts: boolean;
+  /** Whether `userKnownHostsFiles` follow what a known host says of its further keys. */
+  updateHostKeys: "ask" | "yes" | "no";
 
   /** Without `none`, in their order. */
   identityFiles: readonly string[];
@@ -112,12 +118,14 @@ export function printHostConfig(config: HostConfig): string {
     ["batchmode", yesOrNo(config.batchMode)],
     ["canonicalizefallbacklocal", yesOrNo(config.canonicalizeFallbackLocal)],
     ["canonicalizehostname", trueOrFalse(config.canonicalizeHostname)],
+    ["checkhostip", yesOrNo(config.checkHostIp)],
     ["hashknownhosts", yesOrNo(config.hashKnownHosts)],
     ["identitiesonly", yesOrNo(config.identitiesOnly)],
     ["kbdinteractiveauthentication", yesOrNo(config.kbdInteractiveAuthentication)],
     ["passwordauthentication", yesOrNo(config.passwordAuthentication)],
     ["pubkeyauthentication", trueOrFalse(config.pubkeyAuthentication)],
     ["stricthostkeychecking", trueOrFalse(config.strictHostKeyChecking)],
+    ["updatehostkeys", trueOrFalse(config.updateHostKeys)],
     ["canonicalizemaxdots", config.canonicalizeMaxDots],
     ["connectionattempts", config.connectionAttempts],
     ["numberofpasswordprompts", config.numberOfPasswordPrompts],
@@ -125,6 +133,7 @@ export function printHostConfig(config: HostConfig): string {
     ["serveraliveinterval", config.serverAliveIntervalSeconds ?? 0],
     ["requiredrsasize", config.requiredRsaSize],
     ["bindaddress", config.bindAddress],
+    ["bindinterface", config.bindInterface],
     ["ciphers", config.ciphers],
     ["hostkeyalgorithms", config.hostKeyAlgorithms],
     ["hostkeyalias", config.hostKeyAlias],

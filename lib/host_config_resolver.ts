@@ -3,7 +3,7 @@
 import { dirname, join } from "node:path";
 import { UsageError } from "./errors.ts";
 import type { HostConfig, IdentityAgent } from "./host_config.ts";
-import { type LocalFacts, localFacts } from "./local_facts.ts";
+import { defaultSystemConfig, type LocalFacts, localFacts } from "./local_facts.ts";
 import { type ConfigRequest, namesHost, readSshConfig, type TypedSetting } from "./ssh_config.ts";
 import { canonicalization, type NameLookup } from "./ssh_config_canonical.ts";
 import { configError, lowerCase, type Source } from "./ssh_config_line.ts";
@@ -55,7 +55,7 @@ export async function resolveHostConfig(
   const request = configRequest(destination, options);
   const { alias, local, systemConfig } = request;
   const { settings, hostName, notes } = await readSshConfig(request);
-  notes.push(...settings.notFollowed().map(({ source, ...note }) => ({ ...source, ...note })));
+  notes.push(...settings.notFollowed());
   const resolver = new Resolver({ settings, local, alias, hostName, user: destination.user });
   const trust = await resolver.trust(dirname(systemConfig));
   const credentials = await resolver.credentials();
@@ -164,6 +164,7 @@ class Resolver {
       user: this.#user,
       addressFamily: (this.text("AddressFamily") ?? "any") as HostConfig["addressFamily"],
       bindAddress: this.text("BindAddress"),
+      bindInterface: this.text("BindInterface"),
       connectTimeoutSeconds: this.#given("ConnectTimeout")
         ? this.#number("ConnectTimeout", 0)
         : undefined,
@@ -222,14 +223,25 @@ class Resolver {
         ),
       hostKeyAlias: this.#hostKeyAlias,
       knownHostsCommand: this.#command("KnownHostsCommand"),
+      checkHostIp: this.#isYes("CheckHostIP", false),
       revokedHostKeys: await this.#paths(revoked),
       strictHostKeyChecking:
         (this.text("StrictHostKeyChecking") ?? "ask") as HostConfig["strictHostKeyChecking"],
       hashKnownHosts: this.#isYes("HashKnownHosts", false),
+      updateHostKeys: this.#updateHostKeys(user),
     };
     const globalKnownHostsFiles = global?.map(({ value }) => value) ?? config.globalKnownHostsFiles;
     const revokedHostKeys = revoked.map(({ value }) => value);
     return { config, asWritten: { globalKnownHostsFiles, revokedHostKeys } };
+  }
+
+  /** As with ssh, `yes` for the usual file alone, and where no other source is asked for keys. */
+  #updateHostKeys(files: readonly Value[] | undefined): HostConfig["updateHostKeys"] {
+    const isUsual = files === undefined ||
+      files.length === 1 && files[0]!.value === "~/.ssh/known_hosts";
+    const isAlone = (this.text("VerifyHostKeyDNS") ?? "no") === "no";
+    const value = this.text("UpdateHostKeys") ?? (isUsual && isAlone ? "yes" : "no");
+    return value as HostConfig["updateHostKeys"];
   }
 
   /** Keys, certificates and the agent. */
@@ -380,10 +392,4 @@ function identityAgent(value: string | undefined, source: Source | undefined): I
   if (!value.startsWith("$")) return { kind: "socket", path: value };
   if (/^\$\w+$/.test(value)) return { kind: "variable", name: value.slice(1) };
   throw configError(source, "IdentityAgent takes a path, none, SSH_AUTH_SOCK or $VARIABLE.");
-}
-
-function defaultSystemConfig(environment: Readonly<Record<string, string>>): string {
-  return Deno.build.os === "windows"
-    ? join(environment.ProgramData ?? "C:\\ProgramData", "ssh", "ssh_config")
-    : "/etc/ssh/ssh_config";
 }

@@ -22,7 +22,8 @@ import { logger } from "./log.ts";
 import { keyTypeOf } from "./public_key.ts";
 import { missingAlgorithms } from "./ssh2_algorithms.ts";
 import { writeJumpHosts } from "./ssh_config_proxy.ts";
-import { KnownHostsTrust, PinnedTrust, UnrevokedTrust } from "./trust.ts";
+import { KnownHostsTrust, PinnedTrust } from "./trust.ts";
+import { UnrevokedTrust } from "./trust_revoked.ts";
 
 const log = logger("config");
 
@@ -49,11 +50,10 @@ export async function readUpstreamConfig(
 }
 
 function tellNotes({ notes }: HostConfig): void {
-  for (const { file, line, text, isWarning } of notes) {
-    const level = isWarning ? "warn" : "debug";
+  for (const { file, line, text } of notes) {
     // An option has no line.
-    if (line === 0) log[level]("{file}: {text}", { file, text });
-    else log[level]("{file} line {line}: {text}", { file, line, text });
+    if (line === 0) log.debug("{file}: {text}", { file, text });
+    else log.debug("{file} line {line}: {text}", { file, line, text });
   }
 }
 
@@ -125,7 +125,6 @@ async function jumpsTo(
   return hosts;
 }
 
-/** @throws {UsageError} where something is configured that cannot be followed. */
 function makeHost(
   config: HostConfig,
   { prompter, password, fingerprint, isJump }: {
@@ -135,15 +134,6 @@ function makeHost(
     isJump: boolean;
   },
 ): Host {
-  const { bindAddress } = config;
-  const isDirect = config.proxyJump === undefined && config.proxyCommand === undefined;
-  if (bindAddress !== undefined && isDirect) {
-    throw new UsageError(
-      `BindAddress ${bindAddress} of ${config.alias} cannot be followed: the system chooses the ` +
-        `address to connect from. Let a command choose it, such as ` +
-        `-o "ProxyCommand=nc -s ${bindAddress} %h %p", or remove it for this host.`,
-    );
-  }
   const name = `${config.user}@${config.hostName}`;
   for (const [keyword, names] of missingAlgorithms(config)) {
     log.warn("{keyword} for {alias}: sshshim does not have {names}", {
@@ -156,16 +146,19 @@ function makeHost(
   return {
     config,
     credentials,
-    loadTrust: async ({ mayAsk, signal }) => {
+    loadTrust: async ({ mayAsk, signal, address }) => {
       const trust = fingerprint !== undefined
         ? new PinnedTrust(config.hostName, fingerprint)
         : await KnownHostsTrust.load({
           config,
           isJump,
+          address,
           ask: async (question, verdictSignal) => {
             const asking = { mayAsk, signal: AbortSignal.any([signal, verdictSignal]) };
             return await credentials.questions(asking).ask(question, { echo: true });
           },
+          askLater: async (question, signal) =>
+            await credentials.questions({ mayAsk, signal }).ask(question, { echo: true }),
         }, signal);
       return new UnrevokedTrust(trust, config);
     },

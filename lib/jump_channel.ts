@@ -1,7 +1,7 @@
 /**
  * The way through a jump host: a direct-tcpip channel (RFC 4254, section 7.2) as a connection of
- * bytes. Nothing else passes on the connection to that host, and whatever breaks the protocol ends
- * it.
+ * bytes. Beside it the connection to that host carries the host's word on its keys, and whatever
+ * breaks the protocol ends it.
  */
 
 import type { ByteConnection } from "./byte_connection.ts";
@@ -13,9 +13,10 @@ import {
   ProtocolError,
 } from "./errors.ts";
 import { Flow, maximumCreditBytes } from "./flow.ts";
+import { RequestQueue } from "./global_requests.ts";
 import { sendPong } from "./pings.ts";
 import { buildMessage, displayText } from "./ssh_data.ts";
-import type { StartableTransport } from "./transport.ts";
+import type { OnHostKeys, StartableTransport } from "./transport.ts";
 import {
   type ChannelMessage,
   type ChannelOpen,
@@ -63,6 +64,7 @@ type State =
 /** One channel through one jump host, and the end of the connection to it. */
 export class JumpChannel implements ByteConnection {
   readonly #transport: StartableTransport;
+  readonly #requests = new RequestQueue();
   readonly #opened = Promise.withResolvers<void>();
   /** What the jump host may send, and what we may. */
   readonly #incoming = new Flow();
@@ -72,12 +74,17 @@ export class JumpChannel implements ByteConnection {
   #state: State = { kind: "opening" };
 
   /** Called in the turn in which the jump host lets us in; asks it for the channel. */
-  constructor(transport: StartableTransport, { host, port }: { host: string; port: number }) {
+  constructor(
+    transport: StartableTransport,
+    { host, port, onHostKeys }: { host: string; port: number; onHostKeys?: OnHostKeys },
+  ) {
     this.#transport = transport;
+    this.#requests.attach(transport, onHostKeys);
     // Whoever gives up before it is open does not wait for it.
     this.#opened.promise.catch(() => {});
     transport.start({
       onPayload: (payload) => this.#onPayload(payload),
+      onUnimplemented: (sequenceNumber) => this.#requests.onUnimplemented(sequenceNumber),
       onDrain: () => this.#onRoom(),
       onDisconnect: (description) => this.#end(new Error(description)),
     });
@@ -158,12 +165,13 @@ export class JumpChannel implements ByteConnection {
     if (message === undefined) return transport.sendUnimplemented();
     switch (message.type) {
       case MessageType.globalRequest:
-        if (message.wantReply) transport.send(buildMessage(MessageType.requestFailure));
-        return;
+        return this.#requests.onRequest(message);
       case MessageType.ping:
         return sendPong(transport, message.data);
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
+        this.#requests.onReply(message);
+        return;
       case MessageType.pong:
         return; // Nobody has asked, and nobody minds.
       case MessageType.channelOpen: {

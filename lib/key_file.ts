@@ -9,9 +9,10 @@ import { AuthenticationError, MalformedDataError, reasonOf } from "./errors.ts";
 import { readJudged } from "./judged_file.ts";
 import { type Certificate, parseCertificate } from "./key_certificate.ts";
 import { signWith, type StoredKey, UnusableKey } from "./key_object.ts";
-import { parseStoredKey, publicKeyInside } from "./key_text.ts";
+import { isPrivateText, parseStoredKey, publicKeyInside } from "./key_text.ts";
 import { algorithmsFor, isSameKey, keyTypeOf } from "./public_key.ts";
 import { requireAlgorithm, type Signer } from "./signer.ts";
+import type { LocalSystem } from "./state_folder.ts";
 
 /** A private key's file that was read; an encrypted one is still locked. */
 export interface KeyFile {
@@ -71,6 +72,29 @@ export async function readPublicKey(file: string): Promise<Uint8Array | undefine
   const text = await readIfPossible(file);
   const publicKey = text && (parsePublicText(text) ?? publicKeyInside(text));
   return publicKey || await readPublicText(`${file}.pub`);
+}
+
+/**
+ * The public key of a private key's file that is the user's own, and that nobody else can read: in
+ * the file itself or, where it does not show it, in FILE.pub.
+ *
+ * @returns `undefined` where the file holds no private key, or neither shows one.
+ * @throws {AuthenticationError} where the file cannot be read, or is not the user's alone.
+ */
+export async function publicKeyOfPrivateFile(
+  file: string,
+  system: Pick<LocalSystem, "os" | "uid">,
+): Promise<Uint8Array | undefined> {
+  const text = await readText(file, {
+    what: "key",
+    check: (file, { uid, mode }) => {
+      if (system.os === "windows") return;
+      if (uid === system.uid && ((mode ?? 0o777) & 0o077) === 0) return;
+      throw new AuthenticationError(`The key ${file} is not yours alone. Run: chmod 600 "${file}"`);
+    },
+  });
+  if (!isPrivateText(text)) return undefined;
+  return publicKeyInside(text) ?? await readPublicText(`${file}.pub`);
 }
 
 /**

@@ -26,6 +26,18 @@ const curves: Readonly<Record<string, { jwkName: string; hash: string; bytes: nu
   nistp521: { jwkName: "P-521", hash: "sha512", bytes: 66 },
 };
 
+/** By which algorithms clients may sign to log in: sshd's, but for certificates. */
+export const loginAlgorithms: readonly string[] = [
+  "ssh-ed25519",
+  "ecdsa-sha2-nistp256",
+  "ecdsa-sha2-nistp384",
+  "ecdsa-sha2-nistp521",
+  "rsa-sha2-512",
+  "rsa-sha2-256",
+  "sk-ssh-ed25519@openssh.com",
+  "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+
 /** The algorithm that a signature states. */
 export function signatureAlgorithm(signature: Uint8Array): string {
   return new Reader(signature).text();

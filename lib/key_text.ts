@@ -31,9 +31,16 @@ export function publicKeyInside(text: string): Uint8Array | undefined {
   }
 }
 
+/** Whether a text holds a private key, whether or not it can be used. */
+export function isPrivateText(text: string): boolean {
+  return beginning.test(text);
+}
+
+const beginning = /^-----BEGIN ([A-Z ]*PRIVATE KEY)-----/m;
+
 /** The first private key's label, and the lines between its first and its last. */
 function findPrivateKey(text: string, file: string): [label: string, body: string] {
-  const [, label] = /^-----BEGIN ([A-Z ]*PRIVATE KEY)-----/m.exec(text) ?? [];
+  const [, label] = beginning.exec(text) ?? [];
   if (label === undefined) throw notAPrivateKey(text, file);
   const [, body] = /^-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END/ms.exec(text) ?? [];
   if (body === undefined) throw damagedKey();

@@ -10,16 +10,16 @@
  *   about that name, a key known for the bare host name is accepted as well.
  */
 
-import { Buffer } from "node:buffer";
 import { dirname } from "node:path";
 import { HostKeyError, reasonOf } from "./errors.ts";
 import type { Certificate } from "./key_certificate.ts";
 import {
-  hashedHost,
   type KnownHostsSource,
   type KnownLine,
+  openLocked,
   readKnownHostsFile,
 } from "./known_hosts_file.ts";
+import { knownLines } from "./known_hosts_rewrite.ts";
 import { logger } from "./log.ts";
 import {
   certificateName,
@@ -40,7 +40,8 @@ export interface HostAddress {
 
 /** What the files say about a host key; `line` counts from 1. */
 export type Verdict =
-  | { kind: "known"; file: string; line: number }
+  /** `isBare`: for the host at any port. */
+  | { kind: "known"; file: string; line: number; isBare?: boolean }
   | { kind: "unknown" }
   /**
    * The host has other keys. `knownType` is the offered key's type where the files have one of
@@ -85,7 +86,13 @@ export class KnownHosts {
     // Like ssh, take a key that is known for the host at any port. A key revoked under the bare
     // name is compromised wherever it is used; ssh warns of it here, and then asks all the same.
     const verdictOnBare = this.#judge(bare, publicKey);
-    return verdictOnBare.kind === "changed" ? verdict : verdictOnBare;
+    if (verdictOnBare.kind === "changed") return verdict;
+    return verdictOnBare.kind === "known" ? { ...verdictOnBare, isBare: true } : verdictOnBare;
+  }
+
+  /** Judges a key by an address of the host alone, at its port. */
+  checkAddress(address: HostAddress, publicKey: Uint8Array): Verdict {
+    return this.#judge(storedName(address), publicKey);
   }
 
   /**
@@ -174,15 +181,16 @@ function placeOf({ file, line }: KnownLine): { file: string; line: number } {
 /**
  * Appends a host's key to `file`, which is created (0600, its folder 0700) when missing. A key that
  * it has already is not added again. With `isHashed` the host's name cannot be read from the line.
+ * With `ip` the line is about that address as well, or there is a further one.
  *
  * @throws {HostKeyError} when the file cannot be written, or the host name has characters that
  * mean something else in a known_hosts file.
  */
 export async function addKnownHost(
   file: string,
-  entry: HostAddress & { publicKey: Uint8Array; isHashed?: boolean },
+  entry: HostAddress & { publicKey: Uint8Array; isHashed?: boolean; ip?: HostAddress },
 ): Promise<void> {
-  const { host, publicKey, isHashed } = entry;
+  const { host, publicKey, isHashed = false, ip } = entry;
   // deno-lint-ignore no-control-regex
   if (host === "" || /[\x00-\x20\x7f@?*#[\]|'"\\,!]/.test(host)) {
     throw new HostKeyError(
@@ -190,19 +198,18 @@ export async function addKnownHost(
         `known_hosts file cannot hold. Check the name.`,
     );
   }
-  const key = Buffer.from(publicKey).toString("base64");
-  const name = storedName(entry);
-  const line = `${isHashed ? hashedHost(name) : name} ${hostKeyType(publicKey)} ${key}\n`;
+  const names = [entry, ...(ip === undefined ? [] : [ip])].map(storedName);
+  const lines = knownLines(names, publicKey, isHashed).map((line) => `${line}\n`).join("");
   try {
     await Deno.mkdir(dirname(file), { recursive: true, mode: 0o700 });
-    using handle = await Deno.open(file, { read: true, append: true, create: true, mode: 0o600 });
-    await lock(handle);
+    const options = { read: true, append: true, create: true, mode: 0o600 };
+    using handle = await openLocked(file, options);
     // While a person was asked, or just now, another process may have added it.
     if ((await KnownHosts.load([file])).check(entry, publicKey).kind === "known") return;
     const separator = await endsInsideLine(handle) ? "\n" : "";
     // One write on a file opened for appending: two processes that add a line at the same time
     // cannot cut each other's line in two.
-    const bytes = new TextEncoder().encode(separator + line);
+    const bytes = new TextEncoder().encode(separator + lines);
     if (await handle.write(bytes) !== bytes.length) throw new Error("the disk is full");
   } catch (error) {
     throw new HostKeyError(
@@ -238,15 +245,6 @@ export function storedName(address: HostAddress): string {
 function lookupNames({ host, port }: HostAddress): [own: string] | [own: string, bare: string] {
   const name = lowerCase(host);
   return port === 22 ? [name] : [`[${name}]:${port}`, name];
-}
-
-/** Waits for other processes that add to the file; closing it lets the next one. */
-async function lock(handle: Deno.FsFile): Promise<void> {
-  try {
-    await handle.lock(true);
-  } catch {
-    // Some file systems have no locks: a line may be there twice then, which does no harm.
-  }
 }
 
 /** Whether the last line of a file lacks its line feed. */

@@ -18,9 +18,12 @@ const log = logger("trust");
 
 /** What the command is asked for. */
 export interface KnownHostsRequest {
-  /** `ORDER`: which types of keys to ask the host for; `HOSTNAME`: what is known of the host. */
-  invocation: "ORDER" | "HOSTNAME";
-  /** The host as files store it. */
+  /**
+   * `ORDER`: which types of keys to ask the host for; `HOSTNAME`: what is known of the host;
+   * `ADDRESS`: and of its address.
+   */
+  invocation: "ORDER" | "HOSTNAME" | "ADDRESS";
+  /** The host or address as files store it. */
   host: string;
   /** The key or certificate that the host shows, once there is one. */
   publicKey?: Uint8Array;

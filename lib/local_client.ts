@@ -1,29 +1,47 @@
 /**
  * One connection to the local endpoint, from its first byte to its last.
  *
- * The door has let it in, so any way to authenticate will do. Until it has, it is a stranger: it has
- * 20 seconds, and what it sends reaches neither upstream nor other clients.
+ * Until it has authenticated it is a stranger: it has 20 seconds, or two minutes once it has named
+ * a key that counts, and what it sends reaches neither upstream nor other clients.
  */
 
-import type { Endpoints } from "./access.ts";
+import type { Endpoints, SocketRecord } from "./access.ts";
+import type { ClientFacts } from "./audit.ts";
+import { ClientRules } from "./client_rules.ts";
+import { LocalUserAuth, type Login } from "./local_userauth.ts";
 import { logger } from "./log.ts";
+import type { LoginKeys } from "./login_keys.ts";
 import type { Host } from "./places.ts";
+import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
-import type { Ssh2ServerConnection } from "./ssh2_server.ts";
+import type { LoginSession, Ssh2ServerConnection } from "./ssh2_server.ts";
 import type { Receiver, StartableTransport } from "./transport.ts";
 
 const log = logger("endpoint");
 
 const authenticationTimeoutMs = 20_000;
 
+/** How long a person may take to unlock a key that counts; sshd's LoginGraceTime. */
+const unlockTimeoutMs = 120_000;
+
 /** What a client's connection is made of. */
 export interface LocalClientOptions {
   /** Names the client in the log. */
   id: number;
   endpoints: Endpoints;
+  /** Its own end, where the kernel was asked. */
+  socket?: SocketRecord;
   relay: Relay;
+  /** What it has to show; nothing where it is known already. */
+  keys: LoginKeys | undefined;
+  /** Decides about it once it is authenticated; without it, it is let in. */
+  reception?: Reception;
   /** Called once it is authenticated. */
   onAuthenticated(): void;
+  /** It has tried, and had nothing to show; `reason` is for the log, in brackets. */
+  onFailedLogin(reason: string): void;
+  /** Called when one that was authenticated leaves. */
+  onLeft?(): void;
   /** Called once, when its connection is closed. */
   onGone(): void;
 }
@@ -33,8 +51,16 @@ export class LocalClient implements Host {
   readonly #connection: Ssh2ServerConnection;
   readonly #options: LocalClientOptions;
   #timer: ReturnType<typeof setTimeout>;
-  /** The relay's, once it is authenticated. */
-  #receiver: Receiver | undefined;
+  #hasMoreTime = false;
+  #authentication: LocalUserAuth | undefined;
+  #isAuthenticated = false;
+  /** What the reception knows of it. */
+  #facts: ClientFacts | undefined;
+  readonly #left = new AbortController();
+  /** Why we ended it. */
+  #whyEnded: string | undefined;
+  /** What it is to the relay, once it is let in. */
+  #relayed: { receiver: Receiver; transport: StartableTransport } | undefined;
 
   constructor(connection: Ssh2ServerConnection, options: LocalClientOptions) {
     this.#connection = connection;
@@ -47,9 +73,9 @@ export class LocalClient implements Host {
     const { id } = this.#options;
     this.#connection.start({
       onEncrypted: (exchange) => log.info("client {id}: {exchange}", { id, exchange }),
-      onAuthenticated: (username, transport) => this.#onAuthenticated(username, transport),
+      onLogin: (session) => this.#onLogin(session),
+      onLoginMessage: (payload) => this.#authentication!.receive(payload),
       onError: (error) => log.debug("client {id}: {error}", { id, error }),
-      onUnanswerable: (error) => log.info("client {id} cannot be answered: {error}", { id, error }),
       onClose: () => this.#onClose(),
     });
   }
@@ -75,23 +101,74 @@ export class LocalClient implements Host {
     this.#connection.end(description);
   }
 
-  #onAuthenticated(username: string, transport: StartableTransport): void {
-    const { id, endpoints, relay, onAuthenticated } = this.#options;
+  #onLogin(session: LoginSession): void {
+    const { id, endpoints, keys, reception } = this.#options;
+    this.#authentication = new LocalUserAuth({
+      ...{ session, keys, address: endpoints.remoteHost },
+      admit: reception && ((login) => this.#admit(login, reception)),
+      onLogin: (login) => this.#onLetIn(login, session),
+      onKeyNamed: () => this.#onKeyNamed(),
+      report: (text) => log.debug("client {id}: {text}", { id, text }),
+    });
+  }
+
+  /** A person may have to type its passphrase, or to touch it. */
+  #onKeyNamed(): void {
+    if (this.#hasMoreTime) return;
+    this.#hasMoreTime = true;
     clearTimeout(this.#timer);
-    onAuthenticated();
-    const receiver = relay.addClient(transport);
-    this.#receiver = receiver;
+    this.#timer = setTimeout(() => this.#onTimeout(), unlockTimeoutMs);
+  }
+
+  /** Whether it is let in; one that is not is told why. */
+  async #admit({ username, fingerprint }: Login, reception: Reception): Promise<boolean> {
+    const { id, endpoints, socket } = this.#options;
+    this.#onAuthenticated();
+    const { signal } = this.#left;
+    const newcomer = { ...{ id, username, endpoints, socket }, key: fingerprint };
+    const { facts, objection } = await reception.receive(newcomer, signal);
+    if (signal.aborted) return false;
+    this.#facts = facts;
+    if (objection === undefined) return true;
+    log.warn("client {id} from port {port} is not let in: {objection}", {
+      id,
+      port: endpoints.remotePort,
+      objection,
+    });
+    this.end(`not let in: ${objection}`);
+    return false;
+  }
+
+  /** Its clock stops, and its place is free. */
+  #onAuthenticated(): void {
+    clearTimeout(this.#timer);
+    if (!this.#isAuthenticated) this.#options.onAuthenticated();
+    this.#isAuthenticated = true;
+  }
+
+  #onLetIn({ username, key, permissions }: Login, { transport }: LoginSession): void {
+    const { id, endpoints, relay, reception } = this.#options;
+    this.#onAuthenticated();
+    if (this.#facts) reception?.onClient(transport, this.#facts);
+    const rules = permissions && new ClientRules(
+      permissions,
+      (what) => log.info("client {id}: the options of its key do not allow {what}", { id, what }),
+    );
+    const receiver = relay.addClient(transport, rules);
+    this.#relayed = { receiver, transport };
     transport.start({
       onPayload: receiver.receive,
       onDrain: receiver.drained,
       onDisconnect: (description) => {
+        this.#whyEnded = description;
         log.info("client {id} is disconnected: {description}", { id, description });
       },
     });
-    log.info("client {id} connected from port {port} as {username}", {
+    log.info("client {id} connected from port {port} as {username}{proof}", {
       id,
       port: endpoints.remotePort,
       username,
+      proof: key ? ` with ${key}` : "",
     });
   }
 
@@ -105,12 +182,17 @@ export class LocalClient implements Host {
 
   #onClose(): void {
     clearTimeout(this.#timer);
-    const { id, onGone } = this.#options;
-    if (this.#receiver) {
-      this.#receiver.leave();
+    this.#left.abort();
+    this.#authentication?.close();
+    const { id, reception, onLeft, onGone, onFailedLogin } = this.#options;
+    if (this.#isAuthenticated) onLeft?.();
+    if (this.#relayed) {
+      this.#relayed.receiver.leave();
+      reception?.onClientLeft(this.#relayed.transport, this.#whyEnded);
       log.info("client {id} left", { id });
     } else {
       log.debug("client {id} left without authenticating", { id });
+      if (this.#authentication?.hasFailed) onFailedLogin("(none of its keys counts)");
     }
     onGone();
   }

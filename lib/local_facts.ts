@@ -1,5 +1,6 @@
 /** Who uses sshshim, and on which machine: what ssh_config(5) can ask about. */
 
+import { join } from "node:path";
 import { homedir, userInfo } from "node:os";
 import { UsageError } from "./errors.ts";
 
@@ -30,11 +31,16 @@ export function localFacts(
   }
   return {
     user,
-    home: given.home ?? account?.homedir ?? homedir(),
+    home: given.home ?? account?.homedir ?? homeFolder(),
     uid: String(Deno.uid() ?? ""),
     hostName: Deno.hostname(),
     environment,
   };
+}
+
+/** The folder that HOME or the account names; `/` where neither does, as in some containers. */
+export function homeFolder(): string {
+  return homedir() ?? "/";
 }
 
 function accountOf(): { username: string; homedir: string } | undefined {
@@ -44,4 +50,11 @@ function accountOf(): { username: string; homedir: string } | undefined {
     // An account may be missing in the user database, as in some containers.
     return undefined;
   }
+}
+
+/** Where the system has its ssh_config. */
+export function defaultSystemConfig(environment: Readonly<Record<string, string>>): string {
+  return Deno.build.os === "windows"
+    ? join(environment.ProgramData ?? "C:\\ProgramData", "ssh", "ssh_config")
+    : "/etc/ssh/ssh_config";
 }

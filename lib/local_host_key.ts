@@ -8,7 +8,6 @@
 
 import { Buffer } from "node:buffer";
 import { generateKeyPair, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { EndpointError, reasonOf } from "./errors.ts";
@@ -16,6 +15,7 @@ import { readJudged } from "./judged_file.ts";
 import { publicKeyOf, UnusableKey } from "./key_object.ts";
 import { formatEd25519Key } from "./key_openssh.ts";
 import { parseStoredKey } from "./key_text.ts";
+import { homeFolder } from "./local_facts.ts";
 import { keyTypeOf } from "./public_key.ts";
 import { defaultStateFolder, folderFault, isFileError, keepFile } from "./state_folder.ts";
 
@@ -66,7 +66,7 @@ export async function loadLocalHostKey(
   const stateFolder = options.stateFolder ?? defaultStateFolder();
   const note = await prepareStateKey(stateFolder, "ed25519");
   if (note === undefined) return await loadStateKey(stateFolder, "ed25519");
-  const identity = await loadIdentity(options.sshFolder ?? join(homedir(), ".ssh"));
+  const identity = await loadIdentity(options.sshFolder ?? join(homeFolder(), ".ssh"));
   if (identity !== undefined) return { ...identity, note };
   return { ...generateKey(), origin: "temporary", note };
 }

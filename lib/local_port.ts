@@ -5,9 +5,6 @@ import { findPortOwner, type PortOwner } from "./port_owner.ts";
 import { hostOf } from "./published_config.ts";
 import type { LiveName } from "./published_files.ts";
 
-/** The endpoint listens nowhere else: whoever is let in uses the remote account. */
-export const localAddress = "127.0.0.1";
-
 /** Where nobody says otherwise. */
 export const defaultLocalPort = 2222;
 
@@ -19,25 +16,30 @@ export const defaultLocalPort = 2222;
  * @throws {EndpointError} where the port cannot be used.
  */
 export async function listen(
-  port: number | undefined,
+  { hostname, port }: { hostname: string; port: number | undefined },
   others: readonly LiveName[],
 ): Promise<Deno.TcpListener> {
   const wanted = port ?? defaultLocalPort;
   try {
-    return Deno.listen({ hostname: localAddress, port: wanted });
+    return Deno.listen({ hostname, port: wanted });
   } catch (cause) {
     const isTaken = cause instanceof Deno.errors.AddrInUse;
     const other = isTaken ? others.find((other) => other.port === wanted) : undefined;
-    if (other !== undefined && port === undefined) return await listen(0, []);
+    if (other !== undefined && port === undefined) {
+      return await listen({ hostname, port: 0 }, []);
+    }
     const reason = other !== undefined
       ? `the sshshim of ${hostOf(other)} listens there (process ${other.pid})`
       : isTaken
       ? describe(await findPortOwner(wanted))
       : cause instanceof Deno.errors.PermissionDenied
       ? "ports below 1024 need privileges"
+      : cause instanceof Deno.errors.AddrNotAvailable
+      ? "this machine does not have that address"
       : messageOf(cause);
+    const place = hostname.includes(":") ? `[${hostname}]:${wanted}` : `${hostname}:${wanted}`;
     throw new EndpointError(
-      `Cannot listen on ${localAddress}:${wanted}: ${reason}. ` +
+      `Cannot listen on ${place}: ${reason}. ` +
         `Choose another port with --local-port PORT; --local-port 0 takes a free one.`,
       { cause },
     );

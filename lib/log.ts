@@ -126,9 +126,12 @@ function jsonRecord(record: LogRecord, verbose: boolean): string {
     Object.hasOwn(ours, key) ? `${key}_` : key,
     plainProperty(key, value, { verbose }),
   ]);
-  // What JSON leaves as it is, but a terminal does not.
-  const line = JSON.stringify({ ...ours, ...Object.fromEntries(properties) });
-  return line.replace(controls, unicodeEscape) + "\n";
+  return jsonLine({ ...ours, ...Object.fromEntries(properties) });
+}
+
+/** A value as a line of JSON that drives no terminal: JSON leaves some characters as they are. */
+export function jsonLine(value: unknown): string {
+  return JSON.stringify(value).replace(controls, unicodeEscape) + "\n";
 }
 
 function timeOf(record: LogRecord): string {

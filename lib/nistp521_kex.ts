@@ -1,7 +1,7 @@
 /** The key exchange ecdh-sha2-nistp521 (RFC 5656, section 4), whose curve Deno's ECDH lacks. */
 
 import { Buffer } from "node:buffer";
-import { p521 } from "@noble/curves/nist.js";
+import type { p521 } from "@noble/curves/nist.js";
 import { KeyExchangeError } from "./errors.ts";
 import { unsignedBytes } from "./ssh_data.ts";
 
@@ -11,6 +11,13 @@ export const nistp521KexName = "ecdh-sha2-nistp521";
 const coordinateBytes = 66;
 /** The first byte of a point that is not compressed, the only form that OpenSSH takes. */
 const uncompressed = 4;
+
+let curve: typeof p521 | undefined;
+
+/** Loads what exchanges need: it takes a tenth of the program's start, and is hardly ever used. */
+export async function loadNistp521(): Promise<void> {
+  curve ??= (await import("@noble/curves/nist.js")).p521;
+}
 
 /** One side of one exchange. */
 export interface Nistp521Exchange {
@@ -24,8 +31,10 @@ export interface Nistp521Exchange {
   computeSecret(otherPublicValue: Uint8Array): Buffer;
 }
 
-/** Begins an exchange; both sides do the same. */
+/** Begins an exchange, once the curve is loaded; both sides do the same. */
 export function beginNistp521Exchange(): Nistp521Exchange {
+  if (curve === undefined) throw new Error("the curve of ecdh-sha2-nistp521 is not loaded");
+  const p521 = curve;
   const { secretKey } = p521.keygen();
   return {
     publicValue: Buffer.from(p521.getPublicKey(secretKey, false)),

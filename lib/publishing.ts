@@ -1,6 +1,7 @@
 /** One host's local port, and the name that leads there for ssh. */
 
 import { Buffer } from "node:buffer";
+import { reachable } from "./banner.ts";
 import { loadClientKey } from "./client_key.ts";
 import { EndpointError, messageOf, PublishingError } from "./errors.ts";
 import { listen } from "./local_port.ts";
@@ -21,6 +22,8 @@ const log = logger("name");
 
 /** What the command line says of the name and the port. */
 export interface PlaceOptions {
+  /** The address to listen at. */
+  localHost: string;
   /** Absent: the default, or a free one where another shim has that. */
   localPort: number | undefined;
   /** Absent: made of the host's alias. */
@@ -46,7 +49,7 @@ export interface LocalPlace {
  * @throws {EndpointError} The port cannot be had; or a name was asked for, and is in use.
  */
 export async function takePlace(
-  { localPort, name, as, sshConfig }: PlaceOptions,
+  { localHost: hostname, localPort: port, name, as, sshConfig }: PlaceOptions,
   { alias, home }: { alias: string; home: string },
 ): Promise<LocalPlace> {
   const folder = publishedFolder(home);
@@ -57,7 +60,7 @@ export async function takePlace(
       const place = await claimName(folder, {
         ...wanted,
         isExact: name !== undefined,
-        listen: (others) => listen(localPort, others),
+        listen: (others) => listen({ hostname, port }, others),
       });
       if (place.name.name !== wanted.name) {
         const [host, taken] = [place.name.host, hostOf(wanted)];
@@ -70,7 +73,7 @@ export async function takePlace(
     if (!(error instanceof PublishingError)) throw error;
     log.warn("the port has no name for ssh: {reason}", { reason: messageOf(error) });
   }
-  return { listener: await listen(localPort, others), name: undefined };
+  return { listener: await listen({ hostname, port }, others), name: undefined };
 }
 
 /** How ssh reaches an endpoint by its name. */
@@ -110,7 +113,7 @@ export async function publish(
   );
   try {
     const identityFile = await clientKeyFile();
-    const facts = { address, user, hostKeys: keys, identityFile };
+    const facts = { address: reachable(address), user, hostKeys: keys, identityFile };
     const config = name.publish(facts, { isPrinted });
     if (config === undefined) return undefined;
     const { host, as, configFile } = name;

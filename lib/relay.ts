@@ -1,53 +1,41 @@
 /**
  * The relay: hands each message to the table that it concerns, and is the one place where a peer
- * that breaks the protocol is ended, alone.
- *
- * It knows no socket, timer or console; `local_client.ts` and `ready_connection.ts` give it their
- * transports.
+ * that breaks the protocol is ended, alone. It knows no socket, timer or console; `local_client.ts`
+ * and `ready_connection.ts` give it their transports.
  */
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
-import { type ChannelLimits, usualLimits } from "./channel_limits.ts";
+import { usualLimits } from "./channel_limits.ts";
 import { Channels } from "./channels.ts";
+import type { ClientRules } from "./client_rules.ts";
 import { DisconnectReason, MalformedDataError, ProtocolError } from "./errors.ts";
 import { Forwards, isForwardRequest } from "./forwards.ts";
+import { forwardEvent } from "./forward_events.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
+import type { RelayOptions } from "./relay_options.ts";
 import {
+  type OnHostKeys,
   type Peer,
   type Receiver,
-  type Schedule,
   type Transport,
   type UpstreamReceiver,
   usualPayloadBytes,
 } from "./transport.ts";
-import { buildMessage } from "./ssh_data.ts";
 import {
-  type ConnectionMessage,
   describeMessage,
   dropped,
-  type GlobalReply,
   type GlobalRequest,
   MessageType,
   parseMessage,
   recipientOf,
 } from "./wire.ts";
 
-/** What the relay is given. */
-export interface RelayOptions {
-  limits?: Partial<ChannelLimits>;
-  schedule: Schedule;
-  /** A client wants something of upstream while it is away. */
-  onWanted(): void;
-  /** A session waits because upstream allows no more at a time. */
-  onCrowded(): void;
-  /** Words for the log; an error is one of ours. */
-  report(text: string, level?: "debug" | "info" | "error"): void;
-}
-
 /** One client, as the relay keeps it until it has left. */
 interface ClientConnection {
   transport: Transport;
+  /** What it may do; everything where there are none. */
+  rules: ClientRules | undefined;
   replies: ReplyQueue;
   pending: PendingRequests;
   leave(): void;
@@ -70,6 +58,7 @@ export class Relay {
   readonly #forwards: Forwards<Peer>;
   readonly #channels: Channels;
   readonly #pings = new Pings();
+  readonly #observe: RelayOptions["observe"];
   readonly #onWanted: () => void;
   readonly #report: RelayOptions["report"];
   readonly #backpressure: Backpressure;
@@ -80,7 +69,9 @@ export class Relay {
   /** The largest message that upstream takes, or took when it was there last, in bytes. */
   #maximumPayloadBytes = usualPayloadBytes;
 
-  constructor({ limits, schedule, onWanted, onCrowded, report }: RelayOptions) {
+  constructor(options: RelayOptions) {
+    const { limits, schedule, onWanted, isPatient, onCrowded, report, observe } = options;
+    this.#observe = observe;
     this.#onWanted = onWanted;
     this.#report = report;
     this.#backpressure = new Backpressure({
@@ -88,8 +79,8 @@ export class Relay {
       windowBytesOf: (client) => this.#channels.windowBytesOf(client),
       onStuck: (client) => {
         this.#clients.get(client)?.leave();
-        const { byApplication } = DisconnectReason;
-        client.disconnect(byApplication, "everybody waits for what you do not take");
+        const reason = "everybody waits for what you do not take";
+        client.disconnect(DisconnectReason.byApplication, reason);
       },
     });
     this.#forwards = new Forwards<Peer>({
@@ -103,8 +94,10 @@ export class Relay {
       limits: { ...usualLimits, ...limits },
       schedule,
       onWanted,
+      isPatient: isPatient ?? (() => false),
       onCrowded,
       report,
+      observe,
     });
   }
 
@@ -144,13 +137,14 @@ export class Relay {
    */
   attachUpstream(
     upstream: Transport,
-    { allowsForwards }: { allowsForwards: boolean } = { allowsForwards: true },
+    { allowsForwards = true, onHostKeys }: { allowsForwards?: boolean; onHostKeys?: OnHostKeys } =
+      {},
   ): UpstreamReceiver {
     this.#upstream = upstream;
     this.#backpressure.addUpstream(upstream);
     this.#answersPings = upstream.answersPings;
     this.#maximumPayloadBytes = upstream.maximumPayloadBytes;
-    this.#requests.attach(upstream);
+    this.#requests.attach(upstream, onHostKeys);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
     this.#channels.attachUpstream(upstream, { allowsForwards });
@@ -204,8 +198,9 @@ export class Relay {
    *
    * @param reason one line for the people at the sessions.
    * @param byServer whether upstream has ended the connection, and not the network.
+   * @returns whether it has served a session to its end.
    */
-  detachUpstream(reason: string, { byServer = false } = {}): void {
+  detachUpstream(reason: string, { byServer = false } = {}): boolean {
     const upstream = this.#upstream;
     this.#upstream = undefined;
     if (upstream) {
@@ -214,7 +209,7 @@ export class Relay {
     }
     this.#requests.detach();
     this.#forwards.onUpstreamLost();
-    this.#channels.detachUpstream(reason, { byServer });
+    return this.#channels.detachUpstream(reason, { byServer });
   }
 
   /** Upstream will not come back by itself: opens are refused with `reason`. */
@@ -235,10 +230,10 @@ export class Relay {
   }
 
   /** A client is authenticated; give the returned receiver what it sends. */
-  addClient(client: Transport): Receiver {
-    this.#channels.addClient(client);
+  addClient(client: Transport, rules?: ClientRules): Receiver {
+    this.#channels.addClient(client, rules);
     const connection: ClientConnection = {
-      transport: client,
+      ...{ transport: client, rules },
       replies: new ReplyQueue(client),
       pending: this.#backpressure.addClient(client),
       leave: () => {
@@ -273,6 +268,11 @@ export class Relay {
   /** Whether a connection is not read, because others have to take first what came from it. */
   isPaused(transport: Transport): boolean {
     return this.#backpressure.isPaused(transport);
+  }
+
+  /** Tells the people at terminals something; the limits' `noticeBytes` keep room for it. */
+  tell(text: string): void {
+    this.#channels.tell(text);
   }
 
   /** Ends every channel with a line to the person at each session; resolves when all are closed. */
@@ -340,15 +340,16 @@ export class Relay {
   }
 
   #onDownstreamRequest(
-    { transport: client, replies, pending }: ClientConnection,
+    { transport: client, rules, replies, pending }: ClientConnection,
     request: GlobalRequest,
   ): void {
-    const onReply: (reply: GlobalReply) => void = request.wantReply ? replies.reserve() : () => {};
-    if (isForwardRequest(request.name)) {
+    const onReply = request.wantReply ? replies.reserve() : () => {};
+    if (isForwardRequest(request.name) && rules?.permitsForward(request) !== false) {
       const onDone = pending.add(request.data.length);
       this.#forwards.onRequest(client, request, (reply) => {
         onDone();
         onReply(reply);
+        this.#observe?.(client, forwardEvent(request, reply));
         this.#backpressure.relax();
       });
       if (this.#upstream === undefined) this.#onWanted();
@@ -367,14 +368,13 @@ export class Relay {
     { payload, requests }: { payload: Uint8Array; requests: RequestQueue },
   ): Transport | undefined {
     if (upstream !== this.#upstream && !this.#overflow.has(upstream)) return undefined;
-    const message: ConnectionMessage | undefined = parseMessage(payload);
+    const message = parseMessage(payload);
     switch (message?.type) {
       case undefined:
         upstream.sendUnimplemented();
         return undefined;
       case MessageType.globalRequest:
-        // hostkeys-00@openssh.com among them: it is about the remote host's name, not ours.
-        if (message.wantReply) upstream.send(buildMessage(MessageType.requestFailure));
+        requests.onRequest(message);
         return undefined;
       case MessageType.requestSuccess:
       case MessageType.requestFailure:

@@ -1,15 +1,17 @@
 /**
- * The local endpoint: an SSH server on loopback that accepts this user's clients and hands each to
- * the relay.
+ * The local endpoint: an SSH server that accepts this user's clients and hands each to the relay.
  */
 
-import type { Admit } from "./access.ts";
+import type { Admit, SocketRecord } from "./access.ts";
 import { Door, endpointsOf } from "./door.ts";
 import { EndpointError, messageOf } from "./errors.ts";
+import type { Presence } from "./lifetime.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import { LocalClient } from "./local_client.ts";
 import { logger } from "./log.ts";
+import type { LoginKeys } from "./login_keys.ts";
 import { Places } from "./places.ts";
+import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
 import { Ssh2Server } from "./ssh2_server.ts";
 
@@ -20,12 +22,29 @@ const acceptRetryMs = 100;
 
 /** What the endpoint is made of. */
 export interface EndpointOptions {
-  /** On loopback; the endpoint closes it. */
+  /** Takes the clients; whoever is let in uses the remote account. The endpoint closes it. */
   listener: Deno.TcpListener;
   relay: Relay;
-  /** Decides who may use the endpoint; asked about each connection. Without it all may. */
-  admit: Admit | undefined;
+  access: EndpointAccess;
+  /** Told of clients that come and go. */
+  presence?: Presence;
+  /** Decides about clients that have authenticated; without it all are let in. */
+  reception?: Reception;
+  /** Told of connections that were turned away, whose or why in words, and how many. */
+  onTurnedAway?(phrase: string, count: number): void;
 }
+
+/**
+ * Who may use the endpoint:
+ * - `anybody`;
+ * - `user`: whoever `admit` names as our user's, which it is asked about each connection; where it
+ *   does not tell, or is not there, whoever has one of the keys;
+ * - `keys`: whoever has one of the keys. Our user's others are then not held up by a crowd of
+ *   strangers, where `admit` names them.
+ */
+export type EndpointAccess =
+  | { kind: "anybody" }
+  | { kind: "user" | "keys"; admit: Admit | undefined; keys: LoginKeys };
 
 /** The listening endpoint. Clients are taken from `serve` on; `close` ends all of them. */
 export class Endpoint {
@@ -40,11 +59,14 @@ export class Endpoint {
   #onClientGone: (() => void) | undefined;
 
   constructor(options: EndpointOptions) {
+    const { access } = options;
     this.#options = options;
     this.#door = new Door({
-      admit: options.admit,
+      admit: access.kind === "anybody" ? undefined : access.admit,
+      refusesOthers: access.kind === "user",
       countUnauthenticated: () => this.#places.size,
-      onEnter: (connection) => this.#onEnter(connection),
+      onEnter: (connection, own) => this.#onEnter(connection, own),
+      onTurnedAway: options.onTurnedAway,
     });
     this.#listener = options.listener;
   }
@@ -94,15 +116,28 @@ export class Endpoint {
     }
   }
 
-  #onEnter(connection: Deno.TcpConn): boolean {
+  #onEnter(
+    connection: Deno.TcpConn,
+    { isOwn, socket }: { isOwn: boolean; socket?: SocketRecord },
+  ): boolean {
     const guest = this.#places.enter(connection);
     if (!guest) return false;
+    const { relay, access, presence, reception } = this.#options;
+    const isTrusted = access.kind === "anybody" || (access.kind === "user" && isOwn);
     const served = this.#server!.receive(guest, connection.remoteAddr);
     const client = new LocalClient(served, {
       id: ++this.#lastClientId,
       endpoints: endpointsOf(connection),
-      relay: this.#options.relay,
-      onAuthenticated: () => guest.leave(),
+      socket,
+      relay,
+      keys: isTrusted ? undefined : access.keys,
+      reception,
+      onAuthenticated: () => {
+        guest.leave();
+        presence?.enter();
+      },
+      onFailedLogin: (reason) => this.#door.onFailedLogin(reason),
+      onLeft: () => presence?.leave(),
       onGone: () => {
         this.#clients.delete(client);
         this.#onClientGone?.();

@@ -11,31 +11,57 @@ interface Snapshot {
   freed: number;
 }
 
+/**
+ * What a refusal means:
+ *
+ * - `crowded`: upstream allows no more at a time, as far as is known: the session waits for its turn;
+ * - `exhausted`: it has allowed sessions before and has none now: the session waits for a connection
+ *   that allows one, or for `tryAgain`;
+ * - `final`: it is about this session, or upstream allows none at all.
+ */
+export type Refusal = "crowded" | "exhausted" | "final";
+
 /** The room for sessions on one connection; `Channel` is whatever stands for one. */
 export class SessionRoom<Channel> {
+  /** The limit where it is known beforehand, else Infinity. */
+  readonly #knownLimit: number;
   #limit: number;
+  /** After it was exhausted: how many sessions are tried until one is allowed. */
+  #trials: 0 | 1 | undefined;
   /** Channels of any type that upstream was asked for and has not answered. */
   readonly #asked = new Map<Channel, Snapshot>();
   /** Sessions that upstream was asked for and that have not ended: servers count these. */
   readonly #taken = new Set<Channel>();
   /** Those of them that upstream has confirmed. */
   readonly #open = new Set<Channel>();
+  #mostOpen = 0;
   #ended = 0;
   /** How many of the ended sessions upstream has certainly taken note of. */
   #freed = 0;
 
   /** @param limit where it is known beforehand, else Infinity. */
   constructor(limit: number) {
+    this.#knownLimit = limit;
     this.#limit = limit;
   }
 
   /** How many sessions upstream has shown to allow. */
   get limit(): number {
-    return this.#limit;
+    return this.#trials === undefined ? this.#limit : 0;
   }
 
   get isFull(): boolean {
-    return this.#taken.size >= this.#limit;
+    return this.#taken.size >= (this.#trials ?? this.#limit);
+  }
+
+  /** The most sessions that there have been at a time. */
+  get mostOpen(): number {
+    return this.#mostOpen;
+  }
+
+  /** Whether a session has come and gone. */
+  get hasServed(): boolean {
+    return this.#ended > 0;
   }
 
   /**
@@ -52,27 +78,45 @@ export class SessionRoom<Channel> {
     if (isSession) this.#taken.add(channel);
   }
 
-  /** Upstream agrees. */
-  onConfirmation(channel: Channel): void {
+  /**
+   * Upstream agrees.
+   *
+   * @returns whether it was exhausted until now, so that others may have a turn.
+   */
+  onConfirmation(channel: Channel): boolean {
     this.#takeNote(channel);
-    if (this.#taken.has(channel)) this.#open.add(channel);
+    if (!this.#taken.has(channel)) return false;
+    const wasExhausted = this.#trials !== undefined;
+    this.#trials = undefined;
+    this.#open.add(channel);
+    this.#mostOpen = Math.max(this.#mostOpen, this.#open.size);
+    return wasExhausted;
   }
 
   /**
    * Upstream refuses.
    *
    * @param mayBeCrowded whether its reason could be that it allows no more sessions.
-   * @returns whether that is the reason, so that the session may wait for its turn.
    */
-  onRefusal(channel: Channel, { mayBeCrowded }: { mayBeCrowded: boolean }): boolean {
+  onRefusal(channel: Channel, { mayBeCrowded }: { mayBeCrowded: boolean }): Refusal {
     const { ended, freed } = this.#takeNote(channel);
     this.#taken.delete(channel);
+    if (!mayBeCrowded) return "final";
     // OpenSSH's sshd frees a session a moment after its last CLOSE, and refuses an open that comes
     // in the same breath; by its answer it has freed what had ended before.
-    const isTooSoon = freed < ended;
-    if (!mayBeCrowded || (this.#open.size === 0 && !isTooSoon)) return false;
-    if (!isTooSoon) this.#limit = this.#open.size;
-    return true;
+    if (freed < ended) return "crowded";
+    // Of those that have no answer yet each may be the one that is allowed.
+    const live = this.#open.size > 0 ? this.#open.size : this.#taken.size;
+    this.#limit = live > 0 ? live : this.#knownLimit;
+    if (live > 0) return "crowded";
+    if (this.#mostOpen === 0) return "final";
+    this.#trials = 0;
+    return "exhausted";
+  }
+
+  /** One session may be asked for though upstream was exhausted. */
+  tryAgain(): void {
+    if (this.#trials === 0) this.#trials = 1;
   }
 
   /** A session has been closed in both directions. */

@@ -1,24 +1,32 @@
 /** One remote host at one local port: the parts that make it so, put together. */
 
-import type { Admit } from "./access.ts";
+import { Audit } from "./audit.ts";
 import type { Options } from "./cli.ts";
+import { programFinder } from "./client_program.ts";
+import { Confirmation } from "./confirm.ts";
 import { Connector, type Host } from "./connector.ts";
+import type { Prompter } from "./credential_questions.ts";
 import type { HostConfig } from "./host_config.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
+import type { Presence } from "./lifetime.ts";
 import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
+import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
-import { Endpoint } from "./server.ts";
+import { Endpoint, type EndpointAccess } from "./server.ts";
 import { schedule, within } from "./timing.ts";
-import { Upstream } from "./upstream.ts";
+import { Upstream, type UpstreamState } from "./upstream.ts";
 
 const log = logger();
 
 /** Where neither the command line nor ssh's configuration says it. */
 const defaultKeepaliveIntervalSeconds = 5;
 
-/** What sessions and clients are told at the end. */
-const farewell = "sshshim has been stopped";
+/** What sessions and clients are told at the end, where there is no other reason. */
+const usualFarewell = "sshshim has been stopped";
+
+/** Room for the line by which sessions are told of the end before it comes, in bytes. */
+const noticeBytes = 256;
 
 /** How long everything may take to close at the end, and channels alone, in milliseconds. */
 const closingTimeoutMs = 2500;
@@ -29,11 +37,25 @@ export interface ShimParts {
   config: HostConfig;
   /** Upstream and, before it, the jump hosts. */
   hosts: readonly Host[];
-  /** Who may use the endpoint; `undefined` for everybody. */
-  admit: Admit | undefined;
+  /** Who may use the endpoint. */
+  access: EndpointAccess;
   /** Takes the clients; closed with the shim. */
   listener: Deno.TcpListener;
+  /** Told of clients that come and go, and how the connection is, in words for people. */
+  life: Presence & { onStatus(host: string, status: string): void };
+  /** Asks a person, about log-ins and about clients. */
+  prompter: Prompter;
+  /** Takes the lines of the audit, if there is to be one. */
+  writeAudit?(line: string): void;
 }
+
+/** How a connection is, by its state; of others nothing is said. */
+const statuses: Partial<Record<UpstreamState, string>> = {
+  ready: "connected",
+  waiting: "the connection is lost, and tried again",
+  asleep: "not connected until the next client comes",
+  stopped: "not connected, and not tried again before SIGUSR2",
+};
 
 /** A remote host that is served at a local port. */
 export class Shim {
@@ -41,8 +63,17 @@ export class Shim {
   readonly #endpoint: Endpoint;
   readonly #upstream: Upstream;
   readonly #overflow: Overflow;
+  readonly #audit: Audit | undefined;
 
-  constructor(options: Options, { config, hosts, admit, listener }: ShimParts) {
+  constructor(options: Options, parts: ShimParts) {
+    const { config, hosts, access, listener, life, prompter, writeAudit } = parts;
+    const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
+    const { name } = connector;
+    const audit = writeAudit && new Audit(writeAudit, name);
+    this.#audit = audit;
+    const confirmation = options.confirms
+      ? new Confirmation({ host: name, prompter, schedule })
+      : undefined;
     this.#relay = new Relay({
       limits: {
         openTimeoutMs: options.openTimeoutMs,
@@ -50,15 +81,26 @@ export class Shim {
         // Of one client, sessions that wait for their turn included.
         channels: Math.max(1000, options.maxChannels),
         allChannels: options.maxChannels,
+        noticeBytes: options.maxLifeMs === undefined ? 0 : noticeBytes,
       },
       schedule,
       onWanted: () => this.#upstream.hurry(),
+      isPatient: () => this.#upstream.isFirstLogin,
       onCrowded: () => void this.#overflow.grow(),
       report: (text, level = "info") => log[level]("{text}", { text }),
+      observe: audit?.observe,
     });
     const relay = this.#relay;
-    this.#endpoint = new Endpoint({ listener, relay, admit });
-    const connector = new Connector(hosts, (text) => log.warn("{text}", { text }));
+    this.#endpoint = new Endpoint({
+      listener,
+      relay,
+      access,
+      presence: life,
+      reception: audit || confirmation
+        ? new Reception({ identify: programFinder(), confirmation, audit })
+        : undefined,
+      onTurnedAway: (phrase, count) => audit?.onTurnedAway(phrase, count),
+    });
     const keepalive = {
       intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
       count: config.serverAliveCountMax,
@@ -69,6 +111,10 @@ export class Shim {
       reconnects: options.reconnects,
       maximumDelayMs: options.reconnectMaxDelayMs,
       keepalive,
+      onState: (state) => {
+        const status = statuses[state];
+        if (status !== undefined) life.onStatus(name, status);
+      },
     });
     const maximum = options.overflow;
     this.#overflow = new Overflow({ connector, relay, maximum, keepalive, schedule });
@@ -102,6 +148,7 @@ export class Shim {
   serve(hostKeys: readonly LocalHostKey[]): void {
     this.#endpoint.showHostKeys(hostKeys);
     void this.#endpoint.serve();
+    this.#audit?.onStart(this.address.port);
   }
 
   /** A person wants tried at once what has failed. */
@@ -110,12 +157,23 @@ export class Shim {
     this.#overflow.retry();
   }
 
-  /** Ends the clients' channels, then the connections on both sides, in bounded time. */
-  async close(): Promise<void> {
-    await within(closingTimeoutMs, this.#close());
+  /** How many channels are open, those of clients that have left included. */
+  get channelCount(): number {
+    return this.#relay.channelCount;
   }
 
-  async #close(): Promise<void> {
+  /** Tells the people at terminals something; their sessions go on. */
+  tell(text: string): void {
+    this.#relay.tell(text);
+  }
+
+  /** Ends the clients' channels, then the connections on both sides, in bounded time. */
+  async close(farewell = usualFarewell): Promise<void> {
+    await within(closingTimeoutMs, this.#close(farewell));
+    this.#audit?.onEnd(farewell);
+  }
+
+  async #close(farewell: string): Promise<void> {
     this.#endpoint.stopListening();
     await within(channelsTimeoutMs, this.#relay.closeAll(farewell));
     this.#upstream.close();

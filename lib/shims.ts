@@ -1,6 +1,5 @@
 /** The hosts that are served, one at a local port each: one of them, or several side by side. */
 
-import type { Admit } from "./access.ts";
 import type { Options } from "./cli.ts";
 import type { Host } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
@@ -11,7 +10,7 @@ import type { LocalHostKey } from "./local_host_key.ts";
 import { localFacts } from "./local_facts.ts";
 import { aboutHost } from "./log.ts";
 import { type LocalPlace, publish, type SshName, takePlace } from "./publishing.ts";
-import { Shim } from "./shim.ts";
+import { Shim, type ShimParts } from "./shim.ts";
 
 /** A host that is served. */
 export interface ServedHost {
@@ -51,11 +50,13 @@ export class Shims {
    * @throws {AuthenticationError} where the key or password that was named cannot be used.
    * @throws {EndpointError} where a port cannot be used, or a name that was given.
    */
-  static async open(options: Options, given: {
-    prompter: Prompter;
-    environmentPassword: string | undefined;
-    admit: Admit | undefined;
-  }): Promise<Shims> {
+  static async open(
+    options: Options,
+    given: {
+      prompter: Prompter;
+      environmentPassword: string | undefined;
+    } & Pick<ShimParts, "access" | "life" | "writeAudit">,
+  ): Promise<Shims> {
     const { destinations } = options;
     if (destinations.length > 1 && given.environmentPassword !== undefined) {
       throw new UsageError("SSHSHIM_PASSWORD is for one host, and several are given. Unset it.");
@@ -71,13 +72,15 @@ export class Shims {
       }
       found.push({ name, config, hosts: await findHosts(options, { config, ...given }) });
     }
-    const { admit } = given;
+    const { prompter, access, life, writeAudit } = given;
+    const parts = { prompter, access, life, writeAudit };
     const { home } = localFacts({});
     const served: ServedHost[] = [];
     for (const { name, config, hosts } of found) {
       const make = async (): Promise<ServedHost> => {
         const place = await takePlace(options, { alias: name, home });
-        const shim = new Shim(options, { config, hosts, admit, listener: place.listener });
+        const { listener } = place;
+        const shim = new Shim(options, { config, hosts, listener, ...parts });
         return { name, config, place, shim };
       };
       served.push(await (found.length === 1 ? make() : aboutHost(name, make)));
@@ -109,15 +112,25 @@ export class Shims {
     return failures[0]!;
   }
 
+  /** How many channels are open, those of clients that have left included. */
+  get channelCount(): number {
+    return this.#hosts.reduce((sum, { shim }) => sum + shim.channelCount, 0);
+  }
+
+  /** Tells the people at terminals something; their sessions go on. */
+  tell(text: string): void {
+    for (const { shim } of this.#hosts) shim.tell(text);
+  }
+
   /** A person wants tried at once what has failed. */
   retry(): void {
     for (const host of this.#hosts) this.#about(host, () => host.shim.retry());
   }
 
-  /** Ends all clients' channels, then all connections, in bounded time. */
-  async close(): Promise<void> {
+  /** Ends all clients' channels, then all connections, in bounded time; clients are told why. */
+  async close(farewell?: string): Promise<void> {
     await Promise.all(
-      this.#hosts.map((host) => this.#about(host, async () => await this.#close(host))),
+      this.#hosts.map((host) => this.#about(host, async () => await this.#close(host, farewell))),
     );
   }
 
@@ -148,10 +161,10 @@ export class Shims {
     return await shim.whenLost;
   }
 
-  #close(host: ServedHost): Promise<void> {
+  #close(host: ServedHost, farewell?: string): Promise<void> {
     // First: whoever asks for the name from now on is to hear at once that there is none.
     host.place.name?.remove();
-    const closing = this.#closing.get(host) ?? host.shim.close();
+    const closing = this.#closing.get(host) ?? host.shim.close(farewell);
     this.#closing.set(host, closing);
     return closing;
   }

@@ -3,18 +3,19 @@
  * the ciphers in CBC mode.
  *
  * ssh2 makes three cipher objects for every packet and finishes none of them, and Deno keeps each
- * unfinished one for ever: a twentieth of all bytes relayed would stay in memory. These make two
- * and finish both, and need fewer buffers. They have the shape of ssh2's own classes, and take
- * packets of up to 256 KiB, as OpenSSH does. Poly1305 is the WebAssembly that ssh2 brings.
+ * unfinished one for ever: a twentieth of all bytes relayed would stay in memory. These make one for
+ * a long packet, and finish it, and none for a short one. They have the shape of ssh2's own classes,
+ * and take packets of up to 256 KiB, as OpenSSH does. Poly1305 is the WebAssembly that ssh2 brings.
  *
  * Imported before ssh2 is, by `ssh2.ts`: ssh2 takes these functions when it is loaded. For that
  * reason nothing may be awaited at this file's top level.
  */
 
 import { Buffer } from "node:buffer";
-import { createCipheriv, createDecipheriv, randomFillSync, timingSafeEqual } from "node:crypto";
+import { createCipheriv, randomFillSync, timingSafeEqual } from "node:crypto";
 import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
 import loadPoly1305 from "ssh2/lib/protocol/crypto/poly1305.js";
+import { ChaCha20 } from "./chacha20.ts";
 import { type CbcDecipher, hideFailures } from "./ssh2_cbc.ts";
 
 const keyBytes = 32;
@@ -25,8 +26,10 @@ const smallestPaddingBytes = 4;
 /** OpenSSH's PACKET_MAX_SIZE. */
 const maximumPacketBytes = 256 * 1024;
 
-/** One block of the key stream: its first half is the packet's key for Poly1305. */
-const zeroBlock = Buffer.alloc(64);
+/** Longer ones are worth an object of `node:crypto`; in bytes. */
+const shortPacketBytes = 256;
+
+const zeroKey = new Uint8Array(keyBytes);
 
 /** What ssh2 hands to `createCipher` and `createDecipher`. */
 interface CipherConfig {
@@ -98,28 +101,57 @@ class Poly1305 {
       body.length,
       this.#keyAt,
     );
-    return Buffer.from(heap.subarray(this.#resultAt, this.#resultAt + macBytes));
+    const result = Buffer.allocUnsafe(macBytes);
+    result.set(heap.subarray(this.#resultAt, this.#resultAt + macBytes));
+    return result;
   }
 }
 
 /** Loaded before any connection starts: ssh2 waits for it. */
 let poly1305: Poly1305;
 
-/** The keys of one direction, and its nonce: a block counter of zero and the sequence number. */
+/** The keys of one direction: what they encrypt they also decrypt. */
 class Keys {
-  readonly main: Buffer;
-  readonly length: Buffer;
-  readonly nonce: Buffer = Buffer.alloc(16);
+  readonly #lengthCipher: ChaCha20;
+  readonly #shortCipher: ChaCha20;
+  readonly #mainKey: Buffer;
+  /** The number of the body's first block, little-endian, and the nonce: the sequence number. */
+  readonly #bodyStart = Buffer.alloc(16).fill(1, 0, 1);
+  readonly #nonce = this.#bodyStart.subarray(8);
+  readonly #macKey = Buffer.alloc(keyBytes);
 
   constructor(key: Buffer) {
-    this.main = key.subarray(0, keyBytes);
-    this.length = key.subarray(keyBytes);
+    this.#mainKey = key.subarray(0, keyBytes);
+    this.#shortCipher = new ChaCha20(this.#mainKey);
+    this.#lengthCipher = new ChaCha20(key.subarray(keyBytes));
   }
 
-  /** Encrypts or decrypts the four bytes of a packet's length. */
-  applyToLength(bytes: Buffer, sequenceNumber: number): Buffer {
-    this.nonce.writeUInt32BE(sequenceNumber, 12);
-    const cipher = createCipheriv("chacha20", this.length, this.nonce);
+  /** Begins a packet. */
+  set sequenceNumber(value: number) {
+    this.#nonce.writeUInt32BE(value, 4);
+    this.#lengthCipher.nonce = this.#shortCipher.nonce = this.#nonce;
+  }
+
+  /** The packet's key for Poly1305, which is there until the next one is taken. */
+  get macKey(): Uint8Array {
+    this.#shortCipher.apply(zeroKey, this.#macKey);
+    return this.#macKey;
+  }
+
+  applyToLength(bytes: Uint8Array): Buffer {
+    const result = Buffer.allocUnsafe(lengthBytes);
+    this.#lengthCipher.apply(bytes, result);
+    return result;
+  }
+
+  /** @returns memory that nothing else lies in: it may be kept for long. */
+  applyToBody(bytes: Uint8Array): Buffer {
+    if (bytes.length <= shortPacketBytes) {
+      const result = Buffer.allocUnsafeSlow(bytes.length);
+      this.#shortCipher.apply(bytes, result, 1);
+      return result;
+    }
+    const cipher = createCipheriv("chacha20", this.#mainKey, this.#bodyStart);
     const result = cipher.update(bytes);
     cipher.final();
     return result;
@@ -172,14 +204,12 @@ class ChaChaCipher {
 
   encrypt(packet: Buffer): void {
     if (this.#isFreed) return;
-    const length = this.#keys.applyToLength(packet.subarray(0, lengthBytes), this.outSeqno);
-    const cipher = createCipheriv("chacha20", this.#keys.main, this.#keys.nonce);
-    const macKey = cipher.update(zeroBlock).subarray(0, keyBytes);
-    const body = cipher.update(packet.subarray(lengthBytes));
-    cipher.final();
+    this.#keys.sequenceNumber = this.outSeqno;
+    const length = this.#keys.applyToLength(packet.subarray(0, lengthBytes));
+    const body = this.#keys.applyToBody(packet.subarray(lengthBytes));
     this.#onWrite(length);
     this.#onWrite(body);
-    this.#onWrite(poly1305.authenticate(length, body, macKey));
+    this.#onWrite(poly1305.authenticate(length, body, this.#keys.macKey));
     this.outSeqno = (this.outSeqno + 1) >>> 0;
   }
 }
@@ -236,7 +266,8 @@ class ChaChaDecipher {
   }
 
   #onLength(): void {
-    const bytes = this.#keys.applyToLength(this.#length, this.inSeqno).readUInt32BE();
+    this.#keys.sequenceNumber = this.inSeqno;
+    const bytes = this.#keys.applyToLength(this.#length).readUInt32BE();
     if (bytes > maximumPacketBytes || bytes < blockBytes || bytes % blockBytes !== 0) {
       throw new Error("Bad packet length");
     }
@@ -246,16 +277,9 @@ class ChaChaDecipher {
   /** Verifies and decrypts a packet. */
   #open(packet: Buffer): Buffer {
     const body = packet.subarray(0, -macBytes);
-    this.#keys.nonce.writeUInt32BE(this.inSeqno, 12);
-    const decipher = createDecipheriv("chacha20", this.#keys.main, this.#keys.nonce);
-    const macKey = decipher.update(zeroBlock).subarray(0, keyBytes);
-    const isGenuine = timingSafeEqual(
-      poly1305.authenticate(this.#length, body, macKey),
-      packet.subarray(-macBytes),
-    );
-    const plain = isGenuine ? decipher.update(body) : undefined;
-    decipher.final();
-    if (plain === undefined) throw new Error("Invalid MAC");
+    const mac = poly1305.authenticate(this.#length, body, this.#keys.macKey);
+    if (!timingSafeEqual(mac, packet.subarray(-macBytes))) throw new Error("Invalid MAC");
+    const plain = this.#keys.applyToBody(body);
     const paddingBytes = plain[0]!;
     if (paddingBytes >= plain.length) throw new Error("Bad padding length");
     this.inSeqno = (this.inSeqno + 1) >>> 0;

@@ -9,17 +9,8 @@
 import type ssh2 from "ssh2";
 import { MalformedDataError } from "./errors.ts";
 import { buildExtInfo, readExtInfo } from "./ext_info.ts";
+import { loginAlgorithms } from "./key_signature.ts";
 import type { Peer } from "./transport.ts";
-
-/** What signatures of clients are understood, as `server-sig-algs` lists them. */
-const signatureAlgorithms = [
-  "ssh-ed25519",
-  "ecdsa-sha2-nistp256",
-  "ecdsa-sha2-nistp384",
-  "ecdsa-sha2-nistp521",
-  "rsa-sha2-512",
-  "rsa-sha2-256",
-].join(",");
 
 const pingExtension = "ping@openssh.com";
 
@@ -79,7 +70,10 @@ function silence(protocol: ExtensionProtocol): () => boolean {
 }
 
 function announcement({ answersPings }: { answersPings: boolean }): Uint8Array {
-  const extensions = new Map([["server-sig-algs", signatureAlgorithms]]);
+  const extensions = new Map([
+    ["server-sig-algs", loginAlgorithms.join(",")],
+    ["publickey-hostbound@openssh.com", "0"],
+  ]);
   if (answersPings) extensions.set(pingExtension, "0");
   return buildExtInfo(extensions);
 }

@@ -2,7 +2,8 @@
  * Which messages a server may send when, from its key to the end of authentication.
  *
  * ssh2 obeys each message as it comes, also those that come before the verdict about the host key,
- * and while our own direction is not encrypted yet. Here they are stopped before ssh2 sees them.
+ * and while our own direction is not encrypted yet. Here they are stopped before ssh2 sees them, and
+ * so is what must not leave unencrypted.
  */
 
 import { extInfoMessage } from "./ext_info.ts";
@@ -36,6 +37,14 @@ const prematureBecause: Readonly<Record<Exclude<Phase, "connection">, string>> =
   service: "before authentication began",
   authentication: "during authentication",
 };
+
+/** What precedes the payload of a packet: its length, and the padding's (RFC 4253, section 6). */
+const lengthFieldsBytes = 5;
+
+/** The part of ssh2's `Protocol` that encrypts. */
+interface SendingProtocol {
+  _cipher: { encrypt(packet: Uint8Array): void };
+}
 
 const kexinit = 20;
 const serviceAccept = 6;
@@ -93,4 +102,20 @@ export class ServerGate {
         return type === kexinit || type >= 80;
     }
   }
+}
+
+/** Whether a message is the transport protocol's (RFC 4250, section 4.1), services beside. */
+export function isTransportMessage(type: number): boolean {
+  return type >= 1 && type <= 4 || type >= 20 && type <= 49;
+}
+
+/** Until the first exchange is over, nothing but it and the transport's own messages may leave. */
+export function sendNothingInTheClear(protocol: SendingProtocol): void {
+  const cipher = protocol._cipher;
+  const encrypt = cipher.encrypt.bind(cipher);
+  cipher.encrypt = (packet) => {
+    const type = packet[lengthFieldsBytes] ?? 0;
+    if (!isTransportMessage(type)) throw new Error(`message ${type} must not leave unencrypted`);
+    encrypt(packet);
+  };
 }

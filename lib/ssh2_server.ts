@@ -1,10 +1,10 @@
 /**
- * ssh2 in the role of the server, up to the end of authentication: what happens on a client's
- * connection, in the order in which it happens. What to make of that is `local_client.ts`'s affair.
+ * ssh2 in the role of the server, up to authentication: what happens on a client's connection, in
+ * the order in which it happens. What to make of that is `local_client.ts`'s affair.
  */
 
 // @ts-types="@types/ssh2"
-import type { AuthContext, Connection, Server } from "ssh2";
+import type { Connection, Server } from "ssh2";
 import type { ByteConnection } from "./byte_connection.ts";
 import { DisconnectReason } from "./errors.ts";
 import { ssh2 } from "./ssh2.ts";
@@ -19,6 +19,11 @@ const algorithms = serverAlgorithms();
 // ssh2's server sends keepalives of its own, whose replies it would miss; 0 turns them off.
 (ssh2.Server as unknown as { KEEPALIVE_CLIENT_INTERVAL: number }).KEEPALIVE_CLIENT_INTERVAL = 0;
 
+/** As ssh2 keeps a host key. */
+interface HostKey {
+  getPublicSSH(): Uint8Array;
+}
+
 /** What a server is made of. */
 export interface Ssh2ServerOptions {
   /** The private host keys as text, best first. */
@@ -31,14 +36,26 @@ export interface Ssh2ServerOptions {
 export interface Ssh2ServerHandlers {
   /** Both directions are encrypted for the first time. */
   onEncrypted(exchange: string): void;
-  /** It has authenticated, by whatever it tried first: `transport` is to be started in this turn. */
-  onAuthenticated(username: string, transport: StartableTransport): void;
+  /** Its login begins; what it says comes by `onLoginMessage`, until its transport is started. */
+  onLogin(session: LoginSession): void;
+  /** A message that is not the transport protocol's own. */
+  onLoginMessage(payload: Uint8Array): void;
   /** The network or the client broke the connection, which ends. */
   onError(error: Error): void;
-  /** A request of authentication makes no sense, is out of order, or its client has left. */
-  onUnanswerable(error: unknown): void;
   /** Called once, as the last. */
   onClose(): void;
+}
+
+/** What a login is bound to, and where its answers go. */
+export interface LoginSession {
+  /** The session identifier (RFC 4253, section 7.2). */
+  readonly sessionId: Uint8Array;
+  /** The host key that was shown in the first key exchange (RFC 4253, section 6.6). */
+  readonly hostKey: Uint8Array;
+  /** To be started in the turn in which the login succeeds. */
+  readonly transport: StartableTransport;
+  /** Hands over a message that came behind a request which has succeeded since. */
+  pass(payload: Uint8Array): void;
 }
 
 /** Serves connections that somebody else accepts. */
@@ -76,14 +93,12 @@ export class Ssh2Server {
 
 /**
  * - `stranger`: it connected; nothing is known of it;
- * - `authenticating`: its SSH version came, keys are exchanged, it tries to authenticate;
- * - `relayed`: it is authenticated, whoever was told has its messages;
+ * - `identified`: its SSH version came; keys are exchanged, it logs in, it is relayed;
  * - `gone`: its socket is closed.
  */
 type State =
   | { kind: "stranger" }
-  | { kind: "authenticating"; transport: Ssh2Transport }
-  | { kind: "relayed"; transport: Ssh2Transport }
+  | { kind: "identified"; transport: Ssh2Transport }
   | { kind: "gone" };
 
 /** One client's connection. */
@@ -111,7 +126,7 @@ export class Ssh2ServerConnection {
 
   /** Ends it, with a word to the client if it understands SSH. May be called twice. */
   end(description: string): void {
-    if (this.#state.kind === "authenticating" || this.#state.kind === "relayed") {
+    if (this.#state.kind === "identified") {
       this.#state.transport.disconnect(DisconnectReason.byApplication, description);
     } else {
       this.#socket.destroy();
@@ -126,31 +141,29 @@ export class Ssh2ServerConnection {
   /** For the server: ssh2 has read the identification line. */
   onIdentified(connection: Connection, transport: Ssh2Transport): void {
     const handlers = this.#handlers!;
-    this.#state = { kind: "authenticating", transport };
+    this.#state = { kind: "identified", transport };
+    transport.takeLogin((payload) => handlers.onLoginMessage(payload));
     connection.on("error", (error: Error) => {
       handlers.onError(error);
       this.#socket.end();
     });
-    connection.once("handshake", (exchange) => handlers.onEncrypted(describeExchange(exchange)));
-    connection.on("authentication", (context) => {
-      try {
-        this.#onAttempt(context);
-      } catch (error) {
-        handlers.onUnanswerable(error);
-        this.#socket.destroy();
-      }
+    connection.once("handshake", (exchange) => {
+      handlers.onEncrypted(describeExchange(exchange));
+      handlers.onLogin({
+        sessionId: Uint8Array.from(transport.sessionId),
+        hostKey: hostKeyOf(connection, exchange.serverHostKey),
+        transport,
+        pass: (payload) => transport.deliver(payload),
+      });
     });
   }
+}
 
-  /** @throws what ssh2 throws where the request cannot be answered. */
-  #onAttempt(context: AuthContext): void {
-    if (this.#state.kind !== "authenticating") return;
-    const { transport } = this.#state;
-    const asksAboutKey = context.method === "publickey" && context.signature === undefined;
-    if (!asksAboutKey) {
-      this.#state = { kind: "relayed", transport };
-      this.#handlers!.onAuthenticated(context.username, transport);
-    }
-    context.accept();
-  }
+/** The public half of a host key, by the algorithm that was agreed on. */
+function hostKeyOf(connection: Connection, algorithm: string): Uint8Array {
+  const { _protocol: { _hostKeys: hostKeys } } = connection as unknown as {
+    _protocol: { _hostKeys: Record<string, HostKey | HostKey[]> };
+  };
+  const [hostKey] = [hostKeys[algorithm]!].flat();
+  return Uint8Array.from(hostKey!.getPublicSSH());
 }

@@ -14,7 +14,7 @@ import { extInfoMessage } from "./ext_info.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
 import { logger } from "./log.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
-import { ServerGate } from "./ssh2_gate.ts";
+import { isTransportMessage, sendNothingInTheClear, ServerGate } from "./ssh2_gate.ts";
 import type { NegotiatedHostKey } from "./ssh2_certificates.ts";
 import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
@@ -65,9 +65,6 @@ const userauthFailureMessage = 51;
 const firstMethodMessage = 60;
 const unimplementedMessage = 3;
 
-/** What precedes the payload of a packet: its length, and the padding's (RFC 4253, section 6). */
-const lengthFieldsBytes = 5;
-
 /** How long a key exchange may take once there has been a first one, in milliseconds. */
 const rekeyTimeoutMs = 30_000;
 
@@ -96,6 +93,9 @@ export class Ssh2Transport implements StartableTransport {
   /** What a server sends goes through it; of clients ssh2 takes care. */
   readonly #gate: ServerGate | undefined;
   #authentication: AuthenticationHandlers | undefined;
+  /** Takes what a client says before it is let in. */
+  #onLoginMessage: ((payload: Uint8Array) => void) | undefined;
+  #hasKeys = false;
   /** What the server said of its extensions while the gate was closed. */
   #heldExtensions: Uint8Array | undefined;
   #handlers: TransportHandlers | undefined;
@@ -130,6 +130,9 @@ export class Ssh2Transport implements StartableTransport {
       if (this.#isEnded) return;
       const type = payload[0] ?? 0;
       if (this.#gate?.admit(type) === false) return this.#onUnlawful(type, payload);
+      if (this.#onLoginMessage && !this.#handlers && !isTransportMessage(type)) {
+        return this.#takeLoginMessage(this.#onLoginMessage, payload);
+      }
       if (this.#handlers && !isTransportMessage(type) || type >= firstConnectionMessage) {
         return this.#onConnectionMessage(payload);
       }
@@ -148,9 +151,24 @@ export class Ssh2Transport implements StartableTransport {
     this.#authentication = handlers;
   }
 
+  /** Takes authentication over in the role of the server; called before keys are exchanged. */
+  takeLogin(onMessage: (payload: Uint8Array) => void): void {
+    this.#onLoginMessage = onMessage;
+  }
+
+  /** Takes a message of the login's that belongs to what follows it, once it has succeeded. */
+  deliver(payload: Uint8Array): void {
+    if (!this.#isEnded) this.#handlers?.onPayload(payload);
+  }
+
+  /** The session identifier (RFC 4253, section 7.2); from the end of the first key exchange on. */
+  get sessionId(): Uint8Array {
+    return this.#protocol._kex!.sessionID;
+  }
+
   /** The session and who it is with; from the end of the first key exchange on. */
   get session(): SessionBinding {
-    return { ...this.#signed!, sessionId: this.#protocol._kex!.sessionID };
+    return { ...this.#signed!, sessionId: this.sessionId };
   }
 
   /** The server has shown its key for the first time; ssh2 forgets that and verifies it. */
@@ -245,6 +263,13 @@ export class Ssh2Transport implements StartableTransport {
     else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
   }
 
+  #takeLoginMessage(onMessage: (payload: Uint8Array) => void, payload: Uint8Array): void {
+    this.#protocol._onPacket();
+    this.#countBytes(payload.length);
+    if (this.#hasKeys) return onMessage(payload);
+    this.disconnect(DisconnectReason.protocolError, "a message before the key exchange was over");
+  }
+
   /**
    * RFC 4253, section 7.1 forbids messages of the connection protocol between a peer's KEXINIT and
    * its NEWKEYS; asyncssh 2.10 goes on with them, and OpenSSH takes them.
@@ -298,6 +323,7 @@ export class Ssh2Transport implements StartableTransport {
   }
 
   #onKeysExchanged(): void {
+    this.#hasKeys = true;
     this.#gate?.onKeysExchanged();
     if (this.#heldExtensions) this.#onExtensions(this.#heldExtensions);
     this.#heldExtensions = undefined;
@@ -336,22 +362,6 @@ export class Ssh2Transport implements StartableTransport {
     clearTimeout(this.#rekeyTimer);
     clearTimeout(this.#exchangeTimer);
   }
-}
-
-/** Whether a message is the transport protocol's (RFC 4250, section 4.1), services beside. */
-function isTransportMessage(type: number): boolean {
-  return type >= 1 && type <= 4 || type >= 20 && type <= 49;
-}
-
-/** Until the first exchange is over, nothing but it and the transport's own messages may leave. */
-function sendNothingInTheClear(protocol: Ssh2Protocol): void {
-  const cipher = protocol._cipher;
-  const encrypt = cipher.encrypt.bind(cipher);
-  cipher.encrypt = (packet) => {
-    const type = packet[lengthFieldsBytes] ?? 0;
-    if (!isTransportMessage(type)) throw new Error(`message ${type} must not leave unencrypted`);
-    encrypt(packet);
-  };
 }
 
 /** Fails early and clearly where another ssh2 than the pinned one is loaded. */

@@ -66,8 +66,6 @@ export interface ConfigRequest {
 /** Something that is good to know when a setting does not do what it says. */
 export interface ConfigNote extends Source {
   text: string;
-  /** Whether it is told in any case. */
-  isWarning: boolean;
 }
 
 /** What the files say about one connection. */
@@ -287,7 +285,7 @@ class ConfigReader {
       const files = await pathsMatching(pattern);
       const mayMatch = block.mayMatch && block.isActive;
       if (files.length === 0 && mayMatch && this.#finalHost === undefined) {
-        this.notes.push({ ...source, text: `Include finds no file ${pattern}`, isWarning: false });
+        this.notes.push({ ...source, text: `Include finds no file ${pattern}` });
       }
       for (const file of files) {
         const inner = { ...block, mayMatch, depth: block.depth + 1 };

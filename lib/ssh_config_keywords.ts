@@ -1,6 +1,5 @@
 /**
- * The keywords of ssh_config(5): what sshshim follows, what it passes over, with a warning or
- * without, and what it refuses.
+ * The keywords of ssh_config(5): what sshshim follows, passes over and refuses.
  *
  * A keyword is refused where sshshim, without it, would trust more than ssh does by default or
  * connect another way. Keywords of every kind have their values checked, so that a file is either
@@ -35,7 +34,6 @@ export type Keyword =
   & (
     | { kind: "followed" }
     | { kind: "ignored"; reason: string }
-    | Unfollowed & { kind: "warned" }
     | Unfollowed & { kind: "refused" }
   );
 
@@ -45,7 +43,7 @@ interface Unfollowed {
   /** The value that switches it off; absent if there is none. */
   off?: string;
   /** The only way to the host that it concerns. */
-  way?: "direct" | "command";
+  way?: "command";
   /** What to do, if it is not to switch it off. */
   help?: string;
 }
@@ -59,6 +57,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   AddressFamily: choice({ any: "any", inet: "inet", inet6: "inet6" }),
   BatchMode: flag,
   BindAddress: word,
+  BindInterface: word,
   CanonicalDomains: domains,
   CanonicalizeFallbackLocal: flag,
   CanonicalizeHostname: flagOr("always"),
@@ -66,6 +65,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
   CanonicalizePermittedCNAMEs: namePairs,
   CASignatureAlgorithms: algorithms,
   CertificateFile: word,
+  CheckHostIP: flag,
   Ciphers: algorithms,
   ConnectionAttempts: integer,
   ConnectTimeout: seconds,
@@ -104,6 +104,7 @@ const followed: Readonly<Record<string, ValueReader>> = {
     false: "no",
   }),
   Tag: word,
+  UpdateHostKeys: flagOr("ask"),
   User: word,
   UserKnownHostsFile: words,
 };
@@ -159,7 +160,6 @@ const ignored: Readonly<Record<string, Readonly<Record<string, ValueReader>>>> =
   "sshshim does not do this": {
     AddKeysToAgent: anything,
     EnableSSHKeysign: flag,
-    UpdateHostKeys: flagOr("ask"),
     UseKeychain: anything,
   },
   "sshshim does not have this way to log in": {
@@ -202,24 +202,6 @@ const ignored: Readonly<Record<string, Readonly<Record<string, ValueReader>>>> =
 };
 
 const unfollowed: readonly Keyword[] = [
-  {
-    kind: "refused",
-    name: "BindInterface",
-    read: word,
-    reason: "the system chooses the interface",
-    way: "direct",
-    help: "Let a command choose it, such as " +
-      "ProxyCommand socat - TCP:%h:%p,so-bindtodevice=INTERFACE, or remove it for this host.",
-  },
-  {
-    kind: "warned",
-    name: "CheckHostIP",
-    read: flag,
-    reason: "host keys are looked up by the name of the host alone, as is ssh's default since 8.5",
-    off: "no",
-    way: "direct",
-    help: "Write CheckHostIP no for this host to be told no more.",
-  },
   {
     kind: "refused",
     name: "ProxyUseFdpass",

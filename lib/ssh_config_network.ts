@@ -4,7 +4,7 @@ import { isIPv4, isIPv6 } from "node:net";
 import { canonicalHost } from "./host_name.ts";
 
 /** A network: an address whose bits after the first `length` are 0. */
-interface Network {
+export interface Network {
   bits: string;
   length: number;
 }
@@ -17,16 +17,20 @@ interface Network {
 export function isInNetworks(list: string): boolean | undefined {
   const networks = list.split(",").map(parseNetwork);
   if (!networks.every((network) => network !== undefined)) return undefined;
-  return Deno.networkInterfaces().some(({ address, scopeid }) => {
-    const bits = scopeid ? undefined : bitsOf(address);
-    return networks.some((network) =>
-      bits?.length === network.bits.length &&
-      bits.slice(0, network.length) === network.bits.slice(0, network.length)
-    );
-  });
+  return Deno.networkInterfaces().some(({ address, scopeid }) =>
+    !scopeid && networks.some((network) => isInNetwork(address, network))
+  );
 }
 
-function parseNetwork(text: string): Network | undefined {
+/** Whether an address, IPv4 or IPv6, is in a network of its family. */
+export function isInNetwork(address: string, network: Network): boolean {
+  const bits = bitsOf(address);
+  return bits?.length === network.bits.length &&
+    bits.slice(0, network.length) === network.bits.slice(0, network.length);
+}
+
+/** Parses `10.0.0.0/8`, or an address alone; `undefined` where it is malformed. */
+export function parseNetwork(text: string): Network | undefined {
   const [, address, digits] = /^([0-9a-f.:]+)(?:\/(\d+))?$/i.exec(text) ?? [];
   const bits = bitsOf(address ?? "");
   if (bits === undefined) return undefined;

@@ -83,20 +83,18 @@ export class Settings {
    *
    * @throws {UsageError} A setting cannot be passed over.
    */
-  notFollowed(): { source: Source; text: string; isWarning: boolean }[] {
-    const notes: { source: Source; text: string; isWarning: boolean }[] = [];
+  notFollowed(): (Source & { text: string })[] {
+    const notes: (Source & { text: string })[] = [];
     for (const { keyword, values, source } of this.#first.values()) {
       if (keyword.kind === "followed") continue;
       const { name, reason } = keyword;
       if (keyword.kind === "ignored") {
-        notes.push({ source, text: `${name} is ignored: ${reason}`, isWarning: false });
+        notes.push({ ...source, text: `${name} is ignored: ${reason}` });
         continue;
       }
       const { off, way = this.way, help = helpWithout(name, off) } = keyword;
       if (way !== this.way || lowerCase(values[0] ?? "") === off) continue;
-      const text = `${name} cannot be followed: ${reason}.`;
-      if (keyword.kind === "refused") throw configError(source, `${text} ${help}`);
-      notes.push({ source, text: `${text} ${help}`, isWarning: true });
+      throw configError(source, `${name} cannot be followed: ${reason}. ${help}`);
     }
     return notes;
   }

@@ -78,14 +78,20 @@ const secondsPerUnit: Readonly<Record<string, number>> = {
 export const seconds: ValueReader = (line) => {
   const value = onlyWord(line);
   if (value === "none") return undefined;
-  const isTime = /^(?:\+?\d+[smhdw])*\+?\d+[smhdw]?$/i.test(value);
-  const total = [...value.matchAll(/(\d+)([a-z]?)/gi)].reduce(
+  const total = parseSeconds(value);
+  if (total === undefined) throw badValue(line, "takes a time such as 90 or 1h30m");
+  return [String(total)];
+};
+
+/** A time in the format of sshd_config(5), "TIME FORMATS", in seconds; `undefined` for others. */
+export function parseSeconds(text: string): number | undefined {
+  const isTime = /^(?:\+?\d+[smhdw])*\+?\d+[smhdw]?$/i.test(text);
+  const total = [...text.matchAll(/(\d+)([a-z]?)/gi)].reduce(
     (sum, [, count, unit]) => sum + Number(count) * secondsPerUnit[lowerCase(unit ?? "")]!,
     0,
   );
-  if (!isTime || total > largestInteger) throw badValue(line, "takes a time such as 90 or 1h30m");
-  return [String(total)];
-};
+  return isTime && total <= largestInteger ? total : undefined;
+}
 
 /** One or more words, or `none` alone. */
 export const words: ValueReader = (line) => {

@@ -4,9 +4,9 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { homedir } from "node:os";
 import { basename, dirname, posix, win32 } from "node:path";
 import { reasonOf } from "./errors.ts";
+import { homeFolder } from "./local_facts.ts";
 
 /** The system as far as it decides about paths and permissions; by default the one we run on. */
 export interface LocalSystem {
@@ -24,7 +24,7 @@ export function thisSystem(): LocalSystem {
   return {
     os: Deno.build.os,
     uid: Deno.uid(),
-    home: homedir(),
+    home: homeFolder(),
     variable: (name) => Deno.env.get(name),
   };
 }
@@ -99,7 +99,9 @@ export async function keepFile(
 
 /** Whether an error is the operating system's word about a file, and not a mistake in the code. */
 export function isFileError(error: unknown): boolean {
-  return Object.values(Deno.errors).some((type) => error instanceof type);
+  if (Object.values(Deno.errors).some((type) => error instanceof type)) return true;
+  // Deno has no class for a full or read-only file system, for instance: those have a code.
+  return error instanceof Error && "code" in error && /^E[A-Z]+$/.test(String(error.code));
 }
 
 async function writeNewFile(file: string, text: string): Promise<void> {

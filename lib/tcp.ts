@@ -1,9 +1,11 @@
 /** A TCP connection to the first address of a host that answers. */
 
 import { lookup } from "node:dns/promises";
+import type { ByteConnection } from "./byte_connection.ts";
 import { messageOf, UpstreamLostError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import { logger } from "./log.ts";
+import { addressToBind, connectFrom } from "./tcp_bound.ts";
 
 const log = logger("upstream");
 
@@ -16,9 +18,10 @@ const defaultTimeoutMs = 30_000;
  * @throws {UpstreamLostError} where no address answers.
  */
 export async function connectTcp(
-  { hostName, port, addressFamily, connectTimeoutSeconds, connectionAttempts }: HostConfig,
+  config: HostConfig,
   signal: AbortSignal,
-): Promise<Deno.TcpConn> {
+): Promise<{ connection: ByteConnection; address: string }> {
+  const { hostName, port, addressFamily, connectTimeoutSeconds, connectionAttempts } = config;
   const family = { any: 0, inet: 4, inet6: 6 }[addressFamily];
   const addresses = await lookup(hostName, { all: true, family }).catch((cause) => {
     throw new UpstreamLostError(
@@ -29,16 +32,19 @@ export async function connectTcp(
   const timeoutMs = connectTimeoutSeconds ? connectTimeoutSeconds * 1000 : defaultTimeoutMs;
   let lastError: unknown;
   for (let attempt = 0; attempt < connectionAttempts; attempt++) {
-    for (const { address } of addresses) {
+    for (const { address, family } of addresses) {
       try {
-        const connection = await Deno.connect({
+        const local = await addressToBind(config, family as 4 | 6);
+        const target = {
           hostname: address,
           port,
           signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-        });
+        };
+        if (local !== undefined) return { connection: await connectFrom(local, target), address };
+        const connection = await Deno.connect(target);
         connection.setNoDelay(true);
         connection.setKeepAlive(true);
-        return connection;
+        return { connection, address };
       } catch (error) {
         signal.throwIfAborted();
         log.debug("{address} port {port} cannot be reached: {error}", { address, port, error });

@@ -56,6 +56,18 @@ export interface Receiver {
   leave(): void;
 }
 
+/**
+ * Asks upstream to prove that host keys are its own, each a `string`; `onReply` is called with the
+ * signatures, or with `undefined` where there are none.
+ */
+export type ProveHostKeys = (
+  keys: Uint8Array,
+  onReply: (signatures: Uint8Array | undefined) => void,
+) => void;
+
+/** Told which host keys upstream says it has, each a `string`, which are only valid for the call. */
+export type OnHostKeys = (keys: Uint8Array, prove: ProveHostKeys) => void;
+
 /** What the relay wants of the owner of a connection upstream, whose end it is told of. */
 export interface UpstreamReceiver extends Pick<Receiver, "receive" | "drained"> {
   /** Upstream does not know a message that was sent to it (RFC 4253, section 11.4). */

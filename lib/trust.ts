@@ -7,11 +7,12 @@
  * not known, counts as the plain key in it.
  */
 
-import { HostKeyError, NobodyToAskError, reasonOf } from "./errors.ts";
+import { acceptMismatch, addressToCheck, spoofingHint } from "./check_host_ip.ts";
+import { HostKeyError, NobodyToAskError } from "./errors.ts";
 import type { HostTrust, TrustVerdict } from "./handshake.ts";
 import { complaintAbout, readHostCertificate } from "./host_certificate.ts";
 import type { HostConfig } from "./host_config.ts";
-import { type Certificate, plainKeyOf } from "./key_certificate.ts";
+import type { Certificate } from "./key_certificate.ts";
 import {
   addKnownHost,
   type HostAddress,
@@ -28,8 +29,8 @@ import {
 import { logger } from "./log.ts";
 import { algorithmsFor, fingerprint } from "./public_key.ts";
 import { hostKeyAlgorithms } from "./ssh2_algorithms.ts";
-import { isRevoked } from "./revoked_keys.ts";
 import { confirmHostKey } from "./terminal.ts";
+import { updateHostKeys } from "./update_host_keys.ts";
 
 const log = logger("trust");
 
@@ -45,11 +46,18 @@ export interface TrustOptions {
       | "hashKnownHosts"
       | "hostKeyAlgorithms"
       | "caSignatureAlgorithms"
+      | "updateHostKeys"
+      | "requiredRsaSize"
+      | "checkHostIp"
     >;
   /** Whether it is on the way to another host: of the options only `-F` counts for it. */
   isJump: boolean;
+  /** The host's own, where it is reached directly. */
+  address?: string;
   /** @throws {NobodyToAskError} where nobody can be asked now. */
   ask(question: string, signal: AbortSignal): Promise<string | undefined>;
+  /** The same, once we are let in. */
+  askLater(question: string, signal: AbortSignal): Promise<string | undefined>;
 }
 
 /** Trust in the one key whose fingerprint is given. */
@@ -77,62 +85,24 @@ export class PinnedTrust implements HostTrust {
   }
 }
 
-/** Trust in what somebody else trusts, unless a file of RevokedHostKeys has it. */
-export class UnrevokedTrust implements HostTrust {
-  readonly #trust: HostTrust;
-  readonly #config: Pick<HostConfig, "hostName" | "revokedHostKeys">;
-
-  constructor(trust: HostTrust, config: Pick<HostConfig, "hostName" | "revokedHostKeys">) {
-    this.#trust = trust;
-    this.#config = config;
-  }
-
-  get keyTypes(): readonly string[] {
-    return this.#trust.keyTypes;
-  }
-
-  async verify(publicKey: Uint8Array, signal: AbortSignal): Promise<TrustVerdict> {
-    for (const file of this.#config.revokedHostKeys) await this.#check(file, publicKey);
-    return await this.#trust.verify(publicKey, signal);
-  }
-
-  async #check(file: string, publicKey: Uint8Array): Promise<void> {
-    const { hostName } = this.#config;
-    let isFound: boolean;
-    try {
-      isFound = isRevoked(await Deno.readFile(file), publicKey);
-    } catch (error) {
-      throw new HostKeyError(
-        `Host key of "${hostName}" is not accepted: the file ${file} of RevokedHostKeys cannot be ` +
-          `used: ${reasonOf(error)}. Check the path, its permissions and what is in it.`,
-        { cause: error },
-      );
-    }
-    if (!isFound) return;
-    const key = plainKeyOf(publicKey);
-    throw new HostKeyError(
-      `Host key of "${hostName}" is revoked: ${file} has ${hostKeyType(key)} ${
-        fingerprint(key)
-      }, ` +
-        `its certificate or its authority. Do not connect; ask the host's administrator for its ` +
-        `new key.`,
-    );
-  }
-}
-
 /** Trust in the host keys that OpenSSH's known_hosts files list. */
 export class KnownHostsTrust implements HostTrust {
   readonly #options: TrustOptions;
   readonly #address: HostAddress;
+  /** Where CheckHostIP wants it. */
+  readonly #ip: HostAddress | undefined;
   readonly #files: KnownHosts;
   /** The files, and what KnownHostsCommand has printed for them. */
   #knownHosts: KnownHosts;
+  /** Whether the key that was shown vouches for others: a file of the user's has it. */
+  #isWarrant = false;
 
   private constructor(options: TrustOptions, files: KnownHosts) {
     const { hostName, port, hostKeyAlias } = options.config;
     this.#options = options;
     // An alias stands for the host and its port.
     this.#address = hostKeyAlias ? { host: hostKeyAlias, port: 22 } : { host: hostName, port };
+    this.#ip = addressToCheck(options.config, this.#address, options.address);
     this.#files = this.#knownHosts = files;
   }
 
@@ -150,6 +120,17 @@ export class KnownHostsTrust implements HostTrust {
 
   get keyTypes(): readonly string[] {
     return this.#knownHosts.keyTypes(this.#address);
+  }
+
+  get update(): HostTrust["update"] {
+    const { config, askLater: ask } = this.#options;
+    const names = {
+      host: storedName(this.#address),
+      address: this.#ip && storedName(this.#ip),
+    };
+    const isWritable = /^[!-~]+$/.test(names.host);
+    if (!this.#isWarrant || !isWritable || config.updateHostKeys === "no") return undefined;
+    return (keys, connection) => updateHostKeys(keys, connection, { config, names, ask });
   }
 
   async #askCommand(request: Omit<KnownHostsRequest, "host">): Promise<void> {
@@ -212,28 +193,95 @@ export class KnownHostsTrust implements HostTrust {
       );
     }
     const verdict = this.#knownHosts.check(this.#address, publicKey);
+    // As with ssh, whoever shows a certificate may be anywhere.
+    const ofIp = complaint === undefined ? await this.#checkIp(publicKey, signal) : undefined;
     switch (verdict.kind) {
       case "known":
         log.debug("host key {offered} is known: {file} line {line}", { offered, ...verdict });
-        return "trusted";
+        this.#isWarrant = this.#isOwn(verdict) && (ofIp?.kind !== "known" || this.#isOwn(ofIp));
+        if (ofIp?.kind === "unknown" && !verdict.isBare) await this.#addIp(publicKey, verdict);
+        break;
       case "unknown":
-        await this.#onUnknown(publicKey, { offered, signal, complaint });
-        return "trusted";
+        await this.#onUnknown(publicKey, {
+          offered,
+          signal,
+          complaint,
+          ip: ofIp?.kind === "unknown" ? this.#ip : undefined,
+        });
+        break;
       case "revoked":
         throw new HostKeyError(
           `Host key of "${host}" is revoked: ${verdict.file} line ${verdict.line} ` +
             `has ${offered}. Do not connect; ask the host's administrator for its new key.`,
         );
       case "changed":
-        return this.#onChanged(verdict, offered);
+        return this.#onChanged(verdict, {
+          offered,
+          hint: ofIp && spoofingHint(this.#ip!, ofIp, verdict),
+        });
     }
+    if (ofIp?.kind === "changed") await this.#onMismatch(ofIp, signal);
+    return "trusted";
+  }
+
+  /**
+   * What is known of the address, where that is wanted.
+   *
+   * @throws {HostKeyError} where the key is revoked for it.
+   */
+  async #checkIp(publicKey: Uint8Array, signal: AbortSignal): Promise<Verdict | undefined> {
+    const ip = this.#ip;
+    if (ip === undefined) return undefined;
+    const request = { invocation: "ADDRESS", host: storedName(ip), publicKey, signal } as const;
+    const printed = await askKnownHostsCommand(this.#options.config, request);
+    const known = printed === undefined ? this.#files : this.#files.with(printed);
+    const verdict = known.checkAddress(ip, publicKey);
+    if (verdict.kind !== "revoked") return verdict;
+    throw new HostKeyError(
+      `Host key of "${this.#address.host}" is revoked for its address: ${verdict.file} line ` +
+        `${verdict.line}. Do not connect; ask the host's administrator for its new key.`,
+    );
+  }
+
+  /** The host is known, and its address is not. */
+  async #addIp(publicKey: Uint8Array, { file }: Verdict & { kind: "known" }): Promise<void> {
+    const { userKnownHostsFiles, globalKnownHostsFiles, hashKnownHosts } = this.#options.config;
+    const ip = this.#ip!;
+    const isFromFile = [...userKnownHostsFiles, ...globalKnownHostsFiles].includes(file);
+    const [first] = userKnownHostsFiles;
+    if (first === undefined || !isFromFile) {
+      log.info("no known_hosts file has the address {address}", { address: storedName(ip) });
+      return;
+    }
+    await this.#add(first, { ...ip, publicKey, isHashed: hashKnownHosts });
+  }
+
+  async #onMismatch(verdict: Verdict & { kind: "changed" }, signal: AbortSignal): Promise<void> {
+    const { strictHostKeyChecking } = this.#options.config;
+    const warning = await acceptMismatch({
+      host: this.#address.host,
+      ip: this.#ip!,
+      verdict,
+      strictHostKeyChecking,
+      ask: async (question) => (await this.#ask(question, signal))?.trim().toLowerCase() === "yes",
+    });
+    log.warn("{warning}", { warning });
+  }
+
+  /** As with ssh, a line for any port is none about this one. */
+  #isOwn({ file, isBare }: Verdict & { kind: "known" }): boolean {
+    const { userKnownHostsFiles, globalKnownHostsFiles } = this.#options.config;
+    return !isBare && userKnownHostsFiles.includes(file) && !globalKnownHostsFiles.includes(file);
   }
 
   /** ssh goes on with a changed key if it is told to check nothing, but gives no password away. */
-  #onChanged(verdict: Verdict & { kind: "changed" }, offered: string): TrustVerdict {
+  #onChanged(
+    verdict: Verdict & { kind: "changed" },
+    { offered, hint = "" }: { offered: string; hint?: string },
+  ): TrustVerdict {
     const { file, line, knownType, knownFingerprint } = verdict;
     const change = `Host key of "${this.#address.host}" changed: ${file} line ${line} has ` +
-      `${knownType} ${knownFingerprint}, the host offers ${offered}.`;
+      `${knownType} ${knownFingerprint}, the host offers ${offered}.${hint}`;
     if (this.#options.config.strictHostKeyChecking === "no") {
       log.warn("{change} StrictHostKeyChecking is off: going on without passwords or forwards", {
         change,
@@ -247,7 +295,12 @@ export class KnownHostsTrust implements HostTrust {
 
   async #onUnknown(
     publicKey: Uint8Array,
-    { offered, signal, complaint }: { offered: string; signal: AbortSignal; complaint?: string },
+    { offered, signal, complaint, ip }: {
+      offered: string;
+      signal: AbortSignal;
+      complaint?: string;
+      ip?: HostAddress;
+    },
   ): Promise<void> {
     const { strictHostKeyChecking, userKnownHostsFiles, hashKnownHosts } = this.#options.config;
     const { host } = this.#address;
@@ -265,6 +318,8 @@ export class KnownHostsTrust implements HostTrust {
     const isAccepted = strictHostKeyChecking === "ask"
       ? await this.#askPerson(publicKey, signal)
       : strictHostKeyChecking !== "yes";
+    // As with ssh, what was taken without a question is no warrant yet.
+    this.#isWarrant = strictHostKeyChecking === "ask" && isAccepted;
     if (!isAccepted) {
       throw new HostKeyError(
         `Host key of "${host}" is unknown: ${offered} is in no known_hosts file.${certificate} ` +
@@ -273,31 +328,37 @@ export class KnownHostsTrust implements HostTrust {
             : "Connect once with ssh, pass --accept-new to add it, or --fingerprint to expect it."),
       );
     }
-    const file = userKnownHostsFiles[0]!;
+    const entry = { ...this.#address, publicKey, isHashed: hashKnownHosts, ip };
+    await this.#add(userKnownHostsFiles[0]!, entry);
+  }
+
+  /** As with ssh, the connection does not depend on it. */
+  async #add(file: string, entry: Parameters<typeof addKnownHost>[1]): Promise<void> {
+    const { host, publicKey } = entry;
+    const offered = `${hostKeyType(publicKey)} ${fingerprint(publicKey)}`;
     try {
-      await addKnownHost(file, { ...this.#address, publicKey, isHashed: hashKnownHosts });
+      await addKnownHost(file, entry);
       log.info("added the host key {offered} of {host} to {file}", { offered, host, file });
     } catch (error) {
-      // As with ssh, the connection does not depend on it.
       log.warn("{error}", { error });
     }
   }
 
-  /** Without anybody to ask, or an answer, it is no. */
   async #askPerson(publicKey: Uint8Array, signal: AbortSignal): Promise<boolean> {
-    const { ask } = this.#options;
-    if (signal.aborted) return false;
+    return await confirmHostKey({ ask: (question) => this.#ask(question, signal) }, {
+      ...this.#address,
+      keyType: hostKeyType(publicKey),
+      fingerprint: fingerprint(publicKey),
+    });
+  }
+
+  /** Without anybody to ask there is no answer. */
+  async #ask(question: string, signal: AbortSignal): Promise<string | undefined> {
+    if (signal.aborted) return undefined;
     try {
-      return await confirmHostKey(
-        { ask: (question) => ask(question, signal) },
-        {
-          ...this.#address,
-          keyType: hostKeyType(publicKey),
-          fingerprint: fingerprint(publicKey),
-        },
-      );
+      return await this.#options.ask(question, signal);
     } catch (error) {
-      if (error instanceof NobodyToAskError || signal.aborted) return false;
+      if (error instanceof NobodyToAskError || signal.aborted) return undefined;
       throw error;
     }
   }

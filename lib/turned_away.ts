@@ -15,14 +15,21 @@ const maximumKinds = 16;
  * series is told at once, the others together every 10 s, until 10 s pass without any.
  */
 export class TurnedAway {
+  readonly #onTold: (phrase: string, count: number) => void;
   #counts = new Map<string, number>();
   #timer: ReturnType<typeof setInterval> | undefined;
+
+  /** @param onTold called with each line. */
+  constructor(onTold: (phrase: string, count: number) => void = () => {}) {
+    this.#onTold = onTold;
+  }
 
   /** @param phrase goes on after "turned away a connection". */
   add(phrase: string): void {
     if (this.#timer === undefined) {
       this.#timer = setInterval(() => this.#onSeriesEnd(), seriesMs);
       log.warn("turned away a connection {phrase}", { phrase });
+      this.#onTold(phrase, 1);
       return;
     }
     const isNew = !this.#counts.has(phrase);
@@ -44,6 +51,7 @@ export class TurnedAway {
 
   #tell(): void {
     for (const [phrase, count] of this.#counts) {
+      this.#onTold(phrase, count);
       log.warn("turned away {count} connections {phrase} in {seconds} s", {
         count,
         phrase,

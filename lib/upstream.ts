@@ -12,7 +12,7 @@
 import { Backoff } from "./backoff.ts";
 import type { Connects } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
-import type { TrustVerdict } from "./handshake.ts";
+import type { Session } from "./handshake.ts";
 import { escapeControls, logger } from "./log.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
 import type { Relay } from "./relay.ts";
@@ -37,6 +37,8 @@ export interface UpstreamOptions {
   backoff?: Pick<Backoff, "next" | "reset">;
   /** How long a connection has to live to end the series of failures; 60 s by default. */
   provenMs?: number;
+  /** Told of each new state. */
+  onState?(state: UpstreamState): void;
 }
 
 type State =
@@ -49,6 +51,9 @@ type State =
   /** Another attempt would fail alike: only a person's word starts one. */
   | { kind: "stopped"; reason: Error }
   | { kind: "closed" };
+
+/** Where the connection stands. */
+export type UpstreamState = State["kind"];
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -69,6 +74,7 @@ export class Upstream {
   readonly #sleepWatch = new SleepWatch(() => this.#onWake());
   readonly #lost = Promise.withResolvers<Error>();
   #state: State = { kind: "idle" };
+  #hasBeenReady = false;
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
@@ -78,6 +84,11 @@ export class Upstream {
   /** `user@host:port`, for people. */
   get name(): string {
     return this.#options.connector.name;
+  }
+
+  /** Whether the first client waits for the first log-in, for which a person may be asked. */
+  get isFirstLogin(): boolean {
+    return this.#state.kind === "connecting" && !this.#hasBeenReady;
   }
 
   /** Resolves with the reason when the connection is gone and is not to come back. */
@@ -145,8 +156,8 @@ export class Upstream {
       signal: attempt.signal,
       mayAsk,
       isAttended,
-      onReady: (transport, { verdict }) => {
-        if (this.#state === connecting) connection = this.#onReady(transport, verdict);
+      onReady: (transport, session) => {
+        if (this.#state === connecting) connection = this.#onReady(transport, session);
         else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
       },
       onLost: (end) => connection?.end(end),
@@ -175,7 +186,10 @@ export class Upstream {
     }
   }
 
-  #onReady(transport: StartableTransport, verdict: TrustVerdict): ReadyConnection {
+  #onReady(
+    transport: StartableTransport,
+    { verdict, onHostKeys }: Session,
+  ): ReadyConnection {
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const connection = new ReadyConnection(transport, {
       name: this.name,
@@ -193,8 +207,10 @@ export class Upstream {
     });
     const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
     const ready: State = { kind: "ready", connection, provenTimer };
+    this.#hasBeenReady = true;
     this.#transition(ready);
-    connection.start(relay.attachUpstream(transport, { allowsForwards: verdict === "trusted" }));
+    const allowsForwards = verdict === "trusted";
+    connection.start(relay.attachUpstream(transport, { allowsForwards, onHostKeys }));
     log.info("connected to {name}", { name: this.name });
     if (keepalive.intervalMs === 0) {
       log.info("no keepalives: only traffic and TCP show whether {name} is still there", {
@@ -209,13 +225,15 @@ export class Upstream {
     const wasUnused = relay.channelCount === 0 && relay.forwardCount === 0;
     log.warn("connection lost: {reason}", { reason });
     // Upstream's own words may be among it, and it is for terminals.
-    relay.detachUpstream(escapeControls(`connection lost: ${reason.message}`), {
-      byServer: endedBy === "server",
-    });
+    const byServer = endedBy === "server";
+    const words = escapeControls(`connection lost: ${reason.message}`);
+    const hasServed = relay.detachUpstream(words, { byServer });
+    // Some servers end it after each session: those that wait need not wait longer each time.
+    if (hasServed && byServer) this.#backoff.reset();
     if (!reconnects) {
       this.#transition({ kind: "stopped", reason });
       this.#lost.resolve(reason);
-    } else if (wasUnused && endedBy === "server") {
+    } else if (wasUnused && byServer) {
       // The server has closed a connection that nobody used: it would do so again.
       this.#sleep(reason);
     } else {
@@ -224,7 +242,8 @@ export class Upstream {
   }
 
   #onFailure(reason: Error): void {
-    if (reason instanceof NobodyToAskError) {
+    const isFirst = !this.#hasBeenReady && reason instanceof UpstreamLostError;
+    if (isFirst || reason instanceof NobodyToAskError) {
       // Who waits now is told at once; the next client may find somebody at the terminal.
       this.#options.relay.refuseOpens(escapeControls(reason.message));
       this.#options.relay.awaitUpstream();
@@ -260,5 +279,6 @@ export class Upstream {
     if (previous.kind === "ready") clearTimeout(previous.provenTimer);
     this.#state = next;
     log.debug("{name}: {from} → {to}", { name: this.name, from: previous.kind, to: next.kind });
+    this.#options.onState?.(next.kind);
   }
 }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import {
   type Admission,
   type AdmissionOptions,
+  type Admit,
   type Endpoints,
   sameUserOnly,
   sameUserSupported,
@@ -22,8 +23,19 @@ async function withFolder(body: (folder: string) => Promise<void>): Promise<void
   }
 }
 
+/** What a gate-keeper says, without the socket that it found. */
+function gateKeeper(options?: AdmissionOptions): Admit {
+  const admit = sameUserOnly(options);
+  return async (connection) => {
+    const admission = await admit(connection);
+    if (!admission.admitted) return admission;
+    if (admission.socket) assert.match(admission.socket.inode, /^\d+$/);
+    return { admitted: true };
+  };
+}
+
 function admitSameUser(connection: Endpoints, options?: AdmissionOptions): Promise<Admission> {
-  return sameUserOnly(options)(connection);
+  return gateKeeper(options)(connection);
 }
 
 async function assertRefused(
@@ -88,6 +100,28 @@ Deno.test({
         await admitSameUser(endpointsOf(connection), { uid: NOBODY }),
         { admitted: true },
       );
+    } finally {
+      await stranger.stdin.close();
+      await stranger.status;
+    }
+  },
+});
+
+Deno.test({
+  name: "a connection of another user is refused from an IPv6 socket as well",
+  ignore: !isLinux || Deno.uid() !== 0,
+  fn: async () => {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const script = "import socket, sys; s = socket.socket(socket.AF_INET6); " +
+      `s.connect(("::ffff:127.0.0.1", ${listener.addr.port})); sys.stdin.read()`;
+    const ids = ["--reuid", String(NOBODY), "--regid", String(NOBODY), "--clear-groups"];
+    const stranger = new Deno.Command("setpriv", {
+      args: [...ids, "/usr/bin/python3", "-c", script],
+      stdin: "piped",
+    }).spawn();
+    try {
+      using connection = await listener.accept();
+      await assertRefused(endpointsOf(connection), { pattern: /belongs to user 65534$/ });
     } finally {
       await stranger.stdin.close();
       await stranger.status;
@@ -219,6 +253,27 @@ Deno.test("only one certain row of our user admits", () =>
     }
   }));
 
+Deno.test("where the tables say nothing of a connection it is refused, and not asked for a key", () =>
+  withFolder(async (procNet) => {
+    const options = { procNet, uid: 1000 };
+    const verdict = async (...rows: string[]) => {
+      await Deno.writeTextFile(join(procNet, "tcp"), HEADER + rows.join(""));
+      await Deno.writeTextFile(join(procNet, "tcp6"), HEADER);
+      return await admitSameUser(CONNECTION, options);
+    };
+    // The entry has vanished; the port is another user's by now; its socket is nobody's any more.
+    assert.deepEqual(await verdict(row()), { admitted: true });
+    for (const rows of [[], [row({ uid: "1001" })], [row({ state: "06", inode: "0" })]]) {
+      const admission = await verdict(...rows);
+      assert.equal(admission.admitted, false);
+      assert(!admission.admitted && admission.cannotTell === undefined);
+    }
+    // Nobody can say anything.
+    await Deno.writeTextFile(join(procNet, "tcp"), "half a row");
+    const doubt = await admitSameUser(CONNECTION, options);
+    assert(!doubt.admitted && doubt.cannotTell === true);
+  }));
+
 Deno.test("IPv6 loopback addresses are written as the kernel writes them", () =>
   withFolder(async (procNet) => {
     await Deno.writeTextFile(join(procNet, "tcp"), HEADER);
@@ -306,7 +361,7 @@ Deno.test({
       const tables = [join(procNet, "tcp"), join(procNet, "tcp6")] as const;
       const { success } = await new Deno.Command("mkfifo", { args: [...tables] }).output();
       assert(success);
-      const admit = sameUserOnly({ procNet, uid: 1000 });
+      const admit = gateKeeper({ procNet, uid: 1000 });
       const ask = (port: number) => admit({ ...CONNECTION, remotePort: port });
       const ends = (port: string) => `${LOOPBACK}:${port} ${LOOPBACK}:5678`;
       const first = ask(0x1001);

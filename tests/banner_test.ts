@@ -131,6 +131,32 @@ Deno.test("only without local authentication the banner warns of the other users
   );
 });
 
+Deno.test("where keys are asked for, each example names the one that sshshim has made", async () => {
+  // With a blank in it, as on macOS; ssh passes over a file that is not there.
+  const clientKeyFile = await Deno.makeTempFile({ prefix: "Application Support" });
+  const banner = bannerText({ ...facts, localAuth: "publickey", clientKeyFile }, "darwin");
+  const commands = commandsOf(banner).filter((command) => /^(ssh|sftp|scp) /.test(command));
+  assert.equal(commands.length, 6);
+  for (const command of commands.filter((it) => it.startsWith("ssh "))) {
+    const words = command.replace(/^ssh /, "ssh -G -F none ");
+    const { stdout } = await new Deno.Command("sh", { args: ["-c", words] }).output();
+    const settings = new TextDecoder().decode(stdout).split(/\r?\n/);
+    assert(settings.includes(`identityfile ${clientKeyFile}`), command);
+    assert(settings.includes("hostname 127.0.0.1"), command);
+  }
+  await Deno.remove(clientKeyFile);
+  assert.equal(bannerProperties({ ...facts, clientKeyFile }).clientKeyFile, clientKeyFile);
+});
+
+Deno.test("what listens at every address is reached at loopback", () => {
+  for (const [localAddress, address] of [["0.0.0.0", "127.0.0.1"], ["::", "::1"]] as const) {
+    const banner = bannerText({ ...facts, localAddress, localAuth: "publickey" }, "linux");
+    assert.match(banner, new RegExp(`^sshshim: .* is at \\[?${localAddress}\\]?:2222\n`));
+    assert.ok(commandsOf(banner).includes(`ssh -p 2222 ${address}`));
+    assert.ok(commandsOf(banner)[0]!.startsWith(`echo '[${address}]:2222 `));
+  }
+});
+
 Deno.test("the JSON form has every fact, the line for known_hosts, and the warning", () => {
   const hostKeys = facts.hostKeys.map(({ fingerprint, line }) => ({
     fingerprint,

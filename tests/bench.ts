@@ -1,6 +1,7 @@
 /**
  * Measures what the shim costs: against plain ssh, and against ControlMaster, ssh's own way to
- * share a connection. All three run in turn against the same OpenSSH server on loopback.
+ * share a connection. All three run in turn against the same OpenSSH server on loopback. Requests
+ * through `ssh -D` are measured as well, as a browser makes them: each on a channel of its own.
  *
  *     deno task bench [MEGABYTES]
  *
@@ -10,12 +11,19 @@
 import { clientEnvironment, makeTarget, type Target } from "./support/both.ts";
 import { run, runChecked, RunningProcess, text } from "./support/run.ts";
 import { startShim } from "./support/shim.ts";
+import { freePort } from "./support/ports.ts";
+import { startService, tcpAddress, writeAll } from "./support/services.ts";
+import { exchangeBySocks } from "./support/socks.ts";
 import { startSshd } from "./support/sshd.ts";
 
 const defaultMegabytes = 500;
 const transferRounds = 3;
 const latencyRounds = 20;
 const timeoutMs = 300_000;
+const requestRounds = 5;
+const requestCount = 2000;
+const requestsAtOnce = [200, 20];
+const page = new Uint8Array(20_000);
 
 /** One of the ways to the server. */
 interface Way {
@@ -80,6 +88,48 @@ async function measureLatency({ target, options }: Way): Promise<number> {
   return performance.now() - start;
 }
 
+/** How long requests through a SOCKS server take, so many at a time, in milliseconds. */
+async function measureRequests(socksPort: number, atOnce: number): Promise<number> {
+  await using server = startService((connection) => writeAll(connection, page));
+  const destination = { host: "127.0.0.1", port: server.port };
+  let left = requestCount;
+  const keepAsking = async () => {
+    while (left-- > 0) {
+      const answer = await exchangeBySocks(tcpAddress(socksPort), destination, "GET /");
+      if (answer.length !== page.length) throw new Error(`a page of ${answer.length} bytes`);
+    }
+  };
+  const start = performance.now();
+  await Promise.all(Array.from({ length: atOnce }, keepAsking));
+  return performance.now() - start;
+}
+
+/** Has each way lead requests, so many at a time; the rows below each other. */
+async function requestTable(ways: readonly Way[]): Promise<string> {
+  await using proxies = new AsyncDisposableStack();
+  const ports = new Map<Way, number>();
+  for (const way of ways) {
+    const port = freePort();
+    const options = [...way.options, "-v", "-N", "-D", `127.0.0.1:${port}`];
+    const proxy = proxies.use(new RunningProcess(way.target.sshCommand(undefined, options)));
+    await proxy.stderr.waitFor(/Entering interactive session/);
+    ports.set(way, port);
+  }
+  const columns: string[][] = [["", ...ways.map(({ name }) => name)]];
+  for (const atOnce of requestsAtOnce) {
+    const [plain, ...others] = await inTurn(
+      ways,
+      requestRounds,
+      (way) => measureRequests(ports.get(way)!, atOnce),
+    );
+    const cells = [plain!, ...others].map((value) => cell(value, "ms", plain!));
+    columns.push([`${requestCount} requests, ${atOnce} at once`, ...cells]);
+  }
+  return columns[0]!.map((_, row) =>
+    columns.map((column, index) => column[row]!.padEnd(index === 0 ? 14 : 29)).join("  ").trimEnd()
+  ).join("\n");
+}
+
 /** What a process has used so far (proc(5)). */
 async function readUsage(pid: number): Promise<Usage> {
   const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
@@ -114,11 +164,14 @@ async function inTurn(
   return values.map(median);
 }
 
+function cell(value: number, unit: string, reference: number): string {
+  return `${value.toFixed(0)} ${unit}`.padStart(10) +
+    ` (${(value / reference).toFixed(2)})`.padEnd(9);
+}
+
 /** The rows below each other, with what each figure is of plain ssh's. */
 function table(figures: readonly Figures[]): string {
   const [plain] = figures;
-  const cell = (value: number, unit: string, reference: number) =>
-    `${value.toFixed(0)} ${unit}`.padStart(10) + ` (${(value / reference).toFixed(2)})`.padEnd(9);
   const head = ["".padEnd(14), "down".padEnd(19), "up".padEnd(19), "ssh host true"].join("  ");
   const rows = figures.map(({ name, downMBps, upMBps, latencyMs }) =>
     [
@@ -173,6 +226,7 @@ async function main(): Promise<void> {
     upMBps: up[index]!,
     latencyMs: latencies[index]!,
   }))));
+  console.log(`\n${await requestTable(ways.filter(({ name }) => name !== "ControlMaster"))}`);
   const relayedGB = 2 * transferRounds * megabytes / 1000;
   const cpuPerGB = (after.cpuSeconds - before.cpuSeconds) / relayedGB;
   console.log(

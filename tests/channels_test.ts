@@ -358,6 +358,19 @@ Deno.test("upstream closes first: the slot is free once the client has closed", 
   world.expectQuiet(alice);
 });
 
+Deno.test("a request behind upstream's CLOSE is dropped, and the client's CLOSE is not", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  const channel = world.open(alice);
+  channel.down(channelClose);
+  channel.expectDown(channelClose);
+  channel.up(channelRequest, "exec", true, "true");
+  world.expectQuiet(alice);
+  channel.up(channelClose);
+  channel.expectUp(channelClose);
+  assert.equal(world.relay.channelCount, 0);
+});
+
 Deno.test("what an end sends after its own CLOSE is dropped", () => {
   const world = new World();
   const alice = world.client("alice");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { parseArguments } from "../lib/cli.ts";
 import { UsageError } from "../lib/errors.ts";
 import { type HostConfig, printHostConfig } from "../lib/host_config.ts";
-import { findHosts, readUpstreamConfig } from "../lib/hosts.ts";
+import { readUpstreamConfig } from "../lib/hosts.ts";
 import { runChecked } from "./support/run.ts";
 import { assertShownAlike, withFolder, writeCase } from "./support/ssh_g.ts";
 
@@ -10,7 +10,7 @@ import { assertShownAlike, withFolder, writeCase } from "./support/ssh_g.ts";
 function configOf(args: readonly string[]): Promise<HostConfig> {
   const command = parseArguments(args);
   assert(command.kind === "run");
-  return readUpstreamConfig(command.options);
+  return readUpstreamConfig(command.options, command.options.destinations[0]!);
 }
 
 /** Runs `body` with a configuration file and two keys. */
@@ -142,28 +142,4 @@ Deno.test("what is wrong with an option is said under its name", async () => {
     assert.match(error.message, /^-J: proxyjump takes \[USER@\]HOST/);
     return true;
   });
-});
-
-Deno.test("BindAddress concerns a way without jump host and command alone", async () => {
-  const bound = (...words: string[]) =>
-    withConfig(
-      "Host box b\n BindAddress 127.0.0.1\n BindInterface lo\nHost bound\n BindAddress 127.0.0.1",
-      async ({ configFile }) => {
-        const command = parseArguments(["-F", configFile, ...words]);
-        assert(command.kind === "run");
-        const config = await readUpstreamConfig(command.options);
-        const prompter = { ask: () => assert.fail("nobody is asked") };
-        await findHosts(command.options, { config, prompter, environmentPassword: undefined });
-      },
-    );
-  await assert.rejects(
-    bound("bound"),
-    /BindAddress 127\.0\.0\.1 of bound .* -o "ProxyCommand=nc -s/,
-  );
-  await bound("bound", "-o", "ProxyCommand=nc -s 127.0.0.1 %h %p");
-  await bound("box", "-J", "a");
-  // As with ssh, only the first of the jump hosts is connected to.
-  await bound("box", "-J", "a,b");
-  await assert.rejects(bound("box", "-J", "b,a"), /BindInterface cannot be followed/);
-  await assert.rejects(bound("box", "-J", "bound,a"), /BindAddress/);
 });

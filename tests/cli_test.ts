@@ -18,12 +18,16 @@ const defaults: Options = {
   configFile: undefined,
   configOverrides: [],
   printsConfig: false,
+  localHost: "127.0.0.1",
   localPort: undefined,
   localHostKey: undefined,
   knownHostsFiles: [],
   acceptNew: false,
   fingerprint: undefined,
   localAuth: "same-user",
+  authorizedKeysFile: undefined,
+  confirms: false,
+  auditFile: undefined,
   name: undefined,
   as: undefined,
   sshConfig: "written",
@@ -35,6 +39,10 @@ const defaults: Options = {
   maxSessions: undefined,
   maxChannels: 960,
   overflow: 0,
+  idleExitMs: undefined,
+  maxLifeMs: undefined,
+  readyFile: undefined,
+  notifies: false,
   verbosity: "normal",
   logFormat: "text",
 };
@@ -127,8 +135,30 @@ const understood: [string[], Partial<Options> & Partial<Destination>][] = [
   [["prod", "--max-sessions", "10"], { maxSessions: 10 }],
   [["prod", "--max-channels", "4000"], { maxChannels: 4000 }],
   [["prod", "--overflow", "3"], { overflow: 3 }],
+  [["prod", "--confirm"], { confirms: true }],
+  [["prod", "--audit", "file"], { auditFile: "file" }],
+  [["prod", "--idle-exit", "90"], { idleExitMs: 90_000 }],
+  [["prod", "--idle-exit", "30m"], { idleExitMs: 1_800_000 }],
+  [["prod", "--max-life=1d12H"], { maxLifeMs: 129_600_000 }],
+  [["prod", "--ready-file", "file", "--notify"], { readyFile: "file", notifies: true }],
   [["prod", "--local-auth", "none"], { localAuth: "none" }],
   [["prod", "--local-auth", "same-user"], {}],
+  [["prod", "--local-auth", "publickey"], { localAuth: "publickey" }],
+  [["prod", "--authorized-keys", "f"], { localAuth: "publickey", authorizedKeysFile: "f" }],
+  [
+    ["prod", "--local-auth", "publickey", "--authorized-keys", "f"],
+    { localAuth: "publickey", authorizedKeysFile: "f" },
+  ],
+  [["prod", "--local-host", "::1"], { localHost: "::1" }],
+  [["prod", "--local-host", "127.0.0.2"], { localHost: "127.0.0.2" }],
+  [
+    ["prod", "--local-host", "0.0.0.0", "--local-auth", "publickey"],
+    { localHost: "0.0.0.0", localAuth: "publickey" },
+  ],
+  [
+    ["prod", "--local-host", "2001:db8::1", "--authorized-keys", "f"],
+    { localHost: "2001:db8::1", localAuth: "publickey", authorizedKeysFile: "f" },
+  ],
   [["prod", "-v"], { verbosity: "verbose" }],
   [["prod", "--verbose"], { verbosity: "verbose" }],
   [["prod", "-vvv", "-v"], { verbosity: "verbose" }],
@@ -296,6 +326,10 @@ const refused: [string[], RegExp][] = [
   [["prod", "--max-sessions", "5", "--max-sessions", "5"], /--max-sessions is given twice/],
   [["prod", "--max-channels", "31"], /--max-channels takes a number from 32 to 20000/],
   [["prod", "--overflow", "101"], /--overflow takes a number from 0 to 100/],
+  [["prod", "--idle-exit", "0"], /--idle-exit takes a time such as 90, 30m or 1d12h/],
+  [["prod", "--idle-exit", "5x"], /--idle-exit takes a time such as 90, 30m or 1d12h/],
+  [["prod", "--max-life", "m5"], /--max-life takes a time such as 90, 30m or 1d12h/],
+  [["prod", "--max-life", "9999999999"], /--max-life takes a time such as 90, 30m or 1d12h/],
   [["prod", ...key, "--password", secret], /Only one of --password, --rsa-key can/],
   [["prod", ...key, "--ed25519-key", "f"], /Only one of --rsa-key, --ed25519-key can/],
   [
@@ -316,7 +350,14 @@ const refused: [string[], RegExp][] = [
     /--local-rsa-key and --local-ed25519-key exclude each other/,
   ],
   [["prod", ...key, "--local-rsa-key", "a", "--local-rsa-key", "b"], /is given twice/],
-  [["prod", ...key, "--local-auth", "nobody"], /--local-auth takes same-user or none/],
+  [["prod", ...key, "--local-auth", "nobody"], /--local-auth takes same-user, publickey or none/],
+  [["prod", "--local-host", "0.0.0.0"], /--local-host with another address .*publickey/],
+  [["prod", "--local-host", "::", "--local-auth", "none"], /needs --local-auth publickey/],
+  [["prod", "--local-host", "::ffff:127.0.0.1"], /needs --local-auth publickey/],
+  [["prod", "--local-host", "localhost"], /--local-host takes an IPv4 or IPv6 address/],
+  [["prod", "--local-host", "127.1"], /--local-host takes an IPv4 or IPv6 address/],
+  [["prod", "--local-auth", "same-user", "--authorized-keys", "f"], /goes with .* publickey/],
+  [["prod", "--local-auth", "none", "--authorized-keys", "f"], /nobody is asked for a key/],
   [["prod", ...key, "--log-format", "xml"], /--log-format takes text or json/],
   [["prod", ...key, "-v", "-q"], /--verbose and --quiet exclude each other/],
   [["prod", ...key, "-qv"], /--verbose and --quiet exclude each other/],
@@ -429,7 +470,8 @@ Deno.test("the help has every option, every exit status, and fits 80 columns", (
     ...["--completion", "[USER@]HOST[:PORT]", "--password-file", "-i, --identity", "-o"],
     ...["-J, --jump", "-F, --config", "-G, --print-config", "--fingerprint", "--no-reconnect"],
     ...["--reconnect-max-delay", "--keepalive-interval", "--keepalive-count", "--open-timeout"],
-    ...["--max-sessions", "--max-channels", "--overflow"],
+    ...["--max-sessions", "--max-channels", "--overflow", "--confirm", "--audit"],
+    ...["--idle-exit", "--max-life", "--ready-file", "--notify"],
   ];
   for (const option of options) assert(help.includes(`\n  ${option} `), option);
   assert.doesNotMatch(help, /^ *ARG/m);
@@ -467,7 +509,7 @@ Deno.test("completion knows options, their choices, and where a file name belong
   const suggestions = (...args: string[]) =>
     textOf(["--completion", "bash", ...args]).split("\n").filter((line) => line !== "");
   assert.deepEqual(suggestions("prod", "--ed"), ["--ed25519-key"]);
-  assert.deepEqual(suggestions("prod", "--local-auth", ""), ["same-user", "none"]);
+  assert.deepEqual(suggestions("prod", "--local-auth", ""), ["same-user", "publickey", "none"]);
   assert.match(suggestions("prod", "--rsa-key", "id").join(), /^__FILE__:file:/);
   assert.match(suggestions("prod", "-i", "id").join(), /^__FILE__:file:/);
   assert.deepEqual(suggestions("prod", "--print-c"), ["--print-config"]);

@@ -10,7 +10,7 @@ import { assertShownAlike, withFolder, writeCase } from "./support/ssh_g.ts";
 function configOf(...args: string[]): Promise<HostConfig> {
   const command = parseArguments(args);
   assert(command.kind === "run");
-  return readUpstreamConfig(command.options);
+  return readUpstreamConfig(command.options, command.options.destinations[0]!);
 }
 
 const config = `Host 10.0.0.1:36830

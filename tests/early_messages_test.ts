@@ -99,8 +99,12 @@ function believing(
           globalKnownHostsFiles: [],
           strictHostKeyChecking: checking,
           hashKnownHosts: false,
+          updateHostKeys: "no",
+          requiredRsaSize: 1024,
+          checkHostIp: false,
         },
         // A person who never answers.
+        askLater: () => Promise.resolve(undefined),
         ask: (_question, signal) =>
           new Promise((_resolve, reject) =>
             signal.addEventListener("abort", () => reject(signal.reason))

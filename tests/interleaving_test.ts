@@ -77,7 +77,12 @@ class Crowd {
       this.#clients.some((client) => !client.isIdle)
     ) {
       assert(++sweeps < 2000, `no end in sight: ${this.#stuck()}`);
-      const isMoving = this.#sweep();
+      let isMoving = this.#sweep();
+      if (!isMoving) {
+        // Sessions that were all refused are tried again after a second.
+        this.#world.clock.advance(1000);
+        isMoving = this.#sweep();
+      }
       this.#check();
       assert(isMoving, `nothing moves any more: ${this.#stuck()}`);
     }

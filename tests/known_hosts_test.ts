@@ -25,8 +25,7 @@ const rsaKey = (): Buffer =>
 /** A key as a known_hosts line has it after the host names. */
 const keyText = (key: Buffer): string => `${hostKeyType(key)} ${key.toString("base64")}`;
 
-function hashedHost(name: string): string {
-  const salt = randomBytes(20);
+function hashedHost(name: string, salt = randomBytes(20)): string {
   const hash = createHmac("sha1", salt).update(name).digest("base64");
   return `|1|${salt.toString("base64")}|${hash}`;
 }
@@ -354,6 +353,7 @@ Deno.test({
         return found?.[0] ?? output;
       }
 
+      const hashed = hashedHost("host", Buffer.from(`+/${"A".repeat(24)}g=`, "base64"));
       const cases: [host: string, port: number, kind: string, ...files: string[]][] = [
         // Nothing, and plain names.
         ["host", 22, "unknown", ""],
@@ -408,6 +408,12 @@ Deno.test({
         ["host", 2222, "known", `${hashedHost("host")} ${mine}\n`],
         ["host", 22, "unknown", `${hashedHost("host")},host ${mine}\n`],
         ["host", 22, "known", `host,${hashedHost("other")} ${mine}\n`],
+        // In base64 all bits count, even those behind the end, and + and / have no other forms.
+        ["host", 22, "known", `${hashed} ${mine}\n`],
+        ["host", 22, "unknown", `${hashed.slice(0, -1)} ${mine}\n`],
+        ["host", 22, "unknown", `${hashed.replace("g=|", "h=|")} ${mine}\n`],
+        ["host", 22, "unknown", `${hashed.replace("|+/", "|-_")} ${mine}\n`],
+        ["host", 22, "unknown", `${hashed.replace("g=|", "g|")}= ${mine}\n`],
         // Markers.
         ["host", 22, "revoked", `@revoked host ${mine}\n`],
         ["host", 22, "revoked", `@revoked * ${mine}\n`],

@@ -316,3 +316,12 @@ Deno.test("what is written as OpenSSH's format is the same key", () =>
     const again = await loadLocalHostKey({ type: "ed25519", file });
     assert.deepEqual(again, key);
   }));
+
+Deno.test("a folder that the system refuses for whatever reason is no obstacle", () =>
+  withFolder(async (folder) => {
+    // Deno has no class of its own for this error, nor for a full or read-only file system.
+    const stateFolder = join(folder, "x".repeat(300), "sshshim");
+    const key = await loadLocalHostKey(undefined, { stateFolder, sshFolder: folder });
+    assert.equal(key.origin, "temporary");
+    assert.match(key.note!, /cannot hold the local host key: /);
+  }));

@@ -174,6 +174,44 @@ Deno.test("upstream's global requests are not passed on, and are answered with a
   world.expectQuiet(alice);
 });
 
+Deno.test("upstream's host keys go to whoever wants them, and the proof is matched by its order", () => {
+  const world = new World();
+  const alice = world.client("alice");
+  const told: (string | undefined)[] = [];
+  const bytes = (words: string) => new TextEncoder().encode(words);
+  const say = (said: Uint8Array | undefined) => told.push(said && new TextDecoder().decode(said));
+  world.relay.detachUpstream("lost");
+  world.attach({
+    onHostKeys: (keys, prove) => {
+      say(keys);
+      prove(keys.slice(1), say);
+    },
+  });
+  alice.say(globalRequest, "tcpip-forward", true, "", 0);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(globalRequest, "hostkeys-00@openssh.com", false, { raw: bytes("keys") });
+  const { name, wantReply, data } = world.upstream.expect(globalRequest);
+  assert.deepEqual([name, wantReply], ["hostkeys-prove-00@openssh.com", true]);
+  assert.equal(new TextDecoder().decode(data), "eys");
+  alice.say(globalRequest, "tcpip-forward", true, "", 8081);
+  world.upstream.expect(globalRequest);
+  alice.expectNothing();
+  world.upstream.say(requestSuccess, 40001);
+  assert.deepEqual(alice.expect(requestSuccess).data, encodeFields(40001));
+  assert.deepEqual(told, ["keys"]);
+  world.upstream.say(requestSuccess, { raw: bytes("signatures") });
+  assert.deepEqual(told, ["keys", "signatures"]);
+  alice.expectNothing();
+  world.upstream.say(requestFailure);
+  alice.expect(requestFailure);
+  world.upstream.say(globalRequest, "hostkeys-00@openssh.com", true, { raw: bytes("more") });
+  world.upstream.expect(requestSuccess);
+  world.upstream.expect(globalRequest);
+  world.upstream.say(requestFailure);
+  assert.deepEqual(told, ["keys", "signatures", "more", undefined]);
+  world.expectQuiet(alice);
+});
+
 Deno.test("a message that belongs to nobody here is answered as not implemented", () => {
   const world = new World();
   const alice = world.client("alice");

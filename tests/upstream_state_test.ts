@@ -266,6 +266,20 @@ Deno.test("a connection that the server ended while in use comes back by itself"
   (await world.connector.next()).succeed();
 });
 
+Deno.test("a server that ends each connection after a session is connected to at once again", async () => {
+  using world = new UpstreamWorld({ delaysMs: [1] });
+  const { attempt, transport } = await world.start();
+  const [one, two] = [world.client("one"), world.client("two")];
+  const slot = one.open(transport)!;
+  two.open();
+  transport.refuse(transport.expect(channelOpen).senderChannel);
+  one.peer.say(MessageType.channelClose, slot);
+  transport.say(MessageType.channelClose, slot);
+  attempt.endCleanly();
+  assert.deepEqual(world.backoff.steps, ["reset", "next"]);
+  (await world.connector.next()).succeed().expect(channelOpen);
+});
+
 Deno.test("an unused connection that the network broke comes back by itself", async () => {
   using world = new UpstreamWorld({ delaysMs: [1] });
   const { attempt } = await world.start();

@@ -335,22 +335,58 @@ Deno.test("a session that is refused for any reason waits, if another is open", 
   }
 });
 
-Deno.test("a server that ends the connection at one more session is not asked for it again", () => {
-  for (const byServer of [true, false]) {
-    const world = new World();
-    const [alice, bob] = [world.client("alice"), world.client("bob")];
-    world.open(alice, { downstream: 1 });
-    world.open(alice, { downstream: 2 });
-    world.ask(bob, { downstream: 3 });
-    world.relay.detachUpstream(lost, { byServer });
-    alice.take();
-    world.attach();
-    agree(world, bob, { downstream: 3, upstream: 90 });
-    world.open(alice, { downstream: 4 });
-    alice.say(channelOpen, "session", 5, usualWindowBytes, usualPacketBytes);
-    // Of a network that broke just then nothing is learned.
-    assert.equal(world.upstream.take().length, byServer ? 0 : 1);
+/** So many sessions are open when upstream ends instead of an answer to one more, and comes back. */
+function endAt(world: World, sessions: number, { byServer = true } = {}): void {
+  const alice = world.client("alice");
+  for (let count = 0; count < sessions; count++) world.open(alice, { downstream: count });
+  const more = world.client("more");
+  world.ask(more);
+  world.relay.detachUpstream(lost, { byServer });
+  for (const client of [alice, more]) client.leave();
+  world.attach();
+}
+
+/** How many sessions the server is asked for at a time. */
+function countAsked(world: World): number {
+  const bob = world.client("bob");
+  for (let count = 0; count < 5; count++) {
+    bob.say(channelOpen, "session", count, usualWindowBytes, usualPacketBytes);
   }
+  return world.upstream.take().length;
+}
+
+Deno.test("a server that twice ends the connection at one more session is not asked for it again", () => {
+  const world = new World();
+  endAt(world, 2);
+  endAt(world, 2);
+  assert.equal(countAsked(world), 2);
+});
+
+Deno.test("an end that may be chance, as when a host is shut down, tells no number of sessions", () => {
+  for (
+    const ends of [
+      [{ sessions: 2 }],
+      [{ sessions: 2 }, { sessions: 1 }],
+      [{ sessions: 2 }, { sessions: 3 }, { sessions: 2 }],
+      [{ sessions: 2 }, { sessions: 2, byServer: false }],
+    ]
+  ) {
+    const world = new World();
+    for (const { sessions, ...how } of ends) endAt(world, sessions, how);
+    assert.equal(countAsked(world), 5);
+  }
+});
+
+Deno.test("a number of sessions that was more than once exceeded is no limit", () => {
+  const world = new World();
+  endAt(world, 2);
+  const alice = world.client("alice");
+  for (const downstream of [1, 2, 3]) world.open(alice, { downstream });
+  world.relay.detachUpstream(lost);
+  alice.leave();
+  world.attach();
+  endAt(world, 2);
+  assert.equal(countAsked(world), 5);
 });
 
 Deno.test("a session that waits too long for its turn is refused with the number", () => {

@@ -3,6 +3,7 @@
  * mean.
  */
 
+import { Buffer } from "node:buffer";
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
@@ -78,12 +79,15 @@ function serveCommand(
     connection.rekey();
   });
   child.stdout!.pipe(channel, { end: false });
-  child.stderr!.pipe(channel.stderr, { end: false });
+  const said: Uint8Array[] = [];
+  child.stderr!.on("data", (data: Uint8Array) => said.push(data));
   child.on("close", (code) => {
-    // What waits there, during a key exchange, would be lost with the channel's end.
-    channel.stderr.write("", () => {
-      channel.exit(code ?? 255);
-      channel.end();
+    // Of two streams that wait for the window ssh2 forgets one, and at the end what waits.
+    channel.write("", () => {
+      channel.stderr.write(Buffer.concat(said), () => {
+        channel.exit(code ?? 255);
+        channel.end();
+      });
     });
   });
 }

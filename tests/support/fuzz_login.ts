@@ -67,7 +67,7 @@ async function runConnection(random: Random, trace: Trace, watch: RuntimeWatch):
 
   const isEndpoint = random.chance(0.5);
   const passwords: string[] = [];
-  const victim = isEndpoint ? serveVictim(victimsEnd) : handshakeVictim(victimsEnd, random);
+  const victim = isEndpoint ? serveVictim(victimsEnd, random) : handshakeVictim(victimsEnd, random);
   const attacker = isEndpoint
     ? connectAttacker(attackersEnd, random)
     : serveAttacker(attackersEnd, random, (password) => passwords.push(password));

@@ -13,6 +13,7 @@ import {
 import { handshake } from "../../lib/handshake.ts";
 import { LocalClient } from "../../lib/local_client.ts";
 import { generateKey } from "../../lib/local_host_key.ts";
+import type { LoginKeys } from "../../lib/login_keys.ts";
 import type { Relay } from "../../lib/relay.ts";
 import { ssh2 } from "../../lib/ssh2.ts";
 import { clientAlgorithms, serverAlgorithms } from "../../lib/ssh2_algorithms.ts";
@@ -58,8 +59,23 @@ export interface Attacker {
   close(): void;
 }
 
-/** The endpoint of the shim meets one client; who is not admitted must not reach the relay. */
-export function serveVictim(connection: ByteConnection): Victim {
+/** Every key counts, and nobody here can sign with one. */
+const everyKey: LoginKeys = {
+  gather: () =>
+    Promise.resolve({
+      judge: () => ({
+        kind: "accepted",
+        key: { name: "", needsTouch: true, needsVerification: false, permissions: undefined },
+      }),
+    }),
+};
+
+/**
+ * The endpoint of the shim meets one client; who is not admitted must not reach the relay, and
+ * where keys are asked for nobody is.
+ */
+export function serveVictim(connection: ByteConnection, random: Random): Victim {
+  const demandsKeys = random.chance(0.5);
   const closed = Promise.withResolvers<void>();
   let isClosed = false;
   let clients = 0;
@@ -73,6 +89,8 @@ export function serveVictim(connection: ByteConnection): Victim {
     id: 1,
     endpoints: { remoteHost: "127.0.0.1", remotePort: 1, localHost: "127.0.0.1", localPort: 2 },
     relay,
+    keys: demandsKeys ? everyKey : undefined,
+    onFailedLogin: () => {},
     onAuthenticated: () => {},
     onGone() {
       isClosed = true;
@@ -80,7 +98,10 @@ export function serveVictim(connection: ByteConnection): Victim {
     },
   });
   client.start();
-  const verdict = closed.promise.then(() => assert(clients <= 1, "let in twice"));
+  const verdict = closed.promise.then(() => {
+    if (demandsKeys) assert.equal(clients, 0, "let in without a key");
+    else assert(clients <= 1, "let in twice");
+  });
   return { isClosed: () => isClosed, verdict };
 }
 

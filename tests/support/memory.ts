@@ -6,14 +6,19 @@
 import assert from "node:assert/strict";
 import type { ChannelLimits } from "../../lib/channel_limits.ts";
 import { slotRestMs } from "../../lib/channel_slots.ts";
+import type { ClientRules } from "../../lib/client_rules.ts";
 import { RequestQueue } from "../../lib/global_requests.ts";
 import { Relay } from "../../lib/relay.ts";
+import type { RelayEvent } from "../../lib/relay_events.ts";
 import type { Receiver, Transport, UpstreamReceiver } from "../../lib/transport.ts";
 import { buildMessage, type Field } from "../../lib/ssh_data.ts";
 import { type ConnectionMessage, MessageType, parseMessage } from "../../lib/wire.ts";
 
 /** How much is allocated at once for copies of messages. */
 const arenaBytes = 64 * 1024;
+
+/** How many events are kept. */
+const mostEvents = 10_000;
 
 /** One message that the relay sent. */
 export interface Sent {
@@ -195,6 +200,8 @@ export class World {
   readonly wishes = { upstream: 0, session: 0 };
   /** Words for the log. */
   readonly reports: string[] = [];
+  /** What is told of channels and forwards, each with its client's name. */
+  readonly events: (RelayEvent & { client: string | undefined })[] = [];
   #lastUpstreamChannel = 100;
 
   constructor(limits: Partial<ChannelLimits> = {}, peer: Partial<PeerTraits> = {}) {
@@ -204,12 +211,20 @@ export class World {
       onWanted: () => void this.wishes.upstream++,
       onCrowded: () => void this.wishes.session++,
       report: (text) => void this.reports.push(text),
+      observe: (client, event) => {
+        if (this.events.length < mostEvents) {
+          this.events.push({ client: (client as MemoryPeer | undefined)?.name, ...event });
+        }
+      },
     });
     this.upstream = this.attach(undefined, peer);
   }
 
   /** Connects a new upstream. */
-  attach(options = { allowsForwards: true }, peer: Partial<PeerTraits> = {}): MemoryPeer {
+  attach(
+    options?: Parameters<Relay["attachUpstream"]>[1],
+    peer: Partial<PeerTraits> = {},
+  ): MemoryPeer {
     const upstream = Object.assign(new MemoryPeer("upstream"), peer);
     upstream.receiver = this.relay.attachUpstream(upstream, options);
     this.upstream = upstream;
@@ -224,9 +239,9 @@ export class World {
   }
 
   /** Connects a new client. */
-  client(name: string): MemoryPeer {
+  client(name: string, rules?: ClientRules): MemoryPeer {
     const client = new MemoryPeer(name);
-    const receiver = this.relay.addClient(client);
+    const receiver = this.relay.addClient(client, rules);
     client.receiver = receiver;
     client.leave = receiver.leave;
     return client;

@@ -72,17 +72,20 @@ export function commandLineActs(client: CommandLine): Record<PeerCase, PeerAct> 
   };
 }
 
-/** Runs ten clients at the same time. */
+/** Runs ten clients, at the same time or one after the other. */
 export async function runTen(
   target: Target,
   words: (command: string) => string[] | Promise<string[]>,
+  { inTurn = false }: { inTurn?: boolean } = {},
 ): Promise<PeerResult> {
-  const sessions = await Promise.all(Array.from({ length: 10 }, async (_, number) => {
+  const started = [];
+  for (let number = 0; number < 10; number++) {
     const command = await words(`cat; exit ${number}`);
-    const result = await runClient(target, command, { stdin: tenthInput(number) });
-    return { code: result.code, stdout: sha256(result.stdout) };
-  }));
-  return { sessions };
+    const session = runClient(target, command, { stdin: tenthInput(number) });
+    started.push(session.then(({ code, stdout }) => ({ code, stdout: sha256(stdout) })));
+    if (inTurn) await session;
+  }
+  return { sessions: await Promise.all(started) };
 }
 
 const readyCommand = "echo ready; cat";

@@ -132,17 +132,8 @@ async function transferWithCurl(target: Target): Promise<boolean> {
   const curl = async (...words: string[]) =>
     await runClient(target, [
       // Known hosts are looked up in its home.
-      ...[
-        "env",
-        `HOME=${folder}`,
-        "curl",
-        "-sS",
-        "--user",
-        `${target.username}:`,
-        "--key",
-        target.keyFile,
-      ],
-      ...["--pubkey", `${folder}/user.pub`, ...words],
+      ...["env", `HOME=${folder}`, "curl", "-sS", "--user", `${target.username}:`],
+      ...["--key", target.keyFile, "--pubkey", `${folder}/user.pub`, ...words],
     ]);
   const steps = [
     ["--ftp-create-dirs", "-T", `${folder}/file`, at("file")],

@@ -17,6 +17,8 @@ export interface Peer {
   act(peerCase: PeerCase): PeerAct;
   /** Starts the server of a case: the peer, or the one that it is a client of. */
   startServer(peerCase: PeerCase): Promise<PeerServer>;
+  /** Further arguments for sshshim. */
+  readonly shimArguments?: readonly string[];
   /** Throws when the server's log shows no second key exchange. */
   assertRekey?(server: PeerServer): void;
 }
@@ -53,7 +55,10 @@ export async function runCell(peer: Peer, peerCase: PeerCase): Promise<Cell> {
     await using server = await peer.startServer(peerCase);
     await using comparison = await startComparison(
       server,
-      { arguments: ["-v"], ...(peerCase === "other rekey" ? { preload: earlyRekey } : {}) },
+      {
+        arguments: ["-v", ...peer.shimArguments ?? []],
+        ...(peerCase === "other rekey" ? { preload: earlyRekey } : {}),
+      },
     );
     // Some clients take a type of host key without a look at known_hosts.
     const { hostKeys } = comparison.shim.banner;

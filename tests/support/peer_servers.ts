@@ -55,12 +55,16 @@ async function sendMuch(target: Target, options: string[]) {
   return streamsOf(await runClient(target, words, { stdin: manyBytes }));
 }
 
+/** For servers that have no ten sessions in one connection: directly they come in turn. */
+const oneByOne: PeerAct = (target) =>
+  runTen(target, (command) => target.sshCommand(command), { inTurn: target.mode === "direct" });
+
 function server(
   name: string,
   startServer: (peerCase: PeerCase) => Promise<PeerServer>,
-  inabilities: Inabilities = {},
+  different: Partial<Record<PeerCase, PeerAct>> = {},
 ): Peer {
-  const own: Record<PeerCase, PeerAct> = { ...acts, ...inabilities };
+  const own: Record<PeerCase, PeerAct> = { ...acts, ...different };
   return { name, role: "server", act: (peerCase) => own[peerCase], startServer };
 }
 
@@ -88,11 +92,20 @@ export function otherServers(folder: string): Peer[] {
   const deno = [Deno.execPath(), "run", "--no-check", "-A"];
   return [
     server("OpenSSH", (peerCase) => startSshd({ config: rekeyConfig(peerCase) })),
-    server("Dropbear", () => startDropbear(), { "own rekey": compiledIn }),
+    {
+      ...server("Dropbear", () => startDropbear(), {
+        "own rekey": compiledIn,
+        "ten at once": oneByOne,
+      }),
+      // It closes a session that begins in the moment in which another one ends.
+      shimArguments: ["--max-sessions", "1"],
+    },
     server("tinyssh", () => startTinyssh(), {
       "-L": "it forwards nothing",
       "-R": "it forwards nothing",
       "own rekey": "it never begins a key exchange",
+      // It has one session in a connection's life.
+      "ten at once": oneByOne,
     }),
     library("paramiko", script(python, "paramiko_server.py")),
     library("asyncssh", script(python, "asyncssh_server.py")),

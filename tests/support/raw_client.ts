@@ -41,8 +41,10 @@ export class RawClient implements AsyncDisposable {
     });
   }
 
-  /** Connects to the shim, which lets its own user in by any method. */
-  static async connect(target: Pick<Target, "port" | "username">): Promise<RawClient> {
+  /** Connects to the shim, which lets its own user in by any method, or asks for the user's key. */
+  static async connect(
+    target: Pick<Target, "port" | "username"> & { keyFile?: string },
+  ): Promise<RawClient> {
     const transport = new RawTransport(target);
     const client = new RawClient(transport);
     await transport.authenticated;

@@ -28,7 +28,7 @@ const { sendPacket } = protocolUtils as {
 /** Messages of the connection protocol begin here (RFC 4250, section 4.1.1). */
 const firstConnectionMessage = 80;
 
-/** A connection that authenticates by the method `none`. */
+/** A connection that authenticates by the method `none` or, if that is not enough, by its key. */
 export class RawTransport {
   /** Resolves when keys are exchanged: from then on messages can be sent. */
   readonly encrypted: Promise<void>;
@@ -43,7 +43,7 @@ export class RawTransport {
 
   /** Connects to a port of 127.0.0.1; with `authenticates` false it never tries to get in. */
   constructor(
-    { port, username }: { port: number; username: string },
+    { port, username, keyFile }: { port: number; username: string; keyFile?: string },
     { authenticates = true }: { authenticates?: boolean } = {},
   ) {
     const client = new ssh2.Client();
@@ -64,7 +64,8 @@ export class RawTransport {
     client.connect({
       sock: socket,
       username,
-      authHandler: authenticates ? ["none"] : () => {},
+      ...(keyFile === undefined ? {} : { privateKey: Deno.readTextFileSync(keyFile) }),
+      authHandler: authenticates ? ["none", "publickey"] : () => {},
       algorithms: { cipher: preferredCiphers() },
       readyTimeout: defaultTimeoutMs,
     });

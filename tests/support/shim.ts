@@ -1,6 +1,7 @@
 /** The real shim, run as its users run it, for the length of a test. */
 
 import assert from "node:assert/strict";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { RunningProcess } from "./run.ts";
 import { lendRsaKey } from "./sshd.ts";
@@ -21,6 +22,13 @@ export interface ShimOptions {
   arguments?: string[];
   /** A module that the shim loads before its own. */
   preload?: string;
+  /** Further variables of its environment, by name. */
+  environment?: Record<string, string>;
+  /**
+   * Whether every client has to log in with the key that it has for upstream. Without it the
+   * environment decides: with SSHSHIM_TEST_LOCAL_AUTH=publickey whole files of tests run like that.
+   */
+  demandsKeys?: boolean;
 }
 
 /** A running shim. Leaving its scope stops it and asserts that it exits with 0. */
@@ -47,6 +55,8 @@ export interface Banner {
   fingerprint: string;
   /** The shim's first host key as a line for known_hosts. */
   knownHostsLine: string;
+  /** The private key that its clients can log in with, where keys are asked for. */
+  clientKeyFile?: string;
   /** All of them. */
   hostKeys: { fingerprint: string; knownHostsLine: string }[];
 }
@@ -54,8 +64,14 @@ export interface Banner {
 /** `main.ts` of this project. */
 export const mainModule: string = fileURLToPath(new URL("../../main.ts", import.meta.url));
 
-/** How the program is run from its source, as its users run it. */
-export const program: readonly string[] = [Deno.execPath(), "run", "--no-check", "-A", mainModule];
+const fromSource = [Deno.execPath(), "run", "--no-check", "-A"];
+const binary = Deno.env.get("SSHSHIM_BINARY");
+
+/**
+ * How the program is run, as its users run it: from its source, or as the compiled program that
+ * the variable SSHSHIM_BINARY names.
+ */
+export const program: readonly string[] = binary ? [binary] : [...fromSource, mainModule];
 
 /**
  * How the shim is run: the program and its first arguments. The files by which ssh finds it would
@@ -99,15 +115,17 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
   const folder = await Deno.makeTempDir({ prefix: "shim-" });
   resources.defer(() => Deno.remove(folder, { recursive: true }));
   await lendHostKey(folder);
+  const demandsKeys = options.demandsKeys ??
+    Deno.env.get("SSHSHIM_TEST_LOCAL_AUTH") === "publickey";
   const process = new RunningProcess([
-    ...program.slice(0, -1),
-    ...(options.preload === undefined ? [] : ["--preload", options.preload]),
-    mainModule,
-    "--no-ssh-config",
+    ...(options.preload === undefined
+      ? shimProgram
+      : [...fromSource, "--preload", options.preload, mainModule, "--no-ssh-config"]),
     ...upstreamArguments(upstream),
     ...["--local-port", "0", "--log-format", "json"],
+    ...(demandsKeys ? await authorize(upstream, folder) : []),
     ...(options.arguments ?? []),
-  ], { environment: shimEnvironment(folder) });
+  ], { environment: { ...shimEnvironment(folder), ...options.environment } });
   resources.use(process);
   const banner = await readBanner(process);
   const knownHostsFile = `${folder}/known_hosts`;
@@ -128,6 +146,16 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
     stop,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** The arguments with which the keys for upstream log in to the shim as well. */
+async function authorize({ keyFile }: Upstream, folder: string): Promise<string[]> {
+  const upstreams = `${dirname(keyFile)}/authorized_keys`;
+  const isThere = await Deno.stat(upstreams).then(() => true, () => false);
+  const file = isThere ? upstreams : `${folder}/authorized_keys`;
+  if (!isThere) await Deno.writeTextFile(file, await Deno.readTextFile(`${keyFile}.pub`));
+  await Deno.chmod(file, 0o600);
+  return ["--local-auth", "publickey", "--authorized-keys", file];
 }
 
 async function readBanner(process: RunningProcess): Promise<Banner> {

@@ -1,0 +1,107 @@
+/** What is told of one channel, and what has to be kept of it until then. */
+
+import type { ChannelFacts, Party, RelayEvent } from "./relay_events.ts";
+import { displayText, Reader } from "./ssh_data.ts";
+import type { ChannelRequest } from "./wire.ts";
+
+/** Which end of the channel something came from. */
+type Side = "downstream" | "upstream";
+
+/** Requests that come on and on while a session is used. */
+const unlisted = ["window-change", "keepalive@openssh.com"];
+
+/** How many requests of a channel are told one by one. */
+const mostRequests = 64;
+
+/** A request that waits for its answer; `undefined` where nothing is told of it. */
+type Asked = Extract<RelayEvent, { event: "channel-request" }> | undefined;
+
+/** The record of a channel. */
+export class ChannelRecord {
+  readonly #channel: number;
+  readonly #facts: ChannelFacts;
+  readonly #tell: (event: RelayEvent) => void;
+  readonly #bytes = { downstream: 0, upstream: 0 };
+  readonly #asked: Record<Side, Asked[]> = { downstream: [], upstream: [] };
+  #state: "asked" | "open" | "over" = "asked";
+  #listedCount = 0;
+  #unlistedCount = 0;
+
+  /** @param channel the number by which it is named. */
+  constructor(
+    channel: number,
+    { facts, tell }: { facts: ChannelFacts; tell(event: RelayEvent): void },
+  ) {
+    this.#channel = channel;
+    this.#facts = facts;
+    this.#tell = tell;
+  }
+
+  /** Both ends have it. */
+  onOpened(): void {
+    if (this.#state !== "asked") return;
+    this.#state = "open";
+    this.#tell({ event: "channel-open", channel: this.#channel, ...this.#facts });
+  }
+
+  /** It will not be opened. */
+  onRefused(by: Party, reason: string, code?: number): void {
+    if (this.#state !== "asked") return;
+    this.#state = "over";
+    const channel = this.#channel;
+    this.#tell({ event: "channel-refused", channel, ...this.#facts, by, code, reason });
+  }
+
+  /** Data crosses it. */
+  onData(from: Side, bytes: number): void {
+    this.#bytes[from] += bytes;
+  }
+
+  /** A request crosses it. */
+  onRequest(from: Side, { requestType, wantReply, data }: ChannelRequest): void {
+    const isListed = this.#state === "open" && !unlisted.includes(requestType) &&
+      this.#listedCount < mostRequests;
+    const event: Asked = isListed
+      ? {
+        event: "channel-request",
+        channel: this.#channel,
+        type: displayText(requestType),
+        by: from === "downstream" ? "client" : "host",
+        ...(requestType === "subsystem" ? { name: displayText(new Reader(data).text()) } : {}),
+      }
+      : undefined;
+    if (isListed) this.#listedCount++;
+    else this.#unlistedCount++;
+    if (wantReply) this.#asked[from].push(event);
+    else if (event) this.#tell(event);
+  }
+
+  /** The first request of an end that has had no answer has one. */
+  onReply(asker: Side, { isGranted }: { isGranted: boolean }): void {
+    const event = this.#asked[asker].shift();
+    if (event) this.#tell({ ...event, outcome: isGranted ? "granted" : "refused" });
+  }
+
+  /** Its client has left, for whom it is over. May be called twice. */
+  onLeft(): void {
+    this.onRefused("client", "the client has left");
+    this.onClosed();
+  }
+
+  /** It is closed in both directions. May be called twice. */
+  onClosed(): void {
+    this.onRefused("sshshim", "no client was found for it");
+    if (this.#state === "over") return;
+    this.#state = "over";
+    for (const event of [...this.#asked.downstream, ...this.#asked.upstream]) {
+      if (event) this.#tell({ ...event, outcome: "unanswered" });
+    }
+    this.#tell({
+      event: "channel-close",
+      channel: this.#channel,
+      toHostBytes: this.#bytes.downstream,
+      toClientBytes: this.#bytes.upstream,
+      requestsNotListed: this.#unlistedCount,
+    });
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Which program opened a connection, and what started it, as far as the system tells: on Linux by
+ * /proc, for processes of our own user.
+ */
+
+import { type Endpoints, findSockets, type SocketRecord } from "./access.ts";
+import { inBatches } from "./batches.ts";
+
+/** A process. The time of its start tells it from another that had its number before. */
+export interface Process {
+  pid: number;
+  startTime: string;
+  /** The name of its program's file, or of the process itself where that is hidden. */
+  name: string;
+  /** Its program's file, and what tells that from another under the same name. */
+  executable?: { path: string; id: string };
+  /** The session that it belongs to, by its leader. */
+  session: number;
+  hasTerminal: boolean;
+}
+
+/** Who opened a connection. */
+export interface ClientProgram {
+  uid: number;
+  /** The process, the one that started it, and so on; empty where that is hidden. */
+  processes: Process[];
+}
+
+/** A connection, and its connecting socket where the kernel has been asked for it. */
+export interface Connection {
+  endpoints: Endpoints;
+  socket?: SocketRecord;
+}
+
+/** Tells who opened a connection; `undefined` where the system does not. */
+export type Identify = (connection: Connection) => Promise<ClientProgram | undefined>;
+
+const procFolder = "/proc";
+
+/** How far back the processes are told that started one another. */
+const mostProcesses = 16;
+
+/** Asks the kernel about many connections at a time. */
+export function programFinder(): Identify {
+  return inBatches(async (connections: readonly Connection[]) => {
+    try {
+      return await findPrograms(connections);
+    } catch {
+      // There is no /proc, or it is hidden from us: nobody is known.
+      return connections.map(() => undefined);
+    }
+  });
+}
+
+/**
+ * The process that stands for all that belongs together with a client: the leader of its session,
+ * such as a terminal's shell. A session without a terminal may be a whole desktop's: there it is the
+ * program that the leader started.
+ */
+export function rootOf({ processes }: ClientProgram): Process | undefined {
+  const end = processes.findIndex(({ session }) => session !== processes[0]!.session);
+  const together = end < 0 ? processes : processes.slice(0, end);
+  const last = together.at(-1);
+  const isDesktop = last !== undefined && last.pid === last.session && !last.hasTerminal;
+  return isDesktop ? together.at(-2) ?? last : last;
+}
+
+async function findPrograms(
+  connections: readonly Connection[],
+): Promise<(ClientProgram | undefined)[]> {
+  const sockets = await socketsOf(connections);
+  const inodes = new Set(sockets.flatMap((socket) => socket?.inode ?? []));
+  const holders = await findHolders(inodes);
+  return await Promise.all(sockets.map(async (socket) => {
+    if (socket === undefined) return undefined;
+    const pid = holders.get(socket.inode);
+    return { uid: socket.uid, processes: pid === undefined ? [] : await ancestry(pid) };
+  }));
+}
+
+/** The connecting sockets; reading the kernel's tables is dear where there are many connections. */
+async function socketsOf(
+  connections: readonly Connection[],
+): Promise<(SocketRecord | undefined)[]> {
+  const sought = connections.filter(({ socket }) => socket === undefined);
+  if (sought.length === 0) return connections.map(({ socket }) => socket);
+  const found = await findSockets(sought.map(({ endpoints }) => endpoints));
+  return connections.map((it) => it.socket ?? found[sought.indexOf(it)]);
+}
+
+/** The processes that hold these sockets, by the sockets' numbers; the newest are asked first. */
+async function findHolders(inodes: ReadonlySet<string>): Promise<Map<string, number>> {
+  const holders = new Map<string, number>();
+  if (inodes.size === 0) return holders;
+  const entries = await Array.fromAsync(Deno.readDir(procFolder), ({ name }) => Number(name));
+  const pids = entries.filter((pid) => pid > 0).sort((one, two) => two - one);
+  for (const pid of pids) {
+    if (holders.size === inodes.size) break;
+    for (const inode of await inodesOf(pid)) {
+      if (inodes.has(inode) && !holders.has(inode)) holders.set(inode, pid);
+    }
+  }
+  return holders;
+}
+
+/** The numbers of a process's sockets; none where they are hidden from us. */
+async function inodesOf(pid: number): Promise<string[]> {
+  const folder = `${procFolder}/${pid}/fd`;
+  try {
+    const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name);
+    const links = await Promise.all(
+      // A file that was closed meanwhile is none.
+      names.map((name) => Deno.readLink(`${folder}/${name}`).catch(() => "")),
+    );
+    return links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []);
+  } catch {
+    // It has ended, or is somebody else's.
+    return [];
+  }
+}
+
+async function ancestry(pid: number): Promise<Process[]> {
+  const processes: Process[] = [];
+  // The first process of all starts nothing that it would be known for.
+  for (let next = pid; next > 1 && processes.length < mostProcesses;) {
+    const found = await readProcess(next);
+    if (found === undefined) break;
+    const { parent, ...process } = found;
+    processes.push(process);
+    next = parent;
+  }
+  return processes;
+}
+
+async function readProcess(pid: number): Promise<Process & { parent: number } | undefined> {
+  const folder = `${procFolder}/${pid}`;
+  try {
+    const stat = await Deno.readTextFile(`${folder}/stat`);
+    // Its name may hold anything, parentheses among it; see proc(5) for the fields.
+    const end = stat.lastIndexOf(")");
+    const [, parent, , session, terminal, ...others] = stat.slice(end + 2).split(" ");
+    const executable = await readExecutable(`${folder}/exe`);
+    return {
+      pid,
+      parent: Number(parent),
+      startTime: others[14] ?? "",
+      name: executable?.path.split("/").at(-1) ?? stat.slice(stat.indexOf("(") + 1, end),
+      executable,
+      session: Number(session),
+      hasTerminal: terminal !== "0",
+    };
+  } catch {
+    // It has ended.
+    return undefined;
+  }
+}
+
+async function readExecutable(link: string): Promise<Process["executable"]> {
+  try {
+    const [path, { dev, ino }] = await Promise.all([Deno.readLink(link), Deno.stat(link)]);
+    return { path: path.replace(/ \(deleted\)$/, ""), id: `${dev}:${ino}` };
+  } catch {
+    // It is another user's process, or the kernel's.
+    return undefined;
+  }
+}

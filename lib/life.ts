@@ -1,0 +1,84 @@
+/** From the moment when the local port can be used to the end: who is told, and what ends it. */
+
+import type { Options } from "./cli.ts";
+import { Lifetime, type LifetimeEnd, type LifetimeOptions, type Presence } from "./lifetime.ts";
+import { ReadyFile } from "./ready_file.ts";
+import { ServiceManager } from "./service_manager.ts";
+
+/** The life of all that one process serves. */
+export class Life implements Presence {
+  readonly #lifetime: Lifetime;
+  readonly #readyFile: ReadyFile | undefined;
+  readonly #manager: ServiceManager;
+  readonly #hostCount: number;
+  /** The hosts that can be used, or have failed. */
+  readonly #settled = new Set<string>();
+  /** What is told of those that can be used. */
+  readonly #facts: Record<string, unknown>[] = [];
+  readonly #statuses = new Map<string, string>();
+  #isReady = false;
+
+  /** @throws {UsageError} where the ready file cannot be ours. */
+  constructor(
+    { destinations, idleExitMs, maxLifeMs, readyFile, notifies }: Options,
+    parts: Pick<LifetimeOptions, "isBusy" | "onLastMinute" | "schedule">,
+  ) {
+    this.#hostCount = destinations.length;
+    this.#lifetime = new Lifetime({ idleExitMs, maxLifeMs, ...parts });
+    this.#manager = notifies ? ServiceManager.fromEnvironment() : new ServiceManager();
+    this.#readyFile = readyFile === undefined ? undefined : new ReadyFile(readyFile);
+  }
+
+  /** Resolves when the time is over. */
+  get whenOver(): Promise<LifetimeEnd> {
+    return this.#lifetime.whenOver;
+  }
+
+  /**
+   * A host can be used, as `facts` tell. Once that is so for all that do not fail, others are told:
+   * the ready file has the facts of the one host, or of several as `hosts`.
+   *
+   * @throws {UsageError} where the ready file cannot be written.
+   */
+  onListening(name: string, facts: Record<string, unknown>): void {
+    if (this.#facts.length === 0) this.#lifetime.begin();
+    this.#facts.push(facts);
+    this.#onSettled(name);
+  }
+
+  /** A host cannot be used, or not any more. */
+  onFailure(name: string): void {
+    this.#onSettled(name);
+  }
+
+  #onSettled(name: string): void {
+    this.#settled.add(name);
+    if (this.#isReady || this.#facts.length === 0 || this.#settled.size < this.#hostCount) return;
+    this.#isReady = true;
+    const [first, ...others] = this.#facts;
+    this.#readyFile?.write(this.#hostCount === 1 ? first! : { hosts: [first, ...others] });
+    this.#manager.onReady();
+  }
+
+  enter(): void {
+    this.#lifetime.enter();
+  }
+
+  leave(): void {
+    this.#lifetime.leave();
+  }
+
+  /** How the connection to a host is, in words for people. */
+  onStatus(host: string, status: string): void {
+    this.#statuses.set(host, status);
+    const all = this.#statuses.entries().map(([name, its]) => `${name}: ${its}`);
+    this.#manager.onStatus([...all].join("; "));
+  }
+
+  /** The end has begun. */
+  end(): void {
+    this.#manager.onStopping();
+    this.#readyFile?.remove();
+    this.#lifetime.close();
+  }
+}

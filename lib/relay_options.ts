@@ -1,0 +1,21 @@
+/** What the relay is given: types alone. */
+
+import type { ChannelLimits } from "./channel_limits.ts";
+import type { Observe } from "./relay_events.ts";
+import type { Peer, Schedule } from "./transport.ts";
+
+/** What the relay is given. */
+export interface RelayOptions {
+  limits?: Partial<ChannelLimits>;
+  schedule: Schedule;
+  /** A client wants something of upstream while it is away. */
+  onWanted(): void;
+  /** Whether what waits for upstream goes on waiting, however long; by default it never does. */
+  isPatient?(): boolean;
+  /** A session waits because upstream allows no more at a time. */
+  onCrowded(): void;
+  /** Words for the log; an error is one of ours. */
+  report(text: string, level?: "debug" | "info" | "error"): void;
+  /** Takes what is told of channels and forwards, for a record. */
+  observe?: Observe<Peer>;
+}
