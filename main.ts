@@ -16,6 +16,7 @@ import type { ClientKey } from "./lib/client_key.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import { makeCommandEnvironment } from "./lib/command_environment.ts";
 import { CommandError, startCommand, statusOf } from "./lib/command_mode.ts";
+import type { Setup } from "./lib/cli_subcommands.ts";
 import {
   AuthenticationError,
   EndpointError,
@@ -23,6 +24,7 @@ import {
   messageOf,
   NegotiationError,
   NobodyToAskError,
+  PublishingError,
   UpstreamLostError,
   UsageError,
 } from "./lib/errors.ts";
@@ -37,6 +39,10 @@ import { LifetimeEnd } from "./lib/lifetime.ts";
 import { localFacts } from "./lib/local_facts.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
 import { UserPrompter } from "./lib/prompter.ts";
+import { nameFor } from "./lib/published_config.ts";
+import { healNames, publishedFolder } from "./lib/published_files.ts";
+import type { SshName } from "./lib/publishing.ts";
+import { setUp, undoSetup } from "./lib/setup.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
 import { StopSignals } from "./lib/stop_signals.ts";
 import { schedule, within } from "./lib/timing.ts";
@@ -54,6 +60,7 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
   [UpstreamLostError, 5],
   [NegotiationError, 5],
   [EndpointError, 6],
+  [PublishingError, 6],
 ];
 
 /**
@@ -90,11 +97,11 @@ async function run(options: Options): Promise<number> {
   onRetrySignal(shims);
   const failed = Promise.withResolvers<Error>();
   const served = shims.serve(hostKeys.all, {
-    onListening: (host, shown) => {
+    onListening: (host, { hostKeys, sshName }) => {
       surviveMistakes();
       if (command !== undefined) return;
-      const facts = factsOf(options, host, { hostKeys: shown, clientKey });
-      announce(options, facts);
+      const facts = factsOf(options, host, { hostKeys, clientKey, sshName });
+      announce(options, facts, sshName);
       life.onListening(host.name, bannerProperties(facts));
     },
     onFailure: (host, error) => {
@@ -111,7 +118,10 @@ async function run(options: Options): Promise<number> {
     const obstacle = await Promise.race([stopSignals.first, failed.promise, shims.whenListening]);
     prompter.leaveTerminal();
     end = obstacle ??
-      await runCommand(command, { options, shims, hostKeys: await hostKeys.all, stopSignals });
+      await runCommand(command, {
+        ...{ options, shims, clientKey, stopSignals },
+        hostKeys: await hostKeys.all,
+      });
   }
   life.end();
   await shims.close(end instanceof LifetimeEnd ? end.reason : undefined);
@@ -125,20 +135,22 @@ async function run(options: Options): Promise<number> {
 /** @returns the command's exit status. */
 async function runCommand(
   words: string[],
-  { options, shims, hostKeys, stopSignals }: {
+  { options, shims, hostKeys, clientKey, stopSignals }: {
     options: Options;
     shims: Shims;
     hostKeys: readonly LocalHostKey[];
+    clientKey: ClientKey | undefined;
     stopSignals: StopSignals;
   },
 ): Promise<number> {
   const keys = hostKeys.map(({ publicKey }) => publicKeyLine(publicKey));
   const environment = await makeCommandEnvironment(
     shims.hosts.map(({ name, config: { user }, shim: { address } }) => ({
-      name,
+      name: nameFor(name),
       user,
       address,
       hostKeys: keys,
+      identityFile: clientKey?.privateFile,
     })),
     { configFile: options.configFile, local: localFacts({}) },
   );
@@ -177,10 +189,16 @@ function surviveMistakes(): void {
 const banners = new LineQueue(Deno.stdout);
 
 /** Tells on stdout how to use the endpoint. */
-function announce({ logFormat, destinations }: Options, facts: BannerFacts): void {
+function announce(
+  { logFormat, destinations, sshConfig }: Options,
+  facts: BannerFacts,
+  sshName: SshName | undefined,
+): void {
   banners.write(
     logFormat === "json"
       ? JSON.stringify({ event: "listening", ...bannerProperties(facts) }) + "\n"
+      : sshConfig === "printed" && sshName !== undefined
+      ? sshName.config
       : destinations.length === 1
       ? bannerText(facts)
       : shortBannerText(facts),
@@ -190,9 +208,10 @@ function announce({ logFormat, destinations }: Options, facts: BannerFacts): voi
 function factsOf(
   { localAuth, destinations }: Options,
   { name, config, shim: { address } }: ServedHost,
-  { hostKeys, clientKey }: {
+  { hostKeys, clientKey, sshName }: {
     hostKeys: readonly LocalHostKey[];
     clientKey: ClientKey | undefined;
+    sshName: SshName | undefined;
   },
 ): BannerFacts {
   return {
@@ -208,6 +227,7 @@ function factsOf(
     localAuth,
     ...(clientKey && { clientKeyFile: clientKey.privateFile }),
     ...(destinations.length === 1 ? {} : { name }),
+    ...(sshName === undefined ? {} : { sshName }),
   };
 }
 
@@ -239,6 +259,19 @@ function failureText(error: unknown): string {
   return exitStatusOf(error) === 1 ? `internal error: ${error}` : messageOf(error);
 }
 
+/** `sshshim setup`. */
+async function changeSetup({ undoes, mayAsk }: Setup): Promise<void> {
+  const { home } = localFacts({});
+  await healNames(publishedFolder(home));
+  const prompter = new UserPrompter();
+  const { signal } = new AbortController();
+  const ask = (question: string) => prompter.ask(question, { echo: true, signal });
+  const done = undoes
+    ? await undoSetup({ home })
+    : await setUp({ home, ...(mayAsk ? { ask } : {}) });
+  print(`${done}\n`);
+}
+
 /** Reads the arguments, runs, and tells the user of whatever went wrong. */
 async function main(args: string[]): Promise<number> {
   let options: Options | undefined;
@@ -246,6 +279,11 @@ async function main(args: string[]): Promise<number> {
     const command = parseArguments(args);
     if (command.kind === "print") {
       print(command.text);
+      return 0;
+    }
+    if (command.kind === "setup") {
+      configureLogging({ verbosity: "normal", format: "text" });
+      await changeSetup(command);
       return 0;
     }
     options = command.options;

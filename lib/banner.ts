@@ -16,6 +16,19 @@ export interface BannerFacts {
   clientKeyFile?: string;
   /** What the host is called where several are served. */
   name?: string;
+  /** How ssh reaches the endpoint by a name. */
+  sshName?: SshNameFacts;
+}
+
+/** A name for ssh. */
+export interface SshNameFacts {
+  host: string;
+  /** A further name. */
+  as?: string;
+  /** The file that has the name; absent where it is not written. */
+  configFile?: string;
+  /** Whether ssh finds that file by itself. */
+  isSetUp: boolean;
 }
 
 /** A local host key. */
@@ -29,42 +42,107 @@ export interface HostKeyFacts {
 /**
  * The banner for people, ended by a newline. Every command in it can be pasted as it stands; `os`
  * decides which shell they are for.
+ *
+ * @param home what the shell takes for `~`
  */
-export function bannerText(facts: BannerFacts, os: string = Deno.build.os): string {
-  const { localPort } = facts;
+export function bannerText(
+  facts: BannerFacts,
+  os: string = Deno.build.os,
+  home: string | undefined = Deno.env.get("HOME"),
+): string {
+  const { localPort, sshName } = facts;
   const localAddress = reachable(facts.localAddress);
-  const local = bracketed(localAddress);
+  const keys = hostKeysText(facts, os);
+  const close = "Ctrl-C ends it.\n";
+  if (sshName === undefined) {
+    const [itsKeys, theirCommands] = keys;
+    const examples = examplesOf(facts, portWay(facts));
+    return `${bannerHead(facts)}\n${itsKeys}:\n${theirCommands}\n${examples}\n${close}`;
+  }
+  const examples = examplesOf(facts, nameWay(sshName, { os, home }));
+  const hint = sshName.isSetUp ? "" : `\n${setupHint}\n`;
+  const also = sshName.as === undefined ? "" : `\n${sshName.as} leads there as well.\n`;
+  const rest = `Programs that do not read ssh's configuration: port ${localPort} of ` +
+    `${localAddress}.\n${keys[0]}:\n${keys[1]}`;
+  return `${bannerHead(facts)}\n${examples}${hint}${also}\n${rest}\n${close}`;
+}
+
+const setupHint = 'After "sshshim setup", once, none of them needs -F.';
+
+/** How a client is told where to connect to: its options, and the host as ssh and scp have it. */
+interface Way {
+  ssh: string;
+  sftp: string;
+  host: string;
+  hostOfCopies: string;
+}
+
+function portWay(facts: BannerFacts): Way {
+  const { localPort } = facts;
+  const host = reachable(facts.localAddress);
   const key = keyOption(facts);
+  return {
+    ssh: `ssh ${key}-p ${localPort}`,
+    sftp: `${key}-P ${localPort} `,
+    host,
+    hostOfCopies: bracketed(host),
+  };
+}
+
+function nameWay(
+  { host, configFile, isSetUp }: SshNameFacts,
+  { os, home }: { os: string; home: string | undefined },
+): Way {
+  const file = configFile === undefined || isSetUp ? "" : `-F ${shellPath(configFile, os, home)} `;
+  return { ssh: `ssh ${file}`.trimEnd(), sftp: file, host, hostOfCopies: host };
+}
+
+function examplesOf({ localPort }: BannerFacts, { ssh, sftp, host, hostOfCopies }: Way): string {
   // The endpoint itself may have taken one of the ports of the examples.
   const [spare, other] = [8080, 9090, 10080].filter((port) => port !== localPort);
   return `\
-${bannerHead(facts)}
-${
-    facts.hostKeys.length === 1
-      ? "Its host key; to have it known"
-      : "Its host keys; to have them known"
-  }:
-${facts.hostKeys.map((key) => remember(key, facts, os)).join("")}
-  ssh ${key}-p ${localPort} ${localAddress}
-  ssh ${key}-p ${localPort} ${localAddress} COMMAND
-  sftp ${key}-P ${localPort} ${quoted(local)}
-  scp ${key}-P ${localPort} FILE ${quoted(`${local}:`)}
-  ssh ${key}-p ${localPort} -N -L ${spare}:localhost:80 ${localAddress}
+  ${ssh} ${host}
+  ${ssh} ${host} COMMAND
+  sftp ${sftp}${quoted(hostOfCopies)}
+  scp ${sftp}FILE ${quoted(`${hostOfCopies}:`)}
+  ${ssh} -N -L ${spare}:localhost:80 ${host}
       port ${spare} here leads to port 80 there
-  ssh ${key}-p ${localPort} -N -R ${other}:localhost:3000 ${localAddress}
+  ${ssh} -N -R ${other}:localhost:3000 ${host}
       port ${other} there leads to port 3000 here
-
-Ctrl-C ends it.
 `;
 }
 
+/** What is said of the host keys, and the commands that have them known. */
+function hostKeysText(facts: BannerFacts, os: string): [string, string] {
+  const intent = facts.hostKeys.length === 1
+    ? "Its host key; to have it known"
+    : "Its host keys; to have them known";
+  return [intent, facts.hostKeys.map((key) => remember(key, facts, os)).join("")];
+}
+
+/** A path as a word for the shell. */
+function shellPath(path: string, os: string, home: string | undefined): string {
+  if (os === "windows") return /^[\w\\/:.-]+$/.test(path) ? path : `"${path}"`;
+  const isAtHome = home !== undefined && path.startsWith(`${home}/`);
+  const shown = isAtHome ? path.slice(home.length + 1) : path;
+  const word = /^[\w/.,:@+-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
+  return isAtHome ? `~/${word}` : word;
+}
+
 /** The banner of one among several: no more than what is its own. */
-export function shortBannerText(facts: BannerFacts, os: string = Deno.build.os): string {
-  const { localPort } = facts;
-  return `\
-${bannerHead(facts)}  ssh ${keyOption(facts)}-p ${localPort} ${reachable(facts.localAddress)}
-${remember(facts.hostKeys[0]!, facts, os)}
-`;
+export function shortBannerText(
+  facts: BannerFacts,
+  os: string = Deno.build.os,
+  home: string | undefined = Deno.env.get("HOME"),
+): string {
+  const { sshName } = facts;
+  const { ssh, host } = sshName === undefined ? portWay(facts) : nameWay(sshName, { os, home });
+  const rest = sshName === undefined
+    ? `${remember(facts.hostKeys[0]!, facts, os)}\n`
+    : sshName.isSetUp
+    ? ""
+    : `${setupHint}\n`;
+  return `${bannerHead(facts)}  ${ssh} ${host}\n${rest}`;
 }
 
 function bannerHead(facts: BannerFacts): string {
@@ -127,6 +205,6 @@ function keyOption({ clientKeyFile }: BannerFacts): string {
 }
 
 /** Where a client of this machine connects to what listens at every address. */
-function reachable(address: string): string {
+export function reachable(address: string): string {
   return address === "0.0.0.0" ? "127.0.0.1" : address === "::" ? "::1" : address;
 }

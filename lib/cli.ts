@@ -6,11 +6,10 @@
  */
 
 import { isIPv4, isIPv6 } from "node:net";
-import { runParserSync } from "@optique/core/facade";
-import { formatMessage, type Message, text } from "@optique/core/message";
-import config from "../deno.json" with { type: "json" };
 import { divideCommand } from "./cli_command.ts";
+import { parseSubcommand, type Subcommand } from "./cli_subcommands.ts";
 import { grammar, type Parsed } from "./cli_grammar.ts";
+import { parseWords } from "./cli_parse.ts";
 import { optionNames, separateValues } from "./cli_short_options.ts";
 import { checkHost, type Destination, parseDestination, theSame } from "./destination.ts";
 import { UsageError } from "./errors.ts";
@@ -48,8 +47,8 @@ export interface Options {
   printsConfig: boolean;
   /** The address to listen at; where it is not of loopback, `localAuth` is `publickey`. */
   localHost: string;
-  /** 0 to 65535; 0 takes a free port. */
-  localPort: number;
+  /** 0 to 65535; 0 takes a free port. Absent: the default, or a free one where a shim has that. */
+  localPort: number | undefined;
   /** Absent: the key in the state folder. */
   localHostKey?: { type: "rsa" | "ed25519"; file: string };
   /** Empty: the user's and the system's. */
@@ -64,6 +63,11 @@ export interface Options {
   confirms: boolean;
   /** A file for lines about clients and what they ask for. */
   auditFile: string | undefined;
+  /** Of the endpoint, for ssh; absent: made of the host's. */
+  name: string | undefined;
+  /** A further name of the endpoint. */
+  as: string | undefined;
+  sshConfig: "written" | "printed" | "none";
   /** Whether a connection that is lost comes back, and the longest wait before an attempt. */
   reconnects: boolean;
   reconnectMaxDelayMs: number;
@@ -90,7 +94,7 @@ export interface Options {
 }
 
 /** `print`: `text` ends with a newline, goes to stdout as it stands, and the exit status is 0. */
-export type Command = { kind: "run"; options: Options } | { kind: "print"; text: string };
+export type Command = { kind: "run"; options: Options } | Subcommand;
 
 /**
  * Reads the arguments that follow the program's name.
@@ -108,35 +112,15 @@ export function parseArguments(args: readonly string[]): Command {
 }
 
 function commandFrom(args: readonly string[]): Command {
-  let printed = "";
-  // What these callbacks return takes the place of the parsed arguments.
-  const onShow = () => undefined;
+  const subcommand = parseSubcommand(args);
+  if (subcommand !== undefined) return subcommand;
   const { words, command } = divideCommand(
     separateValues(args, grammar.usage),
     optionNames(grammar.usage),
   );
-  const parsed: Parsed | undefined = runParserSync(grammar, programName, words, {
-    help: {
-      option: { names: ["-h", "--help"], group: "Other" },
-      onShow: (_status, page) => void (printed = helpText(page)),
-    },
-    version: {
-      option: { names: ["-V", "--version"], group: "Other" },
-      value: `${programName} ${config.version}`,
-      onShow,
-    },
-    completion: { option: { group: "Other" }, onShow },
-    usageLine,
-    aboveError: "none",
-    onError(_status, error) {
-      throw new UsageError(formatMessage(withoutTypedValues(error, args)));
-    },
-    stdout: (chunk) => void (printed += `${chunk}\n`),
-    stderr() {},
-  });
-  return parsed === undefined
-    ? { kind: "print", text: printed }
-    : { kind: "run", options: optionsFrom(parsed, command) };
+  const result = parseWords(words, { parser: grammar, usageLine, completes: true, help: helpText });
+  if (result.kind === "print") return result;
+  return { kind: "run", options: optionsFrom(result.parsed, command) };
 }
 
 /** In which form an error of the command line is told: --log-format may stand anywhere. */
@@ -147,13 +131,6 @@ export function errorFormat(args: readonly string[]): Options["logFormat"] {
     word === "--log-format=json" || (word === "--log-format" && words[index + 1] === "json")
   );
   return isJson ? "json" : "text";
-}
-
-/** Optique's own messages quote what was typed, as for an unknown shell; not here. */
-function withoutTypedValues(error: Message, args: readonly string[]): Message {
-  return error.map((term) =>
-    term.type === "value" && args.some((arg) => arg.includes(term.value)) ? text('"…"') : term
-  );
 }
 
 function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
@@ -173,7 +150,7 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     configOverrides: [...parsed.upstream.configOverrides],
     printsConfig: parsed.upstream.printConfig,
     localHost: parsed.endpoint.localHost,
-    localPort: parsed.endpoint.localPort ?? (isOne && command === undefined ? 2222 : 0),
+    localPort: parsed.endpoint.localPort ?? (isOne && command === undefined ? undefined : 0),
     localHostKey: localHostKeyFrom(parsed.endpoint),
     knownHostsFiles: [...parsed.trust.knownHostsFiles],
     acceptNew: parsed.trust.acceptNew,
@@ -182,6 +159,7 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     authorizedKeysFile: parsed.endpoint.authorizedKeys,
     confirms: parsed.endpoint.confirm,
     auditFile: parsed.endpoint.audit,
+    ...namingFrom(parsed.naming),
     reconnects: !parsed.survival.noReconnect,
     reconnectMaxDelayMs: parsed.survival.reconnectMaxDelay * 1000,
     keepaliveIntervalMs: parsed.survival.keepaliveInterval === undefined
@@ -221,13 +199,17 @@ function verbosityFrom(
 }
 
 /** @throws {UsageError} An option is about one host, or would give what is one host's to others. */
-function refuseForSeveral({ upstream, credential, trust, endpoint }: Parsed): void {
+function refuseForSeveral(
+  { upstream, credential, trust, endpoint, naming }: Parsed,
+): void {
   const given = [
     credential.password !== undefined && "--password",
     credential.passwordFile !== undefined && "--password-file",
     trust.fingerprint !== undefined && "--fingerprint",
     endpoint.localPort !== undefined && endpoint.localPort !== 0 && "--local-port",
     upstream.printConfig && "--print-config",
+    naming.name !== undefined && "--name",
+    naming.as !== undefined && "--as",
   ].find((name) => name !== false);
   if (given === undefined) return;
   throw new UsageError(`${given} is for one host, and several are given.`);
@@ -260,6 +242,20 @@ function credentialFrom(
   if (rsaKey !== undefined) return { kind: "key", type: "rsa", file: rsaKey };
   if (ed25519Key !== undefined) return { kind: "key", type: "ed25519", file: ed25519Key };
   return undefined;
+}
+
+function namingFrom(
+  { name, as, printSshConfig, noSshConfig }: Parsed["naming"],
+): Pick<Options, "name" | "as" | "sshConfig"> {
+  const other = [
+    name !== undefined && "--name",
+    as !== undefined && "--as",
+    printSshConfig && "--print-ssh-config",
+  ].find((option) => option !== false);
+  if (noSshConfig && other !== undefined) {
+    throw new UsageError(`--no-ssh-config and ${other} exclude each other.`);
+  }
+  return { name, as, sshConfig: noSshConfig ? "none" : printSshConfig ? "printed" : "written" };
 }
 
 function localHostKeyFrom(

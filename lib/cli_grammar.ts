@@ -13,6 +13,7 @@ import { findSimilar } from "@optique/core/suggestion";
 import { extractOptionNames, type OptionName } from "@optique/core/usage";
 import { choice, integer, string, type ValueParser } from "@optique/core/valueparser";
 import { userPattern } from "./destination.ts";
+import { isSafeName } from "./published_config.ts";
 
 // What an option takes: a parser for its value, and the words that complete "--port takes …".
 
@@ -149,7 +150,8 @@ const endpoint = object({
   localPort: optional(valued("--local-port", localPortValue, {
     takes: "a number from 0 to 65535",
     description: "The port that clients connect to; 0 takes a free one. " +
-      "Default: 2222; with several servers or a command, a free one.",
+      "Default: 2222, or a free one where another sshshim has that; with several servers or a " +
+      "command, a free one.",
   })),
   localRsaKey: optional(fileNamed(
     "--local-rsa-key",
@@ -180,6 +182,26 @@ const endpoint = object({
     "--audit",
     "Append a line of JSON for each client, channel, forward, request and refusal to this file.",
   )),
+});
+
+function named(option: OptionName, description: string) {
+  const value: ValueParser<"sync", string> = {
+    ...string({ metavar: "NAME" }),
+    parse: (input) =>
+      isSafeName(input) ? { success: true, value: input } : { success: false, error: message`` },
+  };
+  const takes = "letters, digits, dots, _ and -, of which neither - nor a dot comes first";
+  return optional(valued(option, value, { takes, description }));
+}
+
+const naming = object({
+  name: named("--name", "Let ssh reach the port as NAME.shim. Default: what the server is called."),
+  as: named("--as", "Let ssh reach it as NAME as well, such as the server's own name."),
+  printSshConfig: toggle(
+    ["--print-ssh-config"],
+    "Print the configuration for ssh in place of the banner, and do not write it.",
+  ),
+  noSshConfig: toggle(["--no-ssh-config"], "Have no name, and write nothing for ssh."),
 });
 
 function seconds(name: OptionName, secondsByDefault: number, description: string) {
@@ -284,6 +306,7 @@ export const grammar = object({
   credential: group("Log in with", credential),
   trust: group("Trust", trust),
   endpoint: group("Local port", endpoint),
+  naming: group("Its name for ssh", naming),
   survival: group("Reconnecting", survival),
   life: group("Start and end", life),
   output: group("Messages", output),

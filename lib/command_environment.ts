@@ -4,7 +4,9 @@
  */
 
 import { join, resolve } from "node:path";
+import { reachable } from "./banner.ts";
 import { defaultSystemConfig, type LocalFacts } from "./local_facts.ts";
+import { configText, hostOf } from "./published_config.ts";
 
 /** An endpoint, as the command is to find it. */
 export interface NamedEndpoint {
@@ -15,6 +17,8 @@ export interface NamedEndpoint {
   address: { hostname: string; port: number };
   /** The local host keys, as `TYPE BASE64`. */
   hostKeys: readonly string[];
+  /** The private key that it admits, where it asks for one. */
+  identityFile?: string;
 }
 
 /** Where the user's own configuration is. */
@@ -45,7 +49,7 @@ export async function makeCommandEnvironment(
   const included = usersFiles(configFile, local);
   await Deno.writeTextFile(
     knownHosts,
-    endpoints.flatMap(({ name, hostKeys }) => hostKeys.map((key) => `${name}.shim ${key}\n`))
+    endpoints.flatMap(({ name, hostKeys }) => hostKeys.map((key) => `${hostOf({ name })} ${key}\n`))
       .join(""),
     { mode: 0o600 },
   );
@@ -63,7 +67,7 @@ export async function makeCommandEnvironment(
   ];
   return {
     variables: {
-      SSHSHIM_HOST: hostname,
+      SSHSHIM_HOST: reachable(hostname),
       SSHSHIM_PORT: String(port),
       SSHSHIM_SSH_CONFIG: config,
       GIT_SSH_COMMAND: `ssh -F ${quotedForShell(config)}`,
@@ -73,23 +77,15 @@ export async function makeCommandEnvironment(
   };
 }
 
-/** What the user's `Host *` may say of the way is said here first. */
-function section({ name, user, address }: NamedEndpoint, knownHosts: string): string {
-  return [
-    `Host ${name}.shim`,
-    `HostName ${address.hostname}`,
-    `Port ${address.port}`,
-    `User ${user}`,
-    "ProxyCommand none",
-    "ProxyJump none",
-    `HostKeyAlias ${name}.shim`,
-    `UserKnownHostsFile "${knownHosts}"`,
-    "StrictHostKeyChecking yes",
-    "UpdateHostKeys no",
-    "ControlMaster no",
-    "ControlPath none",
-    "",
-  ].join("\n    ");
+function section(
+  { name, user, address: { hostname, port }, identityFile }: NamedEndpoint,
+  knownHostsFile: string,
+): string {
+  return configText({
+    ...{ name, user, port, identityFile, knownHostsFile },
+    pid: Deno.pid,
+    address: reachable(hostname),
+  });
 }
 
 /** With -F, ssh reads no other file: those that it would read are named in this one. */

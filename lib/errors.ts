@@ -62,6 +62,11 @@ export class EndpointError extends Error {
   override name = "EndpointError";
 }
 
+/** The files that tell ssh a name of the endpoint cannot be written; it can be used without. */
+export class PublishingError extends Error {
+  override name = "PublishingError";
+}
+
 /**
  * A peer broke RFC 4254: a message is malformed, or comes in a state that does not allow it.
  * Whoever handles the message ends that peer, and no other.

@@ -40,8 +40,19 @@ function lines(all: string[]): Message {
   return all.flatMap((line, index) => index === 0 ? [text(line)] : [lineBreak(), text(line)]);
 }
 
-/** Lays out the page that Optique made from the grammar, 80 columns wide. */
+const subcommands = lines([
+  "sshshim setup lets ssh find running shims by name, once; see sshshim setup --help.",
+  "A server that is called setup is given as ssh://setup, or by --host.",
+]);
+
+/** The page of the whole program. */
 export function helpText(page: DocPage): string {
+  const description = [about, lineBreak(), lineBreak(), ...subcommands];
+  return layOut({ ...page, description, examples, footer: exitStatuses });
+}
+
+/** Lays out a page that Optique made from a grammar, 80 columns wide. */
+export function layOut(page: DocPage): string {
   const sections = page.sections.map(({ title, entries }) => ({
     title,
     // ARG is what completion scripts pass, nothing for people; HOST is what they look for first.
@@ -49,7 +60,6 @@ export function helpText(page: DocPage): string {
       .filter(({ term }) => term.type !== "argument" || term.metavar !== "ARG")
       .toSorted((a, b) => Number(b.term.type === "argument") - Number(a.term.type === "argument")),
   }));
-  const help = { ...page, description: [about], sections, examples, footer: exitStatuses };
   const layout = { maxWidth: 80, termWidth: 24, sectionOrder: () => 0 };
-  return formatDocPage(programName, help, layout).replace(/ +$/gm, "") + "\n";
+  return formatDocPage(programName, { ...page, sections }, layout).replace(/ +$/gm, "") + "\n";
 }

@@ -9,6 +9,7 @@ import { KnownHostsFile, type KnownHostsSource } from "./known_hosts_file.ts";
 import { localFacts } from "./local_facts.ts";
 import { logger } from "./log.ts";
 import { fingerprint, keyTypeOf } from "./public_key.ts";
+import { upstreamEnvironment } from "./shell.ts";
 import { splitWords } from "./ssh_config_line.ts";
 import { lastJumpHost } from "./ssh_config_proxy.ts";
 import { connectionTokens, expandTokens } from "./ssh_config_tokens.ts";
@@ -65,6 +66,7 @@ export async function askKnownHostsCommand(
   try {
     child = new Deno.Command(program, {
       args: expanded,
+      env: upstreamEnvironment,
       stdin: "null",
       stdout: "piped",
       stderr: "inherit",

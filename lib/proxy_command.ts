@@ -3,7 +3,7 @@
 import { messageOf, UpstreamLostError } from "./errors.ts";
 import type { ByteConnection } from "./byte_connection.ts";
 import { StreamConnection } from "./byte_connection.ts";
-import { userShell } from "./shell.ts";
+import { upstreamEnvironment, userShell } from "./shell.ts";
 
 /**
  * Starts `command` in the user's shell; the connection's end ends it.
@@ -18,8 +18,13 @@ export function startProxyCommand(command: string): ByteConnection {
   const args = isWindows ? ["/d", "/c", command] : ["-c", `exec ${command}`];
   let child: Deno.ChildProcess;
   try {
-    child = new Deno.Command(shell, { args, stdin: "piped", stdout: "piped", stderr: "inherit" })
-      .spawn();
+    child = new Deno.Command(shell, {
+      args,
+      env: upstreamEnvironment,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
   } catch (cause) {
     throw new UpstreamLostError(
       `ProxyCommand cannot be started with ${shell}: ${messageOf(cause)}. Check SHELL.`,

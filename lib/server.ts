@@ -22,10 +22,8 @@ const acceptRetryMs = 100;
 
 /** What the endpoint is made of. */
 export interface EndpointOptions {
-  /** The address to listen at; whoever is let in there uses the remote account. */
-  hostname: string;
-  /** 0 takes a free port. */
-  port: number;
+  /** Takes the clients; whoever is let in uses the remote account. The endpoint closes it. */
+  listener: Deno.TcpListener;
   relay: Relay;
   access: EndpointAccess;
   /** Told of clients that come and go. */
@@ -60,7 +58,6 @@ export class Endpoint {
   #isListening = true;
   #onClientGone: (() => void) | undefined;
 
-  /** @throws {EndpointError} where the port cannot be used. */
   constructor(options: EndpointOptions) {
     const { access } = options;
     this.#options = options;
@@ -71,12 +68,13 @@ export class Endpoint {
       onEnter: (connection, own) => this.#onEnter(connection, own),
       onTurnedAway: options.onTurnedAway,
     });
-    this.#listener = bind(options);
+    this.#listener = options.listener;
   }
 
   /** The address that clients connect to. */
   get address(): { hostname: string; port: number } {
-    return { hostname: this.#options.hostname, port: this.#listener.addr.port };
+    const { hostname, port } = this.#listener.addr;
+    return { hostname, port };
   }
 
   /**
@@ -163,26 +161,6 @@ function createServer(hostKeys: readonly LocalHostKey[], relay: Relay): Ssh2Serv
     throw new EndpointError(
       `A local host key cannot be used (${files}): ${messageOf(cause)}. ` +
         `Name another one with --local-ed25519-key FILE.`,
-      { cause },
-    );
-  }
-}
-
-function bind({ hostname, port }: EndpointOptions): Deno.TcpListener {
-  try {
-    return Deno.listen({ hostname, port });
-  } catch (cause) {
-    const reason = cause instanceof Deno.errors.AddrInUse
-      ? "another program listens there"
-      : cause instanceof Deno.errors.PermissionDenied
-      ? "ports below 1024 need privileges"
-      : cause instanceof Deno.errors.AddrNotAvailable
-      ? "this machine does not have that address"
-      : messageOf(cause);
-    const place = hostname.includes(":") ? `[${hostname}]:${port}` : `${hostname}:${port}`;
-    throw new EndpointError(
-      `Cannot listen on ${place}: ${reason}. ` +
-        `Choose another port with --local-port PORT; 0 takes a free one.`,
       { cause },
     );
   }

@@ -44,6 +44,8 @@ export interface ShimParts {
   route: Route;
   /** Who may use the endpoint. */
   access: EndpointAccess;
+  /** Takes the clients; closed with the shim. */
+  listener: Deno.TcpListener;
   /** Told of clients that come and go, and how the connection is, in words for people. */
   life: Presence & { onStatus(host: string, status: string): void };
   /** Asks a person, about log-ins and about clients. */
@@ -71,15 +73,10 @@ export class Shim {
   /** Channels that lead to other hosts that are served. */
   #lentCount = 0;
 
-  /**
-   * From here on the local port is taken.
-   *
-   * @throws {EndpointError} where the port cannot be used.
-   */
   constructor(options: Options, parts: ShimParts) {
     // Only hosts behind it wait for it.
     this.#wasConnected.promise.catch(() => {});
-    const { config, route, access, life, prompter, writeAudit } = parts;
+    const { config, route, access, listener, life, prompter, writeAudit } = parts;
     const connector = new Connector(route, (text) => log.warn("{text}", { text }));
     const { name } = connector;
     const audit = writeAudit && new Audit(writeAudit, name);
@@ -105,8 +102,7 @@ export class Shim {
     });
     const relay = this.#relay;
     this.#endpoint = new Endpoint({
-      hostname: options.localHost,
-      port: options.localPort,
+      listener,
       relay,
       access,
       presence: life,

@@ -7,7 +7,9 @@ import { UsageError } from "./errors.ts";
 import type { HostConfig } from "./host_config.ts";
 import { findHosts, readUpstreamConfig } from "./hosts.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
+import { localFacts } from "./local_facts.ts";
 import { aboutHost } from "./log.ts";
+import { type LocalPlace, publish, type SshName, takePlace } from "./publishing.ts";
 import { Shim, type ShimParts } from "./shim.ts";
 
 /** A host that is served. */
@@ -15,6 +17,7 @@ export interface ServedHost {
   /** As it was typed, without user and port: by this name the log and ssh's configuration call it. */
   readonly name: string;
   readonly config: HostConfig;
+  readonly place: LocalPlace;
   readonly shim: Shim;
   /** Whether it is reached through the connection to another one. */
   readonly isBehindOther: boolean;
@@ -31,7 +34,10 @@ interface FoundHost {
 /** What is told about the hosts. */
 export interface ShimsEvents {
   /** Clients of this one are taken from now on. */
-  onListening(host: ServedHost, hostKeys: readonly LocalHostKey[]): void;
+  onListening(
+    host: ServedHost,
+    shown: { hostKeys: readonly LocalHostKey[]; sshName: SshName | undefined },
+  ): void;
   /** This one is not served, or not any more; the others are. */
   onFailure(host: ServedHost, error: Error): void;
 }
@@ -54,7 +60,7 @@ export class Shims {
    *
    * @throws {UsageError} where a configuration is not understood, or two hosts have one name.
    * @throws {AuthenticationError} where the key or password that was named cannot be used.
-   * @throws {EndpointError} where a port cannot be used.
+   * @throws {EndpointError} where a port cannot be used, or a name that was given.
    */
   static async open(
     options: Options,
@@ -79,6 +85,8 @@ export class Shims {
       found.push({ name, config, hosts: await findHosts(options, { config, ...given }) });
     }
     const { prompter, access, life, writeAudit } = given;
+    const parts = { prompter, access, life, writeAudit };
+    const { home } = localFacts({});
     const served = new Map<FoundHost, ServedHost>();
     // Those that others are behind come first.
     for (const host of found.toSorted((a, b) => a.hosts.length - b.hosts.length)) {
@@ -88,9 +96,12 @@ export class Shims {
         hosts: host.hosts.slice(before.hosts.length),
         lender: served.get(before)!.shim.lender,
       };
-      const make = () => new Shim(options, { config, route, prompter, access, life, writeAudit });
-      const shim = found.length === 1 ? make() : aboutHost(name, make);
-      served.set(host, { name, config, shim, isBehindOther: before !== undefined });
+      const make = async (): Promise<ServedHost> => {
+        const place = await takePlace(options, { alias: name, home });
+        const shim = new Shim(options, { config, route, listener: place.listener, ...parts });
+        return { name, config, place, shim, isBehindOther: before !== undefined };
+      };
+      served.set(host, await (found.length === 1 ? make() : aboutHost(name, make)));
     }
     return new Shims(options, found.map((host) => served.get(host)!));
   }
@@ -165,7 +176,14 @@ export class Shims {
       const shown = await hostKeys;
       if (this.#closing.has(host)) return new Error("sshshim is stopping");
       shim.serve(shown);
-      onListening(host, shown);
+      const sshName = await publish(host.place, {
+        home: localFacts({}).home,
+        address: shim.address.hostname,
+        user: host.config.user,
+        hostKeys: shown,
+        isPrinted: this.#options.sshConfig === "printed",
+      });
+      if (!this.#closing.has(host)) onListening(host, { hostKeys: shown, sshName });
       if (++this.#listeningCount === this.#hosts.length) this.#allListening.resolve();
     } catch (error) {
       return error as Error;
@@ -174,6 +192,8 @@ export class Shims {
   }
 
   #close(host: ServedHost, farewell?: string): Promise<void> {
+    // First: whoever asks for the name from now on is to hear at once that there is none.
+    host.place.name?.remove();
     const closing = this.#closing.get(host) ?? host.shim.close(farewell);
     this.#closing.set(host, closing);
     return closing;

@@ -13,7 +13,7 @@ import { messageOf, UsageError } from "./errors.ts";
 import { canonicalHost } from "./host_name.ts";
 import type { LocalFacts } from "./local_facts.ts";
 import { matchesPatterns } from "./pattern.ts";
-import { userShell } from "./shell.ts";
+import { upstreamEnvironment, userShell } from "./shell.ts";
 import { canonicalizes, canonicalName, type NameLookup } from "./ssh_config_canonical.ts";
 import { lastJumpHost } from "./ssh_config_proxy.ts";
 import { readConfigFile } from "./ssh_config_file.ts";
@@ -332,7 +332,11 @@ async function runInShell(command: string, local: LocalFacts, source: Source): P
   const args = [Deno.build.os === "windows" ? "/c" : "-c", command];
   let status: Deno.CommandStatus;
   try {
-    const options = { args, env: { ...environment }, clearEnv: true } as const;
+    const options = {
+      args,
+      env: { ...environment, ...upstreamEnvironment },
+      clearEnv: true,
+    } as const;
     const child = new Deno.Command(shell, {
       ...options,
       stdin: "null",

@@ -19,7 +19,7 @@ const defaults: Options = {
   configOverrides: [],
   printsConfig: false,
   localHost: "127.0.0.1",
-  localPort: 2222,
+  localPort: undefined,
   localHostKey: undefined,
   knownHostsFiles: [],
   acceptNew: false,
@@ -28,6 +28,9 @@ const defaults: Options = {
   authorizedKeysFile: undefined,
   confirms: false,
   auditFile: undefined,
+  name: undefined,
+  as: undefined,
+  sshConfig: "written",
   reconnects: true,
   reconnectMaxDelayMs: 30_000,
   keepaliveIntervalMs: undefined,
@@ -507,6 +510,6 @@ Deno.test("completion knows options, their choices, and where a file name belong
   assert.deepEqual(suggestions("prod", "--local-auth", ""), ["same-user", "publickey", "none"]);
   assert.match(suggestions("prod", "--rsa-key", "id").join(), /^__FILE__:file:/);
   assert.match(suggestions("prod", "-i", "id").join(), /^__FILE__:file:/);
-  assert.deepEqual(suggestions("prod", "--print"), ["--print-config"]);
+  assert.deepEqual(suggestions("prod", "--print-c"), ["--print-config"]);
   assert.deepEqual(suggestions("prod", "--password", ""), []);
 });

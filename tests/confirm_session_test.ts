@@ -159,8 +159,7 @@ Deno.test("a client that waits for a person has no other clock", async () => {
   };
   const world = new World();
   const endpoint = new Endpoint({
-    hostname: "127.0.0.1",
-    port: 0,
+    listener: Deno.listen({ hostname: "127.0.0.1", port: 0 }),
     relay: world.relay,
     access: { kind: "anybody" },
     reception: new Reception({

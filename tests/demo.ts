@@ -108,7 +108,7 @@ function startShim(
     ...["--ed25519-key", files.userKey],
     ...["--known-hosts", `${folder}/upstream_known_hosts`],
     ...["--local-ed25519-key", files.shimKey],
-    ...["--local-port", String(localPort)],
+    ...["--local-port", String(localPort), "--no-ssh-config"],
     ...(sameUserSupported() ? [] : ["--local-auth", "none"]),
   ];
   say(`$ sshshim ${shimArguments.join(" ")}`);

@@ -126,8 +126,7 @@ Deno.test("a stranger is dropped after 20 s, whatever it has said", async () => 
   await using resources = new AsyncDisposableStack();
   resources.defer(() => Deno.remove(stateFolder, { recursive: true }));
   const endpoint = new Endpoint({
-    hostname: "127.0.0.1",
-    port: 0,
+    listener: Deno.listen({ hostname: "127.0.0.1", port: 0 }),
     relay: new World().relay,
     access: { kind: "anybody" },
   });

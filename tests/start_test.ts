@@ -295,7 +295,9 @@ Deno.test("an endpoint that cannot be served ends with exit status 6, before any
     {
       what: "a local port that is taken",
       arguments: replaced(start, "--local-port", ["--local-port", String(taken.port)]),
-      message: new RegExp(`127\\.0\\.0\\.1:${taken.port}: another program listens there`),
+      message: new RegExp(
+        `127\\.0\\.0\\.1:${taken.port}: deno listens there \\(process ${Deno.pid}\\)`,
+      ),
     },
     {
       what: "a local host key that does not exist",

@@ -68,10 +68,16 @@ const fromSource = [Deno.execPath(), "run", "--no-check", "-A"];
 const binary = Deno.env.get("SSHSHIM_BINARY");
 
 /**
- * How the shim is run: the program and its first arguments. It is run from its source, or as the
- * compiled program that the variable SSHSHIM_BINARY names.
+ * How the program is run, as its users run it: from its source, or as the compiled program that
+ * the variable SSHSHIM_BINARY names.
  */
-export const shimProgram: readonly string[] = binary ? [binary] : [...fromSource, mainModule];
+export const program: readonly string[] = binary ? [binary] : [...fromSource, mainModule];
+
+/**
+ * How the shim is run: the program and its first arguments. The files by which ssh finds it would
+ * be in the home of whoever runs the tests.
+ */
+export const shimProgram: readonly string[] = [...program, "--no-ssh-config"];
 
 /** The arguments that lead the shim to an upstream server. */
 export function upstreamArguments(upstream: Upstream): string[] {
@@ -114,7 +120,7 @@ export async function startShim(upstream: Upstream, options: ShimOptions = {}): 
   const process = new RunningProcess([
     ...(options.preload === undefined
       ? shimProgram
-      : [...fromSource, "--preload", options.preload, mainModule]),
+      : [...fromSource, "--preload", options.preload, mainModule, "--no-ssh-config"]),
     ...upstreamArguments(upstream),
     ...["--local-port", "0", "--log-format", "json"],
     ...(demandsKeys ? await authorize(upstream, folder) : []),
