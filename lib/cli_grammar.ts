@@ -14,6 +14,7 @@ import { extractOptionNames, type OptionName } from "@optique/core/usage";
 import { choice, integer, string, type ValueParser } from "@optique/core/valueparser";
 import { userPattern } from "./destination.ts";
 import { isSafeName } from "./published_config.ts";
+import { suggestHosts } from "./suggested_hosts.ts";
 
 // What an option takes: a parser for its value, and the words that complete "--port takes …".
 
@@ -24,6 +25,13 @@ const fileValue: ValueParser<"sync", string> = {
   ...string({ metavar: "FILE", pattern: /^(?!-)[^\0]+$/ }),
   *suggest(prefix) {
     yield { kind: "file", type: "file", pattern: prefix, includeHidden: true };
+  },
+};
+
+const destinationValue: ValueParser<"sync", string> = {
+  ...string({ metavar: "[USER@]HOST[:PORT]" }),
+  *suggest(prefix) {
+    for (const host of suggestHosts(prefix)) yield { kind: "literal", text: host };
   },
 };
 
@@ -62,7 +70,7 @@ function givenTwice(name: string): Message {
 }
 
 const upstream = object({
-  destinations: multiple(argument(string({ metavar: "[USER@]HOST[:PORT]" }), {
+  destinations: multiple(argument(destinationValue, {
     description: [text(
       "The server; ssh://[USER@]HOST[:PORT] as well. " +
         "An IPv6 address with a port is written as [::1]:22. Several get a local port each.",

@@ -282,7 +282,7 @@ class ConfigReader {
         : isAbsolute(path)
         ? path
         : `${folder}/${path}`;
-      const files = await pathsMatching(pattern);
+      const files = pathsMatching(pattern);
       const mayMatch = block.mayMatch && block.isActive;
       if (files.length === 0 && mayMatch && this.#finalHost === undefined) {
         this.notes.push({ ...source, text: `Include finds no file ${pattern}` });

@@ -10,27 +10,26 @@ import { utf8String } from "./ssh_data.ts";
  * A name that begins with a dot must be asked for by one. Without a path that fits, and where a
  * folder cannot be read, there is nothing.
  */
-export async function pathsMatching(pattern: string): Promise<string[]> {
+export function pathsMatching(pattern: string): string[] {
   const isWindows = Deno.build.os === "windows";
   const [root, ...parts] = (isWindows ? pattern.replaceAll("\\", "/") : pattern).split("/");
   let paths = [root!];
   for (const part of parts) {
     const isPattern = /[*?[]/.test(part);
     const next = isPattern
-      ? await Promise.all(paths.map((path) => namesIn(path, part)))
+      ? paths.map((path) => namesIn(path, part))
       : paths.map((path) => [`${path}/${unescape(part)}`]);
     paths = next.flat();
   }
-  const exists = await Promise.all(paths.map(isThere));
-  return paths.filter((_, index) => exists[index]).sort(byBytes);
+  return paths.filter(isThere).sort(byBytes);
 }
 
-async function namesIn(folder: string, pattern: string): Promise<string[]> {
+function namesIn(folder: string, pattern: string): string[] {
   const expected = patternExpression(utf8String(pattern));
   const namesDot = /^\\?\./.test(pattern);
   const paths: string[] = [];
   try {
-    for await (const { name } of Deno.readDir(`${folder}/`)) {
+    for (const { name } of Deno.readDirSync(`${folder}/`)) {
       if (name.startsWith(".") && !namesDot) continue;
       if (expected.test(utf8String(name))) paths.push(`${folder}/${name}`);
     }
@@ -40,9 +39,9 @@ async function namesIn(folder: string, pattern: string): Promise<string[]> {
   return paths;
 }
 
-async function isThere(path: string): Promise<boolean> {
+function isThere(path: string): boolean {
   try {
-    await Deno.lstat(path);
+    Deno.lstatSync(path);
     return true;
   } catch {
     return false;

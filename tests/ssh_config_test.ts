@@ -666,7 +666,7 @@ Deno.test("paths fit as in a shell", () =>
         pattern === "[" || pattern === "a[" ? `'${pattern}'` : pattern
       }; do [ -e "$path" ] && echo "$path"; done; true`;
       const shell = await runChecked(["/bin/bash", "-c", script, "sh", folder]);
-      const paths = await pathsMatching(`${folder}/${pattern}`);
+      const paths = pathsMatching(`${folder}/${pattern}`);
       const expected = shell.split("\n").filter((path) => path !== "").sort();
       assert.deepEqual(
         paths.map((path) => path.slice(folder.length + 1)).sort(),
