@@ -27,6 +27,7 @@ const requirements: Requirement[] = [
   { package: "wget", brings: () => hasProgram("wget") },
   { package: "xauth", brings: () => hasProgram("xauth") },
   { package: "systemd", brings: () => hasProgram("systemd-analyze") },
+  { package: "ansible-core", brings: () => hasProgram("ansible") },
   { package: "procps", brings: () => hasProgram("ps") },
   { package: "python3", brings: () => succeeds("/usr/bin/python3", "-V") },
   { package: "python3-paramiko", brings: () => hasPythonModule("paramiko") },

@@ -57,6 +57,28 @@ Deno.test({
       await check(home, ["git", "init", "-q", "--bare", `${folder}/repository`], /^$/);
       await check(home, ["git", "clone", "-q", `prod.shim:${folder}/repository`, "clone"], /^$/);
     });
+    await t.step("ssh -J, to a host behind it", () =>
+      check(home, [
+        ...["ssh", ...batch, "-J", "prod.shim", "-p", String(sshd.port), "-i", sshd.keyFile],
+        ...["-o", `UserKnownHostsFile=${sshd.knownHostsFile}`, "-l", sshd.username],
+        ...[sshd.host, `cat ${folder}/file`],
+      ], /^content$/m));
+    await t.step("Ansible", () =>
+      check(home, [
+        ...["ansible", "all", "-i", "prod.shim,", "-m", "raw", "-a", `cat ${folder}/file`],
+      ], /^content$/m));
+    await t.step("plink, by a session of PuTTY's", async () => {
+      const [, port] = / is at 127\.0\.0\.1:(\d+)\n/.exec(shim.stdout.text)!;
+      const [fingerprint] = /SHA256:\S+/.exec(shim.stdout.text)!;
+      const session = `${home.path}/.putty/sessions/prod`;
+      await Deno.mkdir(`${home.path}/.putty/sessions`, { recursive: true });
+      await Deno.writeTextFile(
+        session,
+        `HostName=127.0.0.1\nPortNumber=${port}\nProtocol=ssh\nUserName=me\n` +
+          `SSHManualHostKeys=${fingerprint}=\n`,
+      );
+      await check(home, ["plink", "-batch", "-load", "prod", `cat ${folder}/file`], /^content$/m);
+    });
     await t.step("paramiko's SSHConfig", () =>
       check(home, [
         ...[pythonProgram, "-W", "ignore", "-c"],
