@@ -215,9 +215,10 @@ function refuseForSeveral(
   throw new UsageError(`${given} is for one host, and several are given.`);
 }
 
-/** @throws {UsageError} An option says how long the endpoint is there, which the command does. */
-function refuseWithCommand({ life, upstream }: Parsed): void {
+/** @throws {UsageError} An option takes what is the command's: how long it lasts, or its input. */
+function refuseWithCommand({ life, upstream, credential }: Parsed): void {
   const given = [
+    credential.passwordFile === "-" && "--password-file -",
     life.idleExit !== undefined && "--idle-exit",
     life.maxLife !== undefined && "--max-life",
     life.readyFile !== undefined && "--ready-file",

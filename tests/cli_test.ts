@@ -273,6 +273,7 @@ const refused: [string[], RegExp][] = [
   [["a", "b", "--fingerprint", pinned], /--fingerprint is for one host/],
   [["a", "b", "--local-port", "2222"], /--local-port is for one host/],
   [["a", "b", "-G"], /--print-config is for one host/],
+  [["prod", "--password-file", "-", "--", "cat"], /--password-file - and a command exclude/],
   [["prod", "--idle-exit", "1h", "--", "ls"], /--idle-exit and a command exclude each other/],
   [["prod", "--host", "prod", ...key], /host is given twice/],
   [["prod", "--host", "other", ...key], /host is given twice/],
