@@ -7,6 +7,7 @@ import type { Mode, Parser } from "@optique/core/parser";
 import type { Usage } from "@optique/core/usage";
 import config from "../deno.json" with { type: "json" };
 import { separateValues } from "./cli_short_options.ts";
+import { bashCompletion } from "./completion_bash.ts";
 import { UsageError } from "./errors.ts";
 import { programName } from "./help.ts";
 
@@ -29,6 +30,11 @@ export function parseWords<T>(args: readonly string[], grammar: CommandGrammar<T
   const { parser, usageLine } = grammar;
   // What these callbacks return takes the place of the parsed arguments.
   const onShow = () => undefined;
+  const completion = {
+    option: { group: "Other" },
+    shells: { bash: bashCompletion },
+    onShow,
+  } as const;
   const words = separateValues(args, parser.usage);
   const parsed: T | undefined = runParserSync(parser, programName, words, {
     help: {
@@ -40,7 +46,7 @@ export function parseWords<T>(args: readonly string[], grammar: CommandGrammar<T
       value: `${programName} ${config.version}`,
       onShow,
     },
-    ...(grammar.completes ? { completion: { option: { group: "Other" }, onShow } } : {}),
+    ...(grammar.completes ? { completion } : {}),
     usageLine,
     aboveError: "none",
     onError(_status, error) {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { suggestHosts } from "../lib/suggested_hosts.ts";
 import { canHaveHome, makeHome } from "./support/account_home.ts";
+import { Terminal } from "./support/pty.ts";
 import { text } from "./support/run.ts";
 import { program } from "./support/shim.ts";
 
@@ -47,24 +48,44 @@ Deno.test("hosts are those of Host lines and of names in known_hosts that can be
 });
 
 Deno.test({
-  name: "bash completes hosts and options",
+  name: "bash completes hosts and options, as they are typed",
   // The hosts are those of the account, whose home is replaced.
   ignore: !await canHaveHome(),
-  async fn() {
+  async fn(t) {
     await using home = await makeHome();
     await fill(home.path);
     const script = await home.run([...program, "--completion", "bash"]);
-    await Deno.writeFile(`${home.path}/completion.bash`, script.stdout);
-    const words = [
-      `sshshim() { ${program.map((word) => `'${word}'`).join(" ")} "$@"; }`,
-      "source completion.bash",
-      'complete_line() { COMP_WORDS=(sshshim "$@"); COMP_CWORD=$#; COMPREPLY=()',
-      '  $(complete -p sshshim | sed -E \'s/.*-F ([^ ]+).*/\\1/\') sshshim "${@: -1}"; echo "${COMPREPLY[*]}"; }',
-      "complete_line sta",
-      "complete_line prod me@in",
-      "complete_line prod --la",
-    ].join("\n");
-    const result = await home.run(["bash", "-c", words]);
-    assert.equal(text(result.stdout), "staging\nme@inner\n--lazy\n", text(result.stderr));
+    const rc = [
+      `sshshim() { if [ "$1" = --completion ]; then ${
+        program.map((word) => `'${word}'`).join(" ")
+      } "$@"; else echo "<$*>"; fi; }`,
+      text(script.stdout),
+      "PS1='ready> '",
+    ];
+    await Deno.writeTextFile(`${home.path}/.bashrc`, rc.join("\n"));
+    await using terminal = new Terminal(home.command(["bash", "-i"]), {
+      environment: { ...home.environment, TERM: "dumb" },
+    });
+    const cases: [typed: string, ran: string][] = [
+      ["sta", "staging"],
+      ["prod me@inn", "prod me@inner"],
+      ["db.ex", "db.example.com:2200"],
+      ["db.example.com:22", "db.example.com:2200"],
+      ["me@db.example.com:22", "me@db.example.com:2200"],
+      ["prod --la", "prod --lazy"],
+      ["prod -i ~/.ssh/kno", `prod -i ${home.path}/.ssh/known_hosts`],
+    ];
+    let from = 0;
+    for (const [typed, ran] of cases) {
+      await t.step(typed, async () => {
+        const prompt = await terminal.screen.waitFor(/ready> /, { from });
+        from += prompt.index + prompt[0].length;
+        await terminal.type(`sshshim ${typed}\t\r`);
+        const [, words] = await terminal.screen.waitFor(/<(.*)>/, { from });
+        assert.equal(words!.trimEnd(), ran);
+      });
+    }
+    await terminal.type("exit\r");
+    await terminal.exit;
   },
 });
