@@ -6,7 +6,7 @@ import { hostOf } from "./published_config.ts";
 import type { LiveName } from "./published_files.ts";
 
 /** Where nobody says otherwise. */
-export const defaultLocalPort = 2222;
+const usualPort = 2222;
 
 /**
  * Listens at a port; 0 takes a free one. Without one it is the default, or a free one where another
@@ -16,10 +16,14 @@ export const defaultLocalPort = 2222;
  * @throws {EndpointError} where the port cannot be used.
  */
 export async function listen(
-  { hostname, port }: { hostname: string; port: number | undefined },
+  { hostname, port, defaultPort = usualPort }: {
+    hostname: string;
+    port: number | undefined;
+    defaultPort?: number;
+  },
   others: readonly LiveName[],
 ): Promise<Deno.TcpListener> {
-  const wanted = port ?? defaultLocalPort;
+  const wanted = port ?? defaultPort;
   try {
     return Deno.listen({ hostname, port: wanted });
   } catch (cause) {

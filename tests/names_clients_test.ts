@@ -111,6 +111,26 @@ Deno.test({
 });
 
 Deno.test({
+  name: "with --print-ssh-config the lines are printed, and not written",
+  ignore,
+  async fn() {
+    await using sshd = await startSshd();
+    await using home = await makeHome();
+    await using shim = home.start([
+      ...["-F", "none", ...upstreamArguments(sshd), "--name", "prod", "--local-port", "0"],
+      "--print-ssh-config",
+    ]);
+    const [printed] = await shim.stdout.waitFor(/^Host prod\.shim$[^]*ControlPath none$(?=\n)/m);
+    // The port has an owner all the same, of whom others are told.
+    const written = await Deno.readTextFile(`${home.path}/.ssh/sshshim/prod.conf`);
+    assert.match(written, /^# sshshim: pid \d+, port \d+; .*\n$/);
+    await Deno.writeTextFile(`${home.path}/config`, printed);
+    await check(home, ["ssh", "-F", "config", "prod.shim", "echo here"], /^here$/m);
+    await stop(shim);
+  },
+});
+
+Deno.test({
   name: "with --as the host's own name leads to the port, and the shim's way there does not",
   ignore,
   async fn() {
