@@ -7,7 +7,6 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import { findAdmission } from "./lib/admission.ts";
 import { lostLine } from "./lib/audit.ts";
 import { AuditFile } from "./lib/audit_file.ts";
@@ -30,7 +29,7 @@ import {
 } from "./lib/errors.ts";
 import { printHostConfig } from "./lib/host_config.ts";
 import { readUpstreamConfig, takeEnvironmentPassword } from "./lib/hosts.ts";
-import { fingerprint, keyTypeOf } from "./lib/public_key.ts";
+import { fingerprint, publicKeyLine } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
 import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
@@ -163,10 +162,6 @@ async function runCommand(
   } finally {
     await environment.remove();
   }
-}
-
-function publicKeyLine(publicKey: Uint8Array): string {
-  return `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`;
 }
 
 let survivesMistakes = false;

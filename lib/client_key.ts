@@ -3,12 +3,11 @@
  * first use, kept in the state folder, readable by the user alone.
  */
 
-import { Buffer } from "node:buffer";
 import { posix, win32 } from "node:path";
 import { EndpointError } from "./errors.ts";
 import { UnusableKey } from "./key_object.ts";
 import { endpointError, generateKey, readStateKey, remakeAdvice } from "./local_host_key.ts";
-import { keyTypeOf } from "./public_key.ts";
+import { publicKeyLine } from "./public_key.ts";
 import { defaultStateFolder, keepFile, type LocalSystem, thisSystem } from "./state_folder.ts";
 
 /** A key pair in two files. */
@@ -39,7 +38,7 @@ export async function loadClientKey(options: { stateFolder?: string } = {}): Pro
   try {
     await keep(file, () => Promise.resolve(generateKey().privateKey));
     const { publicKey } = await readStateKey(file, "ed25519");
-    const line = `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`;
+    const line = publicKeyLine(publicKey);
     file = publicFile;
     await keep(file, () => Promise.resolve(`${line} sshshim\n`));
     // ssh believes it before the private file, and would offer another key.

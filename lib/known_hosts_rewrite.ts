@@ -13,7 +13,7 @@ import {
   openLocked,
   type StoredNames,
 } from "./known_hosts_file.ts";
-import { isSameKey, keyTypeOf } from "./public_key.ts";
+import { hasKey, isSameKey, publicKeyLine } from "./public_key.ts";
 
 /** Files as they were read, and what the host's keys mean for them. */
 export interface KnownKeys {
@@ -51,19 +51,19 @@ export async function compareKeys(
   for (const entry of entries) {
     const { key, place } = entry;
     if (!isAboutEither(entry)) {
-      if (has(keys, key)) objection ??= `${place} has one of the keys for another name`;
+      if (hasKey(keys, key)) objection ??= `${place} has one of the keys for another name`;
       continue;
     }
     const complaint = complaintAbout(entry, names);
     if (complaint !== undefined) objection ??= `${place} ${complaint}`;
-    if (has(keys, key)) found.push(key);
-    else if (!has(removed, key)) removed.push(key);
+    if (hasKey(keys, key)) found.push(key);
+    else if (!hasKey(removed, key)) removed.push(key);
   }
-  const elsewhere = entries.find((it) => !isAboutEither(it) && has(removed, it.key));
+  const elsewhere = entries.find((it) => !isAboutEither(it) && hasKey(removed, it.key));
   if (elsewhere !== undefined) {
     objection ??= `${elsewhere.place} has a key that is to be removed, for another name`;
   }
-  return { texts, added: keys.filter((key) => !has(found, key)), removed, objection };
+  return { texts, added: keys.filter((key) => !hasKey(found, key)), removed, objection };
 }
 
 /** Why ssh leaves the files alone where such a line is about the host. */
@@ -203,17 +203,13 @@ export function knownLines(
   publicKey: Uint8Array,
   isHashed: boolean,
 ): string[] {
-  const key = `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`;
+  const key = publicKeyLine(publicKey);
   if (isHashed) return names.map((name) => `${hashedHost(name)} ${key}`);
   return names.length === 0 ? [] : [`${names.join(",")} ${key}`];
 }
 
 function isAboutEither({ isAbout }: EntryLine): boolean {
   return isAbout.host || isAbout.address;
-}
-
-function has(keys: readonly Uint8Array[], key: Uint8Array): boolean {
-  return keys.some((it) => isSameKey(it, key));
 }
 
 /** Whatever bytes a file has, they stay what they are. */

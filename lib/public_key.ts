@@ -32,6 +32,16 @@ export function isSameKey(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
+/** Whether a public key is among others. */
+export function hasKey(keys: readonly Uint8Array[], key: Uint8Array): boolean {
+  return keys.some((it) => isSameKey(it, key));
+}
+
+/** A public key as files have it: its type, and all of it in base64. */
+export function publicKeyLine(publicKey: Uint8Array): string {
+  return `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`;
+}
+
 /** The fingerprint of a public key as OpenSSH prints it: `SHA256:` and base64 without padding. */
 export function fingerprint(publicKey: Uint8Array): string {
   return "SHA256:" + createHash("sha256").update(publicKey).digest("base64").replace(/=+$/, "");

@@ -1,13 +1,12 @@
 /** One host's local port, and the name that leads there for ssh. */
 
-import { Buffer } from "node:buffer";
 import { reachable } from "./banner.ts";
 import { loadClientKey } from "./client_key.ts";
 import { EndpointError, messageOf, PublishingError } from "./errors.ts";
 import { listen } from "./local_port.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import { logger } from "./log.ts";
-import { keyTypeOf } from "./public_key.ts";
+import { publicKeyLine } from "./public_key.ts";
 import { isSetUp } from "./setup.ts";
 import { hostOf, nameFor } from "./published_config.ts";
 import {
@@ -108,9 +107,7 @@ export async function publish(
   },
 ): Promise<SshName | undefined> {
   if (name === undefined) return undefined;
-  const keys = hostKeys.map(({ publicKey }) =>
-    `${keyTypeOf(publicKey)} ${Buffer.from(publicKey).toString("base64")}`
-  );
+  const keys = hostKeys.map(({ publicKey }) => publicKeyLine(publicKey));
   try {
     const identityFile = await clientKeyFile();
     const facts = { address: reachable(address), user, hostKeys: keys, identityFile };

@@ -14,8 +14,8 @@ import {
   algorithmsFor,
   fieldCountOf,
   fingerprint,
+  hasKey,
   isPublicKey,
-  isSameKey,
   isSecurityKeyName,
   keyTypeOf,
   rsaBits,
@@ -112,7 +112,7 @@ async function update(
     return;
   }
   const proven = added.length === 0 ? [] : await proveKeys(added, connection);
-  const keys = sent.filter((key) => has(proven, key) || !has(compared.added, key));
+  const keys = sent.filter((key) => hasKey(proven, key) || !hasKey(compared.added, key));
   if (proven.length === 0 && removed.length === 0) return;
   if (updateHostKeys === "ask") {
     const question = (words: string) => ask(words, connection.signal);
@@ -159,7 +159,7 @@ function readKeys(announced: Uint8Array): Uint8Array[] {
   const keys: Uint8Array[] = [];
   while (!reader.isAtEnd) {
     const key = reader.bytes();
-    if (has(keys, key)) throw new Error("the server has sent a key twice");
+    if (hasKey(keys, key)) throw new Error("the server has sent a key twice");
     if (keys.push(key) > maximumKeys) {
       throw new Error(`the server has sent over ${maximumKeys} keys`);
     }
@@ -241,8 +241,4 @@ async function isAccepted(
 
 function describe(key: Uint8Array): string {
   return `${keyTypeOf(key)} ${fingerprint(key)}`;
-}
-
-function has(keys: readonly Uint8Array[], key: Uint8Array): boolean {
-  return keys.some((it) => isSameKey(it, key));
 }
