@@ -20,20 +20,21 @@ import {
 } from "./public_key.ts";
 import { buildMessage, displayText, encodeFields, Reader } from "./ssh_data.ts";
 import type { LoginSession } from "./ssh2_server.ts";
+import {
+  firstConnectionMessage,
+  serviceAccept,
+  serviceRequest,
+  userauthBanner,
+  userauthFailure,
+  userauthRequest,
+  userauthSuccess,
+} from "./userauth_messages.ts";
 import { describeMessage } from "./wire.ts";
 
-/** Message numbers (RFC 4250, section 4.1.2); 60 means what the method makes of it. */
-const serviceRequest = 5;
-const serviceAccept = 6;
-const userauthRequest = 50;
-const userauthFailure = 51;
-const userauthSuccess = 52;
+/** The server's answer to a question about a key. */
 const userauthPkOk = 60;
-const userauthBanner = 53;
 /** What a client never sends. */
 const serverMessages = [serviceAccept, userauthFailure, userauthSuccess, userauthBanner];
-/** Messages of the connection protocol begin here. */
-const firstConnectionMessage = 80;
 
 const hostBoundMethod = "publickey-hostbound-v00@openssh.com";
 

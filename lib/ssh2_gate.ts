@@ -7,6 +7,14 @@
  */
 
 import { extInfoMessage } from "./ext_info.ts";
+import {
+  firstConnectionMessage,
+  firstMethodMessage,
+  serviceAccept,
+  userauthBanner,
+  userauthFailure,
+  userauthSuccess,
+} from "./userauth_messages.ts";
 
 /** What came last decides what may come next. */
 type Phase =
@@ -47,10 +55,6 @@ interface SendingProtocol {
 }
 
 const kexinit = 20;
-const serviceAccept = 6;
-const userauthFailure = 51;
-const userauthSuccess = 52;
-const userauthBanner = 53;
 
 /** The gate that a server's messages go through, by their numbers (RFC 4250, section 4.1). */
 export class ServerGate {
@@ -97,9 +101,9 @@ export class ServerGate {
         return [serviceAccept, userauthBanner, kexinit].includes(type);
       case "authentication":
         return type === kexinit || type >= userauthFailure && type <= userauthBanner ||
-          type >= 60 && type < 80;
+          type >= firstMethodMessage && type < firstConnectionMessage;
       case "connection":
-        return type === kexinit || type >= 80;
+        return type === kexinit || type >= firstConnectionMessage;
     }
   }
 }

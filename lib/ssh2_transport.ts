@@ -22,6 +22,11 @@ import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
 import type { SessionBinding } from "./signer.ts";
 import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
 import { buildMessage, readUint32 } from "./ssh_data.ts";
+import {
+  firstConnectionMessage,
+  firstMethodMessage,
+  userauthFailure,
+} from "./userauth_messages.ts";
 
 /** The part of ssh2's `Protocol` that is used here. */
 interface Ssh2Protocol extends KexProtocol {
@@ -58,11 +63,7 @@ const { sendPacket } = protocolUtils as {
  */
 export const identification = "OpenSSH_sshshim_0.1";
 
-/** Messages of the connection protocol begin here (RFC 4250, section 4.1.1). */
-const firstConnectionMessage = 80;
 const disconnectMessage = 1;
-const userauthFailureMessage = 51;
-const firstMethodMessage = 60;
 const unimplementedMessage = 3;
 
 /** How long a key exchange may take once there has been a first one, in milliseconds. */
@@ -310,7 +311,7 @@ export class Ssh2Transport implements StartableTransport {
       else this.#onExtensions(payload);
       return true;
     }
-    if (type !== userauthFailureMessage && type < firstMethodMessage) return false;
+    if (type !== userauthFailure && type < firstMethodMessage) return false;
     this.#protocol._onPacket();
     handlers.onAnswer(payload);
     return true;

@@ -19,10 +19,9 @@ import {
   utf8String,
 } from "./ssh_data.ts";
 import { chooseAlgorithm } from "./userauth_algorithm.ts";
+import { userauthFailure, userauthRequest } from "./userauth_messages.ts";
 
-/** Message numbers (RFC 4250, section 4.1.2); 60 means what the method makes of it. */
-const userauthRequest = 50;
-const userauthFailure = 51;
+/** Messages of keyboard-interactive (RFC 4256, section 5). */
 const userauthInfoRequest = 60;
 const userauthInfoResponse = 61;
 
