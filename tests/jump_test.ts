@@ -9,28 +9,9 @@ import { descendantsOf, isRunning, waitForFile, waitUntil } from "./support/proc
 import { pythonProgram } from "./support/python.ts";
 import { runChecked, text } from "./support/run.ts";
 import { startScriptedServer } from "./support/scripted_server.ts";
+import { logins, section } from "./support/several.ts";
 import { withFolder } from "./support/signing.ts";
 import { type Sshd, startSshd } from "./support/sshd.ts";
-
-/** A section of ssh's configuration for one of the test's servers. */
-function section(name: string, sshd: Sshd, ...more: string[]): string {
-  return [
-    `Host ${name}`,
-    "HostName 127.0.0.1",
-    `Port ${sshd.port}`,
-    `User ${sshd.username}`,
-    `IdentityFile ${sshd.keyFile}`,
-    "IdentitiesOnly yes",
-    `UserKnownHostsFile ${sshd.knownHostsFile}`,
-    ...more,
-    "",
-  ].join("\n  ");
-}
-
-/** How often somebody has logged in to a server. */
-function logins(sshd: Sshd): number {
-  return sshd.log.text.match(/^Accepted publickey/gm)?.length ?? 0;
-}
 
 function assertFailed(result: LoginResult, status: number, message: RegExp): void {
   assert(!result.isIn, result.log);

@@ -30,7 +30,7 @@ export async function startHosts(names: string[]): Promise<Hosts> {
     Deno.writeTextFile(
       config,
       Object.entries(servers)
-        .map(([name, sshd]) => section(name, sshd, lines[name] ?? [])).join(""),
+        .map(([name, sshd]) => section(name, sshd, ...lines[name] ?? [])).join(""),
     );
   await configure();
   await lendHostKey(folder);
@@ -44,7 +44,8 @@ export async function startHosts(names: string[]): Promise<Hosts> {
   };
 }
 
-function section(name: string, sshd: Sshd, more: string[]): string {
+/** A section of ssh's configuration for one of the test's servers. */
+export function section(name: string, sshd: Sshd, ...more: string[]): string {
   return [
     `Host ${name}`,
     `HostName ${sshd.host}`,
