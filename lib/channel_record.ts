@@ -1,11 +1,9 @@
 /** What is told of one channel, and what has to be kept of it until then. */
 
+import type { Side } from "./channel_end.ts";
 import type { ChannelFacts, Party, RelayEvent } from "./relay_events.ts";
 import { displayText, Reader } from "./ssh_data.ts";
 import type { ChannelRequest } from "./wire.ts";
-
-/** Which end of the channel something came from. */
-type Side = "downstream" | "upstream";
 
 /** Requests that come on and on while a session is used. */
 const unlisted = ["window-change", "keepalive@openssh.com"];

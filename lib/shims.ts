@@ -46,13 +46,16 @@ export interface ShimsEvents {
 export class Shims {
   readonly #options: Options;
   readonly #hosts: readonly ServedHost[];
+  /** The folder of the user's account. */
+  readonly #home: string;
   readonly #allListening = Promise.withResolvers<void>();
   #listeningCount = 0;
   readonly #closing = new Map<ServedHost, Promise<void>>();
 
-  private constructor(options: Options, hosts: readonly ServedHost[]) {
+  private constructor(options: Options, hosts: readonly ServedHost[], home: string) {
     this.#options = options;
     this.#hosts = hosts;
+    this.#home = home;
   }
 
   /**
@@ -103,7 +106,7 @@ export class Shims {
       };
       served.set(host, await (found.length === 1 ? make() : aboutHost(name, make)));
     }
-    return new Shims(options, found.map((host) => served.get(host)!));
+    return new Shims(options, found.map((host) => served.get(host)!), home);
   }
 
   /** Resolves when clients of every host are taken. */
@@ -177,7 +180,7 @@ export class Shims {
       if (this.#closing.has(host)) return new Error("sshshim is stopping");
       shim.serve(shown);
       const sshName = await publish(host.place, {
-        home: localFacts({}).home,
+        home: this.#home,
         address: shim.address.hostname,
         user: host.config.user,
         hostKeys: shown,
