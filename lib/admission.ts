@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { sameUserOnly, sameUserSupported } from "./access.ts";
 import { AuthorizedKeys } from "./authorized_keys.ts";
+import { inBatches } from "./batches.ts";
 import type { Options } from "./cli.ts";
 import { type ClientKey, loadClientKey } from "./client_key.ts";
 import { EndpointError, messageOf, reasonOf } from "./errors.ts";
@@ -89,7 +90,13 @@ export class UserKeys implements LoginKeys {
     }
   }
 
-  async gather(): Promise<KeyRing> {
+  /** Strangers who log in at the same time do not have files and agent asked for each of them. */
+  readonly gather: () => Promise<KeyRing> = inBatches(async (questions: readonly void[]) => {
+    const ring = await this.#gather();
+    return questions.map(() => ring);
+  });
+
+  async #gather(): Promise<KeyRing> {
     try {
       const listed = this.#file === undefined ? undefined : await this.#readFile(this.#file);
       const owned = await this.#ownedKeys();
