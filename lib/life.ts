@@ -13,9 +13,10 @@ export class Life implements Presence {
   readonly #hostCount: number;
   /** The hosts that can be used, or have failed. */
   readonly #settled = new Set<string>();
-  /** What is told of those that can be used. */
-  readonly #facts: Record<string, unknown>[] = [];
+  /** What is told of those that can be used, by their names. */
+  readonly #facts = new Map<string, Record<string, unknown>>();
   readonly #statuses = new Map<string, string>();
+  #hasBegun = false;
   #isReady = false;
 
   /** @throws {UsageError} where the ready file cannot be ours. */
@@ -41,22 +42,24 @@ export class Life implements Presence {
    * @throws {UsageError} where the ready file cannot be written.
    */
   onListening(name: string, facts: Record<string, unknown>): void {
-    if (this.#facts.length === 0) this.#lifetime.begin();
-    this.#facts.push(facts);
+    if (!this.#hasBegun) this.#lifetime.begin();
+    this.#hasBegun = true;
+    this.#facts.set(name, facts);
     this.#onSettled(name);
   }
 
   /** A host cannot be used, or not any more. */
   onFailure(name: string): void {
+    this.#facts.delete(name);
     this.#onSettled(name);
   }
 
   #onSettled(name: string): void {
     this.#settled.add(name);
-    if (this.#isReady || this.#facts.length === 0 || this.#settled.size < this.#hostCount) return;
+    if (this.#isReady || this.#facts.size === 0 || this.#settled.size < this.#hostCount) return;
     this.#isReady = true;
-    const [first, ...others] = this.#facts;
-    this.#readyFile?.write(this.#hostCount === 1 ? first! : { hosts: [first, ...others] });
+    const hosts = [...this.#facts.values()];
+    this.#readyFile?.write(this.#hostCount === 1 ? hosts[0]! : { hosts });
     this.#manager.onReady();
   }
 
