@@ -52,6 +52,9 @@ export class LocalClient implements Host {
   readonly #options: LocalClientOptions;
   #timer: ReturnType<typeof setTimeout>;
   #hasMoreTime = false;
+  #isLate = false;
+  /** How its connection is encrypted, in words; strangers make no log lines of their own. */
+  #exchange = "";
   #authentication: LocalUserAuth | undefined;
   #isAuthenticated = false;
   /** What the reception knows of it. */
@@ -72,7 +75,7 @@ export class LocalClient implements Host {
   start(): void {
     const { id } = this.#options;
     this.#connection.start({
-      onEncrypted: (exchange) => log.info("client {id}: {exchange}", { id, exchange }),
+      onEncrypted: (exchange) => this.#exchange = exchange,
       onLogin: (session) => this.#onLogin(session),
       onLoginMessage: (payload) => this.#authentication!.receive(payload),
       onError: (error) => log.debug("client {id}: {error}", { id, error }),
@@ -164,6 +167,7 @@ export class LocalClient implements Host {
         log.info("client {id} is disconnected: {description}", { id, description });
       },
     });
+    log.info("client {id}: {exchange}", { id, exchange: this.#exchange });
     log.info("client {id} connected from port {port} as {username}{proof}", {
       id,
       port: endpoints.remotePort,
@@ -173,10 +177,7 @@ export class LocalClient implements Host {
   }
 
   #onTimeout(): void {
-    log.info("client {id} from port {port} did not authenticate in time", {
-      id: this.#options.id,
-      port: this.#options.endpoints.remotePort,
-    });
+    this.#isLate = true;
     this.#connection.destroy();
   }
 
@@ -192,7 +193,8 @@ export class LocalClient implements Host {
       log.info("client {id} left", { id });
     } else {
       log.debug("client {id} left without authenticating", { id });
-      if (this.#authentication?.hasFailed) onFailedLogin("(none of its keys counts)");
+      if (this.#isLate) onFailedLogin("(it did not log in in time)");
+      else if (this.#authentication?.hasFailed) onFailedLogin("(none of its keys counts)");
     }
     onGone();
   }

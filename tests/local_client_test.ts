@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { LocalClient } from "../lib/local_client.ts";
+import { configureLogging } from "../lib/log.ts";
 import type { LoginKeys } from "../lib/login_keys.ts";
 import { buildMessage, encodeFields } from "../lib/ssh_data.ts";
 import type { Ssh2ServerConnection, Ssh2ServerHandlers } from "../lib/ssh2_server.ts";
@@ -14,7 +15,10 @@ const question = buildMessage(
 );
 
 /** A client whose keys count or not, up to its question about one. */
-async function ask(kind: "accepted" | "unknown"): Promise<{ isClosed(): boolean; leave(): void }> {
+async function ask(
+  kind: "accepted" | "unknown",
+): Promise<{ isClosed(): boolean; leave(): void; failures: readonly string[] }> {
+  const failures: string[] = [];
   const key = { name: "", needsTouch: true, needsVerification: false, permissions: undefined };
   const keys: LoginKeys = { gather: () => Promise.resolve({ judge: () => ({ kind, key }) }) };
   let handlers: Ssh2ServerHandlers | undefined;
@@ -32,10 +36,11 @@ async function ask(kind: "accepted" | "unknown"): Promise<{ isClosed(): boolean;
     relay: new World().relay,
     keys,
     onAuthenticated() {},
-    onFailedLogin() {},
+    onFailedLogin: (reason) => void failures.push(reason),
     onGone() {},
   });
   client.start();
+  handlers!.onEncrypted("key exchange of some kind");
   handlers!.onLogin({
     sessionId: new Uint8Array(32),
     hostKey: publicKey,
@@ -44,7 +49,7 @@ async function ask(kind: "accepted" | "unknown"): Promise<{ isClosed(): boolean;
   });
   handlers!.onLoginMessage(question);
   for (let turn = 0; turn < 10; turn++) await Promise.resolve();
-  return { isClosed: () => isClosed, leave: () => connection.destroy() };
+  return { isClosed: () => isClosed, leave: () => connection.destroy(), failures };
 }
 
 Deno.test("whoever has named a key that counts may take two minutes to unlock it, and others 20 s", async () => {
@@ -58,4 +63,20 @@ Deno.test("whoever has named a key that counts may take two minutes to unlock it
   assert.equal(owner.isClosed(), false);
   time.advance(1);
   assert.equal(owner.isClosed(), true);
+});
+
+Deno.test("strangers make no log lines of their own: each is counted once among those turned away", async () => {
+  using time = new FakeTime();
+  const lines: string[] = [];
+  configureLogging({ verbosity: "normal", format: "text", write: (line) => lines.push(line) });
+  try {
+    const [late, left] = [await ask("accepted"), await ask("unknown")];
+    left.leave();
+    time.advance(120_000);
+    assert.deepEqual(late.failures, ["(it did not log in in time)"]);
+    assert.deepEqual(left.failures, ["(none of its keys counts)"]);
+    assert.deepEqual(lines, []);
+  } finally {
+    configureLogging({ verbosity: "quiet", format: "text" });
+  }
 });
