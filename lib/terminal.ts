@@ -85,11 +85,18 @@ export async function confirmHostKey(
   }
 }
 
+/** One read of what is typed. */
+interface Typed {
+  /** `undefined` at the end of input, or when the terminal was closed. */
+  bytes: Promise<Uint8Array | undefined>;
+  hasCome: boolean;
+}
+
 class DeviceTerminal implements Terminal {
   readonly #device: Device;
   #isOpen = true;
-  /** What is typed next; it outlives a question that was taken back. */
-  #typed: Promise<Uint8Array | undefined> | undefined;
+  /** What is typed next, until it is taken; it outlives a question that was taken back. */
+  #typed: Typed | undefined;
   /** The modes are those from before the last question. */
   #restored: Promise<void> = Promise.resolve();
 
@@ -150,14 +157,20 @@ class DeviceTerminal implements Terminal {
     if (this.#typed) {
       const { promise: given, resolve } = Promise.withResolvers<void>();
       const timer = setTimeout(resolve, leftReadMs);
-      await Promise.race([this.#typed, given]);
+      await Promise.race([this.#typed.bytes, given]);
       clearTimeout(timer);
     }
     this.#device.discardTyped();
   }
 
-  async #askLine(question: string, signal?: AbortSignal): Promise<string | undefined> {
+  /** What comes from here on may be the answer, also before it is read. */
+  async #printQuestion(question: string, signal?: AbortSignal): Promise<void> {
+    if (this.#typed?.hasCome) this.#typed = undefined;
     await this.#print(question, signal);
+  }
+
+  async #askLine(question: string, signal?: AbortSignal): Promise<string | undefined> {
+    await this.#printQuestion(question, signal);
     let line: string | undefined;
     try {
       line = await this.#readLine(signal);
@@ -171,7 +184,7 @@ class DeviceTerminal implements Terminal {
   /** Echo is off already, so that nothing typed ahead of the question is seen. */
   async #askSecret(question: string, signal?: AbortSignal): Promise<string | undefined> {
     try {
-      await this.#print(question, signal);
+      await this.#printQuestion(question, signal);
       return await this.#readSecret(signal);
     } finally {
       await this.#print("\n", signal);
@@ -226,12 +239,22 @@ class DeviceTerminal implements Terminal {
   }
 
   /** What is typed next; `undefined` at the end of input, or when the terminal was closed. */
-  #read(signal?: AbortSignal): Promise<Uint8Array | undefined> {
+  async #read(signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    this.#typed ??= this.#readNext();
+    const bytes = await unlessAborted(this.#typed.bytes, signal);
+    this.#typed = undefined;
+    return bytes;
+  }
+
+  #readNext(): Typed {
     const buffer = new Uint8Array(lineBufferBytes);
-    this.#typed ??= this.#device.input.read(buffer)
-      .then((count) => count === null ? undefined : buffer.subarray(0, count), () => undefined)
-      .finally(() => this.#typed = undefined);
-    return unlessAborted(this.#typed, signal);
+    const typed: Typed = {
+      bytes: this.#device.input.read(buffer)
+        .then((count) => count === null ? undefined : buffer.subarray(0, count), () => undefined)
+        .finally(() => typed.hasCome = true),
+      hasCome: false,
+    };
+    return typed;
   }
 }
 
