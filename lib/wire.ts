@@ -74,10 +74,11 @@ export interface ChannelWindowAdjust {
   bytesToAdd: number;
 }
 
-/** SSH_MSG_CHANNEL_DATA and SSH_MSG_CHANNEL_EXTENDED_DATA. */
+/** SSH_MSG_CHANNEL_DATA, of which `dataTypeCode` is 0, and SSH_MSG_CHANNEL_EXTENDED_DATA. */
 export interface ChannelData {
   type: typeof MessageType.channelData | typeof MessageType.channelExtendedData;
   recipientChannel: number;
+  dataTypeCode: number;
   data: Uint8Array;
 }
 
@@ -197,10 +198,10 @@ function parse(payload: Uint8Array): ConnectionMessage | undefined {
     case MessageType.channelData:
     case MessageType.channelExtendedData: {
       const recipientChannel = reader.uint32();
-      if (type === MessageType.channelExtendedData) reader.uint32();
+      const dataTypeCode = type === MessageType.channelExtendedData ? reader.uint32() : 0;
       const data = reader.bytes();
       reader.end();
-      return { type, recipientChannel, data };
+      return { type, recipientChannel, dataTypeCode, data };
     }
     case MessageType.channelWindowAdjust: {
       const message = { type, recipientChannel: reader.uint32(), bytesToAdd: reader.uint32() };

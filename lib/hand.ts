@@ -1,0 +1,146 @@
+/**
+ * A carrier of messages within this process: two hands, each of which takes what the other gives.
+ * By it whatever runs here is a client of the relay like any other.
+ */
+
+import type { ClientRules } from "./client_rules.ts";
+import type { Relay } from "./relay.ts";
+import {
+  type Peer,
+  type StartableTransport,
+  type TransportHandlers,
+  usualPayloadBytes,
+} from "./transport.ts";
+
+/**
+ * Makes a client of the relay.
+ *
+ * @param onEnd called once, with the reason, when either side has ended it.
+ * @returns the client's end, which is started by its owner.
+ */
+export function joinRelay(
+  relay: Relay,
+  { rules, onEnd }: { rules?: ClientRules; onEnd: (reason: string) => void },
+): Hand {
+  const [ours, relays] = [new Hand(), new Hand()];
+  const onDisconnect = (reason: string) => {
+    for (const hand of [ours, relays]) hand.drop();
+    receiver.leave();
+    onEnd(reason);
+  };
+  ours.meet(relays, onDisconnect);
+  relays.meet(ours, onDisconnect);
+  const receiver = relay.addClient(relays, rules);
+  relays.start({ onPayload: receiver.receive, onDrain: receiver.drained, onDisconnect: () => {} });
+  return ours;
+}
+
+/** One of two hands: what the other one gives, it takes in a later turn. */
+export class Hand implements StartableTransport {
+  readonly maximumPayloadBytes = usualPayloadBytes;
+  readonly answersPings = false;
+  readonly lastSequenceNumber = undefined;
+  readonly lastByteAt = 0;
+  #other!: Hand;
+  #onDisconnect!: (reason: string) => void;
+  #handlers: TransportHandlers | undefined;
+  /** What was given and is not taken yet. */
+  #given: Uint8Array[] = [];
+  #givenBytes = 0;
+  /** What was taken, and is still held by this hand's owner. */
+  #heldBytes = 0;
+  #isPaused = false;
+  #isTaking = false;
+  #isDropped = false;
+
+  /** @param onDisconnect called when either ends it. */
+  meet(other: Hand, onDisconnect: (reason: string) => void): void {
+    this.#other = other;
+    this.#onDisconnect = onDisconnect;
+  }
+
+  /** What it is to the other side. */
+  get other(): Peer {
+    return this.#other;
+  }
+
+  start(handlers: TransportHandlers): void {
+    this.#handlers = handlers;
+  }
+
+  get backlogBytes(): number {
+    return this.#other.#givenBytes + this.#other.#heldBytes;
+  }
+
+  /** The owner keeps so many bytes of what it took, or fewer where that is negative. */
+  hold(bytes: number): void {
+    this.#heldBytes += bytes;
+    if (bytes < 0 && !this.#isDropped) this.#other.#handlers?.onDrain();
+  }
+
+  /** Whether the other side takes nothing at the moment. */
+  get isHeldUp(): boolean {
+    return this.#other.#isPaused;
+  }
+
+  send(payload: Uint8Array): void {
+    if (!this.#isDropped) this.#other.#give(payload.slice());
+  }
+
+  sendUnimplemented(): void {}
+
+  disconnect(_reasonCode: number, description: string): void {
+    if (!this.#isDropped) this.#onDisconnect(description);
+  }
+
+  abort(): void {
+    this.disconnect(0, "given up");
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#takeSoon();
+  }
+
+  /** Nothing is taken or given any more. */
+  drop(): void {
+    this.#isDropped = true;
+    this.#given = [];
+    this.#givenBytes = 0;
+  }
+
+  #give(payload: Uint8Array): void {
+    this.#given.push(payload);
+    this.#givenBytes += payload.length;
+    this.#takeSoon();
+  }
+
+  #takeSoon(): void {
+    if (this.#isTaking || this.#given.length === 0) return;
+    this.#isTaking = true;
+    queueMicrotask(() => {
+      this.#isTaking = false;
+      this.#take();
+    });
+  }
+
+  #take(): void {
+    // What comes of it may add to it: that has its own turn.
+    const given = this.#given;
+    this.#given = [];
+    let taken = 0;
+    while (taken < given.length && !this.#isPaused && !this.#isDropped) {
+      const payload = given[taken++]!;
+      this.#givenBytes -= payload.length;
+      this.#handlers!.onPayload(payload);
+    }
+    if (this.#isDropped) return;
+    this.#given.unshift(...given.slice(taken));
+    if (!this.#isPaused) this.#takeSoon();
+    if (taken > 0) this.#other.#handlers?.onDrain();
+  }
+}

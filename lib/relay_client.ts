@@ -1,0 +1,159 @@
+/**
+ * The client's half of the connection protocol (RFC 4254) for whatever in this process uses the
+ * remote host: a client of the relay like any other, without a transport of its own.
+ */
+
+import { openFailure } from "./channel.ts";
+import type { ClientRules } from "./client_rules.ts";
+import { ChannelOpenFailureReason, DisconnectReason } from "./errors.ts";
+import { maximumCreditBytes } from "./flow.ts";
+import { RequestQueue } from "./global_requests.ts";
+import { type Hand, joinRelay } from "./hand.ts";
+import { type ChannelOwner, RelayChannel } from "./relay_channel.ts";
+import type { Relay } from "./relay.ts";
+import { buildMessage } from "./ssh_data.ts";
+import type { Peer } from "./transport.ts";
+import {
+  type ChannelMessage,
+  type ChannelOpen,
+  type ConnectionMessage,
+  type GlobalReply,
+  MessageType,
+  parseMessage,
+} from "./wire.ts";
+
+/** What OpenSSH's own packets carry, in bytes. */
+const maximumPacketSize = 32_768;
+
+/** What a client in this process is made of. */
+export interface RelayClientOptions {
+  /** What it may do; everything where there are none. */
+  rules?: ClientRules;
+  /**
+   * Upstream opens a channel to it. The one who takes it calls `accept`, once, with what becomes of
+   * it; who returns `undefined` refuses it.
+   */
+  onOpen?(open: ChannelOpen): ((channel: RelayChannel) => ChannelOwner) | undefined;
+  /** It has left, for this reason. */
+  onEnd(reason: string): void;
+}
+
+/** A client of the relay, and its channels. */
+export class RelayClient {
+  readonly #options: RelayClientOptions;
+  readonly #hand: Hand;
+  readonly #requests = new RequestQueue();
+  readonly #unanswered = new Set<() => void>();
+  readonly #channels = new Map<number, RelayChannel>();
+  #lastNumber = -1;
+  #hasEnded = false;
+
+  constructor(relay: Relay, options: RelayClientOptions) {
+    this.#options = options;
+    this.#hand = joinRelay(relay, { rules: options.rules, onEnd: (reason) => this.#onEnd(reason) });
+    this.#requests.attach(this.#hand);
+    this.#hand.start({
+      onPayload: (payload) => this.#onMessage(parseMessage(payload)!),
+      onDrain: () => {
+        for (const channel of this.#channels.values()) channel.onRoom();
+      },
+      onDisconnect: () => {},
+    });
+  }
+
+  /** What it is to the relay. */
+  get peer(): Peer {
+    return this.#hand.other;
+  }
+
+  /**
+   * Asks for a channel; `owner` is told what becomes of it, in a later turn.
+   *
+   * @param body what follows the maximum packet size.
+   * @param windowBytes how much may come before any of it is taken.
+   */
+  openChannel(
+    channelType: string,
+    { body, windowBytes = maximumCreditBytes }: { body: Uint8Array; windowBytes?: number },
+    owner: (channel: RelayChannel) => ChannelOwner,
+  ): RelayChannel {
+    const channel = this.#addChannel(owner, windowBytes);
+    this.#hand.send(buildMessage(
+      MessageType.channelOpen,
+      ...[channelType, channel.number, windowBytes, maximumPacketSize],
+      { raw: body },
+    ));
+    return channel;
+  }
+
+  /** Sends a global request. @returns what the answer carries; `undefined` where it is refused. */
+  request(name: string, body: Uint8Array): Promise<Uint8Array | undefined> {
+    if (this.#hasEnded) return Promise.resolve(undefined);
+    const { promise, resolve } = Promise.withResolvers<Uint8Array | undefined>();
+    const onEnd = () => resolve(undefined);
+    this.#unanswered.add(onEnd);
+    this.#requests.send(name, body, ({ type, data }: GlobalReply) => {
+      this.#unanswered.delete(onEnd);
+      resolve(type === MessageType.requestSuccess ? data : undefined);
+    });
+    return promise;
+  }
+
+  /** Leaves: what it has open ends. May be called twice. */
+  leave(): void {
+    this.#hand.disconnect(DisconnectReason.byApplication, "not needed any more");
+  }
+
+  #addChannel(owner: (channel: RelayChannel) => ChannelOwner, windowBytes: number): RelayChannel {
+    const number = ++this.#lastNumber;
+    const channel = new RelayChannel(this.#hand, {
+      ...{ number, windowBytes, owner },
+      onDone: () => this.#channels.delete(number),
+    });
+    this.#channels.set(number, channel);
+    return channel;
+  }
+
+  #onMessage(message: ConnectionMessage): void {
+    switch (message.type) {
+      case MessageType.globalRequest:
+        return this.#requests.onRequest(message);
+      case MessageType.requestSuccess:
+      case MessageType.requestFailure:
+        this.#requests.onReply(message);
+        return;
+      case MessageType.ping:
+      case MessageType.pong:
+        return; // None was asked for.
+      case MessageType.channelOpen:
+        return this.#onOpen(message);
+      default:
+        return this.#onChannelMessage(message);
+    }
+  }
+
+  #onOpen(open: ChannelOpen): void {
+    const owner = this.#options.onOpen?.(open);
+    if (owner === undefined) {
+      const { administrativelyProhibited } = ChannelOpenFailureReason;
+      const description = "nothing was asked to be forwarded";
+      this.#hand.send(openFailure(open.senderChannel, administrativelyProhibited, description));
+      return;
+    }
+    const channel = this.#addChannel(owner, maximumCreditBytes);
+    channel.accept(open, maximumPacketSize);
+  }
+
+  #onChannelMessage(message: Exclude<ChannelMessage, ChannelOpen>): void {
+    this.#channels.get(message.recipientChannel)?.onMessage(message);
+  }
+
+  #onEnd(reason: string): void {
+    this.#hasEnded = true;
+    for (const onEnd of this.#unanswered) onEnd();
+    const channels = [...this.#channels.values()];
+    this.#channels.clear();
+    for (const channel of channels) channel.onGone();
+    this.#options.onEnd(reason);
+  }
+}
