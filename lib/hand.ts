@@ -102,8 +102,10 @@ export class Hand implements StartableTransport {
   }
 
   resume(): void {
+    if (!this.#isPaused) return;
     this.#isPaused = false;
     this.#takeSoon();
+    queueMicrotask(() => this.#isDropped || this.#other.#handlers?.onDrain());
   }
 
   /** Nothing is taken or given any more. */

@@ -1,13 +1,56 @@
 /**
- * The one call of the system's C library: a message to a unix socket of datagrams, which Deno has
- * not without an unstable flag. Linux alone, where the library has one name.
+ * The C library, by Deno's foreign function interface, as far as Deno has no way of its own: unix
+ * sockets that pass descriptors, descriptors of others, terminals, and datagrams. Linux alone.
+ *
+ * It is loaded by whoever needs it, when he does; each of them does without where it is not there.
  */
 
 const symbols = {
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  listen: { parameters: ["i32", "i32"], result: "i32" },
+  accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
+  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
   sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
+  recvmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
+  pipe2: { parameters: ["buffer", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
+  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  tcgetattr: { parameters: ["i32", "buffer"], result: "i32" },
+  ioctl: { parameters: ["i32", "usize", "buffer"], result: "i32" },
+  isatty: { parameters: ["i32"], result: "i32" },
+  tcgetsid: { parameters: ["i32"], result: "i32" },
+  getsid: { parameters: ["i32"], result: "i32" },
+  poll: { parameters: ["buffer", "usize", "i32"], result: "i32" },
+  __errno_location: { parameters: [], result: "pointer" },
+  // These wait, each on a thread of its own.
+  waitingPoll: {
+    name: "poll",
+    parameters: ["buffer", "usize", "i32"],
+    result: "i32",
+    nonblocking: true,
+  },
+  waitingRead: {
+    name: "read",
+    parameters: ["i32", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
+  waitingWrite: {
+    name: "write",
+    parameters: ["i32", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
 } as const;
+
+/** By which names the library goes, glibc's first, then musl's. */
+const names = [
+  "libc.so.6",
+  `libc.musl-${Deno.build.arch}.so.1`,
+  `/lib/ld-musl-${Deno.build.arch}.so.1`,
+];
 
 const unix = 1;
 const datagram = 2;
@@ -16,7 +59,7 @@ const withoutWaiting = 0x40;
 const withoutSignal = 0x4000;
 
 /** Room for a path in an address, in bytes, the NUL after it included. */
-const maximumPathBytes = 108;
+export const maximumSocketPathBytes = 108;
 
 /** The C library as far as it is used. */
 export type Libc = Deno.DynamicLibrary<typeof symbols>;
@@ -24,7 +67,15 @@ export type Libc = Deno.DynamicLibrary<typeof symbols>;
 /** Loads the library. @throws {Error} where it cannot be had. */
 export function loadLibc(): Libc {
   if (Deno.build.os !== "linux") throw new Error(`not known on ${Deno.build.os}`);
-  return Deno.dlopen("libc.so.6", symbols);
+  let failure: unknown;
+  for (const name of names) {
+    try {
+      return Deno.dlopen(name, symbols);
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  throw failure;
 }
 
 /**
@@ -34,12 +85,7 @@ export function loadLibc(): Libc {
  * @throws {Error} where it is not taken.
  */
 export function sendDatagram({ symbols }: Libc, path: string, message: Uint8Array): void {
-  const name = new TextEncoder().encode(path);
-  if (name.length >= maximumPathBytes) throw new Error("its path is too long");
-  if (path.startsWith("@")) name[0] = 0;
-  const address = new Uint8Array(2 + name.length + (path.startsWith("@") ? 0 : 1));
-  new Uint16Array(address.buffer, 0, 1)[0] = unix;
-  address.set(name, 2);
+  const address = unixAddress(path);
   const socket = symbols.socket(unix, datagram | closedOnExec, 0);
   if (socket < 0) throw new Error("no socket can be had");
   try {
@@ -55,4 +101,20 @@ export function sendDatagram({ symbols }: Libc, path: string, message: Uint8Arra
   } finally {
     symbols.close(socket);
   }
+}
+
+/**
+ * The address of a unix socket, as the system's structure.
+ *
+ * @param path an absolute path, or a name after `@` (unix(7), "abstract").
+ * @throws {Error} where it is too long.
+ */
+export function unixAddress(path: string): Uint8Array<ArrayBuffer> {
+  const name = new TextEncoder().encode(path);
+  if (name.length >= maximumSocketPathBytes) throw new Error("its path is too long");
+  if (path.startsWith("@")) name[0] = 0;
+  const address = new Uint8Array(2 + name.length + (path.startsWith("@") ? 0 : 1));
+  new Uint16Array(address.buffer, 0, 1)[0] = unix;
+  address.set(name, 2);
+  return address;
 }

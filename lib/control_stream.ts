@@ -1,0 +1,174 @@
+/**
+ * One connection to the control socket, as bytes and the descriptors that come along. Without the
+ * system's library there are bytes alone.
+ */
+
+import type { Credentials, Descriptors } from "./descriptors.ts";
+
+/** What is read at a time, in bytes. */
+const bufferBytes = 64 * 1024;
+
+/** How many descriptors may wait for the message that they belong to. */
+const mostWaiting = 3;
+
+/** A connection to the control socket. */
+export interface ControlStream {
+  /** Who has connected, where the system tells. */
+  readonly peer: Credentials | undefined;
+  /** The next bytes, valid until the next read; `undefined` at the end. */
+  read(): Promise<Uint8Array | undefined>;
+  /** Sends behind all that was sent. */
+  send(bytes: Uint8Array): void;
+  /** What was sent and not taken by the system yet, in bytes. */
+  readonly backlogBytes: number;
+  /** Calls this whenever the backlog has shrunk. */
+  onDrain: (() => void) | undefined;
+  /** Takes the descriptors that have come, which are the taker's from then on. */
+  takeDescriptors(): number[];
+  /** Ends it, once what was sent is taken; at once with `isLost`. May be called twice. */
+  close(options?: { isLost: boolean }): void;
+}
+
+/** A connection by the system's own calls. */
+export class DescriptorStream implements ControlStream {
+  readonly peer: Credentials | undefined;
+  onDrain: (() => void) | undefined;
+  readonly #system: Descriptors;
+  readonly #socket: number;
+  readonly #buffer = new Uint8Array(bufferBytes);
+  readonly #ended = new AbortController();
+  #waiting: number[] = [];
+  #unsent: Uint8Array[] = [];
+  #unsentBytes = 0;
+  #isSending = false;
+  #isReading = false;
+  #isClosing = false;
+  #isClosed = false;
+
+  constructor(system: Descriptors, socket: number) {
+    this.#system = system;
+    this.#socket = socket;
+    this.peer = system.credentialsOf(socket);
+  }
+
+  get backlogBytes(): number {
+    return this.#unsentBytes;
+  }
+
+  async read(): Promise<Uint8Array | undefined> {
+    this.#isReading = true;
+    let received;
+    while (!this.#ended.signal.aborted) {
+      received = this.#system.receive(this.#socket, this.#buffer);
+      if (received) break;
+      await this.#system.when(this.#socket, "readable", this.#ended.signal);
+    }
+    this.#isReading = false;
+    this.#closeIfUnused();
+    for (const descriptor of received?.descriptors ?? []) {
+      if (this.#waiting.length < mostWaiting) this.#waiting.push(descriptor);
+      else this.#system.closeOne(descriptor);
+    }
+    return received && received.bytes.length > 0 ? received.bytes : undefined;
+  }
+
+  send(bytes: Uint8Array): void {
+    if (this.#isClosing) return;
+    const sent = this.#isSending ? 0 : this.#system.send(this.#socket, bytes);
+    if (sent === bytes.length) return;
+    if (sent < 0) return this.close({ isLost: true });
+    this.#unsent.push(bytes.slice(sent));
+    this.#unsentBytes += bytes.length - sent;
+    if (!this.#isSending) void this.#flush();
+  }
+
+  takeDescriptors(): number[] {
+    return this.#waiting.splice(0);
+  }
+
+  close({ isLost } = { isLost: false }): void {
+    this.#isClosing = true;
+    if (isLost) this.#unsent = [];
+    this.#ended.abort();
+    this.#closeIfUnused();
+  }
+
+  async #flush(): Promise<void> {
+    this.#isSending = true;
+    while (this.#unsent.length > 0) {
+      const [first] = this.#unsent;
+      const sent = this.#system.send(this.#socket, first!);
+      if (sent < 0) break;
+      this.#unsentBytes -= sent;
+      if (sent === first!.length) this.#unsent.shift();
+      else this.#unsent[0] = first!.subarray(sent);
+      if (sent > 0) this.onDrain?.();
+      else if (!await this.#system.when(this.#socket, "writable")) break;
+    }
+    this.#isSending = false;
+    this.#closeIfUnused();
+  }
+
+  #closeIfUnused(): void {
+    if (!this.#isClosing || this.#isReading || this.#isSending || this.#isClosed) return;
+    this.#isClosed = true;
+    for (const descriptor of this.takeDescriptors()) this.#system.closeOne(descriptor);
+    this.#system.closeOne(this.#socket);
+  }
+}
+
+/** A connection by Deno's own, where the system's library cannot be used. */
+export class PlainStream implements ControlStream {
+  readonly peer = undefined;
+  onDrain: (() => void) | undefined;
+  readonly #connection: Deno.UnixConn;
+  readonly #buffer = new Uint8Array(bufferBytes);
+  #unsentBytes = 0;
+  #last: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(connection: Deno.UnixConn) {
+    this.#connection = connection;
+  }
+
+  get backlogBytes(): number {
+    return this.#unsentBytes;
+  }
+
+  async read(): Promise<Uint8Array | undefined> {
+    try {
+      const count = await this.#connection.read(this.#buffer);
+      return count === null ? undefined : this.#buffer.subarray(0, count);
+    } catch {
+      // It was ended, by them or by us.
+      return undefined;
+    }
+  }
+
+  send(bytes: Uint8Array): void {
+    const copy = bytes.slice();
+    this.#unsentBytes += copy.length;
+    this.#last = this.#last.then(async () => {
+      try {
+        for (let sent = 0; sent < copy.length;) {
+          sent += await this.#connection.write(copy.subarray(sent));
+        }
+      } catch {
+        // Whoever reads notices the end.
+      }
+      this.#unsentBytes -= copy.length;
+      this.onDrain?.();
+    });
+  }
+
+  takeDescriptors(): number[] {
+    return [];
+  }
+
+  close({ isLost } = { isLost: false }): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    if (isLost) this.#connection.close();
+    else void this.#last.then(() => this.#connection.close());
+  }
+}
