@@ -75,10 +75,12 @@ export class ProxyTransport implements StartableTransport {
   disconnect(_reasonCode: number, description: string): void {
     this.#handlers?.onDisconnect(description);
     this.#stream.close();
+    this.resume();
   }
 
   abort(): void {
     this.#stream.close({ isLost: true });
+    this.resume();
   }
 
   pause(): void {

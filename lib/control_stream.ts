@@ -23,8 +23,11 @@ export interface ControlStream {
   readonly backlogBytes: number;
   /** Calls this whenever the backlog has shrunk. */
   onDrain: (() => void) | undefined;
-  /** Takes the descriptors that have come, which are the taker's from then on. */
-  takeDescriptors(): number[];
+  /**
+   * Takes so many descriptors, which are the taker's from then on; `undefined` where others have come,
+   * which are closed.
+   */
+  takeDescriptors(count: number): number[] | undefined;
   /** Ends it, once what was sent is taken; at once with `isLost`. May be called twice. */
   close(options?: { isLost: boolean }): void;
 }
@@ -82,8 +85,11 @@ export class DescriptorStream implements ControlStream {
     if (!this.#isSending) void this.#flush();
   }
 
-  takeDescriptors(): number[] {
-    return this.#waiting.splice(0);
+  takeDescriptors(count: number): number[] | undefined {
+    const descriptors = this.#waiting.splice(0);
+    if (descriptors.length === count) return descriptors;
+    for (const descriptor of descriptors) this.#system.closeOne(descriptor);
+    return undefined;
   }
 
   close({ isLost } = { isLost: false }): void {
@@ -112,7 +118,7 @@ export class DescriptorStream implements ControlStream {
   #closeIfUnused(): void {
     if (!this.#isClosing || this.#isReading || this.#isSending || this.#isClosed) return;
     this.#isClosed = true;
-    for (const descriptor of this.takeDescriptors()) this.#system.closeOne(descriptor);
+    this.takeDescriptors(0);
     this.#system.closeOne(this.#socket);
   }
 }
@@ -161,8 +167,8 @@ export class PlainStream implements ControlStream {
     });
   }
 
-  takeDescriptors(): number[] {
-    return [];
+  takeDescriptors(): undefined {
+    return undefined;
   }
 
   close({ isLost } = { isLost: false }): void {

@@ -5,7 +5,7 @@
 
 import { openFailure } from "./channel.ts";
 import type { ClientRules } from "./client_rules.ts";
-import { ChannelOpenFailureReason, DisconnectReason } from "./errors.ts";
+import { ChannelOpenFailureReason, DisconnectReason, messageOf } from "./errors.ts";
 import { maximumCreditBytes } from "./flow.ts";
 import { RequestQueue } from "./global_requests.ts";
 import { type Hand, joinRelay } from "./hand.ts";
@@ -25,15 +25,18 @@ import {
 /** What OpenSSH's own packets carry, in bytes. */
 const maximumPacketSize = 32_768;
 
+/** What makes the owner of a channel, once. */
+export type OwnerOf = (channel: RelayChannel) => ChannelOwner;
+
 /** What a client in this process is made of. */
 export interface RelayClientOptions {
   /** What it may do; everything where there are none. */
   rules?: ClientRules;
   /**
-   * Upstream opens a channel to it. The one who takes it calls `accept`, once, with what becomes of
-   * it; who returns `undefined` refuses it.
+   * Upstream opens a channel to it; `undefined` refuses it, and so does a failure, whose words
+   * upstream is told. Whoever takes it owns it, until `onClose`.
    */
-  onOpen?(open: ChannelOpen): ((channel: RelayChannel) => ChannelOwner) | undefined;
+  onOpen?(open: ChannelOpen): Promise<OwnerOf> | undefined;
   /** It has left, for this reason. */
   onEnd(reason: string): void;
 }
@@ -75,7 +78,7 @@ export class RelayClient {
   openChannel(
     channelType: string,
     { body, windowBytes = maximumCreditBytes }: { body: Uint8Array; windowBytes?: number },
-    owner: (channel: RelayChannel) => ChannelOwner,
+    owner: OwnerOf,
   ): RelayChannel {
     const channel = this.#addChannel(owner, windowBytes);
     this.#hand.send(buildMessage(
@@ -104,7 +107,7 @@ export class RelayClient {
     this.#hand.disconnect(DisconnectReason.byApplication, "not needed any more");
   }
 
-  #addChannel(owner: (channel: RelayChannel) => ChannelOwner, windowBytes: number): RelayChannel {
+  #addChannel(owner: OwnerOf, windowBytes: number): RelayChannel {
     const number = ++this.#lastNumber;
     const channel = new RelayChannel(this.#hand, {
       ...{ number, windowBytes, owner },
@@ -126,22 +129,28 @@ export class RelayClient {
       case MessageType.pong:
         return; // None was asked for.
       case MessageType.channelOpen:
-        return this.#onOpen(message);
+        return void this.#onOpen(message);
       default:
         return this.#onChannelMessage(message);
     }
   }
 
-  #onOpen(open: ChannelOpen): void {
-    const owner = this.#options.onOpen?.(open);
-    if (owner === undefined) {
-      const { administrativelyProhibited } = ChannelOpenFailureReason;
-      const description = "nothing was asked to be forwarded";
-      this.#hand.send(openFailure(open.senderChannel, administrativelyProhibited, description));
-      return;
+  async #onOpen(open: ChannelOpen): Promise<void> {
+    const { administrativelyProhibited, connectFailed } = ChannelOpenFailureReason;
+    const refuse = (reasonCode: number, description: string) =>
+      this.#hand.send(openFailure(open.senderChannel, reasonCode, description));
+    const owning = this.#options.onOpen?.(open);
+    if (owning === undefined) {
+      return refuse(administrativelyProhibited, "nothing was asked to be forwarded");
     }
-    const channel = this.#addChannel(owner, maximumCreditBytes);
-    channel.accept(open, maximumPacketSize);
+    try {
+      const owner = await owning;
+      const channel = this.#addChannel(owner, maximumCreditBytes);
+      if (this.#hasEnded) channel.onGone();
+      else channel.accept(open, maximumPacketSize);
+    } catch (error) {
+      refuse(connectFailed, messageOf(error));
+    }
   }
 
   #onChannelMessage(message: Exclude<ChannelMessage, ChannelOpen>): void {

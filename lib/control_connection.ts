@@ -1,0 +1,267 @@
+/** One client of the control socket, from its first message to its end (PROTOCOL.mux). */
+
+import {
+  controlMessage,
+  ControlType,
+  controlVersion,
+  type ForwardEnd,
+  type ForwardRequest,
+  messageIn,
+  parseControlRequest,
+  type SessionRequest,
+} from "./control_messages.ts";
+import type { ControlStream } from "./control_stream.ts";
+import { messageOf } from "./errors.ts";
+import { logger } from "./log.ts";
+import { concatenate, utf8String } from "./ssh_data.ts";
+
+const log = logger("control");
+
+/** The extensions that we announce: OpenSSH's own requests for information, and ours. */
+const extensions = ["info", "0", "requests@sshshim", "1"];
+
+/** What a passenger is told. */
+export interface PassengerEvents {
+  onOpen(): void;
+  onRefused(reason: string): void;
+  onTerminalFailed(): void;
+  onEnd(status: number): void;
+}
+
+/** A session or a forward that has the client's own streams. */
+export interface Passenger {
+  /** The client is gone. */
+  abandon(): void;
+}
+
+/** Sends one answer of a request of our own; `isLast` ends the request. */
+export type Answer = (text: string, options: { isLast: boolean }) => void;
+
+/** What the control socket is for: one host that is served. */
+export interface ControlHost {
+  /** The reason why streams are not taken at the moment; `undefined` where they are. */
+  readonly objection: string | undefined;
+  /**
+   * Begins a session with the streams that were passed, which are its own from now on.
+   *
+   * @throws {Error} where it is refused; the streams are closed.
+   */
+  startSession(
+    request: SessionRequest,
+    options: { stream: ControlStream; descriptors: number[]; events: PassengerEvents },
+  ): Passenger;
+  /** The same for one forwarded connection. */
+  startForward(
+    connect: ForwardEnd,
+    options: { stream: ControlStream; descriptors: number[]; events: PassengerEvents },
+  ): Passenger;
+  /** Takes the connection as a client that speaks the connection protocol, until its end. */
+  serveProxy(stream: ControlStream, first: Uint8Array): Promise<void>;
+  /**
+   * Opens a forward. @returns the port that was chosen, if it was to be; and how it is closed.
+   *
+   * @throws {Error} where it is refused.
+   */
+  openForward(request: ForwardRequest): Promise<{ port?: number; close: () => Promise<void> }>;
+  /** @throws {Error} where there is none. */
+  closeForward(request: ForwardRequest): Promise<void>;
+  /** What ssh's `-O conninfo` and `-O channels` show. @throws {Error} */
+  inform(name: string): Promise<string>;
+  /** A request of our own, as JSON. @throws {Error} */
+  onOwnRequest(text: string, answer: Answer, signal: AbortSignal): Promise<void>;
+  /** All is to end. */
+  terminate(): void;
+  /** Nobody is to come by this socket any more. */
+  stopListening(): void;
+}
+
+/** A client; it is served until it leaves. */
+export class ControlConnection {
+  readonly #stream: ControlStream;
+  readonly #host: ControlHost;
+  readonly #left = new AbortController();
+  #pending: Uint8Array = new Uint8Array();
+  #passenger: Passenger | undefined;
+  /** The forwards that it has opened: those of one that has a session end with it, as with ssh. */
+  readonly #forwards: (() => Promise<void>)[] = [];
+  #hasSession = false;
+
+  constructor(stream: ControlStream, host: ControlHost) {
+    this.#stream = stream;
+    this.#host = host;
+  }
+
+  /** Serves it to its end; never rejects. */
+  async serve(): Promise<void> {
+    this.#send(ControlType.hello, controlVersion, ...extensions);
+    try {
+      for (;;) {
+        const message = await this.#nextMessage();
+        if (message === undefined) break;
+        if (await this.#onMessage(message)) return;
+      }
+    } catch (error) {
+      log.debug("a client of the control socket is ended: {reason}", { reason: messageOf(error) });
+    } finally {
+      this.#left.abort();
+      this.#passenger?.abandon();
+      this.#stream.close();
+      if (this.#hasSession) {
+        for (const close of this.#forwards) void close().catch(() => {/* It was closed before. */});
+      }
+    }
+  }
+
+  /** Ends it. */
+  end(): void {
+    this.#stream.close();
+  }
+
+  async #nextMessage(): Promise<Uint8Array | undefined> {
+    for (;;) {
+      const message = messageIn(this.#pending);
+      if (message !== undefined) {
+        this.#pending = this.#pending.subarray(4 + message.length);
+        return message;
+      }
+      if (!await this.#readMore()) return undefined;
+    }
+  }
+
+  async #readMore(): Promise<boolean> {
+    const bytes = await this.#stream.read();
+    if (bytes === undefined) return false;
+    this.#pending = concatenate([this.#pending, bytes]);
+    return true;
+  }
+
+  /** @returns whether the connection is somebody else's now. */
+  async #onMessage(message: Uint8Array): Promise<boolean> {
+    const request = parseControlRequest(message);
+    switch (request.type) {
+      case "hello":
+        if (request.version !== controlVersion) throw new Error("another version of the protocol");
+        return false;
+      case "alive-check":
+        this.#send(ControlType.alive, request.id, Deno.pid);
+        return false;
+      case "terminate":
+        this.#send(ControlType.ok, request.id);
+        this.#host.terminate();
+        return false;
+      case "stop-listening":
+        this.#send(ControlType.ok, request.id);
+        this.#host.stopListening();
+        return false;
+      case "new-session":
+      case "stdio-forward":
+        await this.#startPassenger(request);
+        return false;
+      case "open-forward":
+      case "close-forward":
+        await this.#answered(request.id, () => this.#onForward(request));
+        return false;
+      case "info":
+        await this.#answered(request.id, async () => {
+          const text = await this.#host.inform(request.name);
+          this.#send(ControlType.infoAnswer, request.id, 0, utf8String(text));
+        });
+        return false;
+      case "own":
+        await this.#answered(request.id, () => this.#onOwn(request.id, request.text));
+        return false;
+      case "proxy":
+        return await this.#onProxy(request.id);
+      case "unknown":
+        this.#fail(request.id, "unknown request");
+        return false;
+    }
+  }
+
+  async #onProxy(id: number): Promise<boolean> {
+    const { objection } = this.#host;
+    if (objection !== undefined) {
+      this.#fail(id, objection);
+      return false;
+    }
+    this.#send(ControlType.proxyBegins, id);
+    await this.#host.serveProxy(this.#stream, this.#pending);
+    return true;
+  }
+
+  async #onForward(request: ForwardRequest): Promise<void> {
+    if (request.type === "close-forward") {
+      await this.#host.closeForward(request);
+      return this.#send(ControlType.ok, request.id);
+    }
+    const { port, close } = await this.#host.openForward(request);
+    this.#forwards.push(close);
+    if (port === undefined) this.#send(ControlType.ok, request.id);
+    else this.#send(ControlType.remotePort, request.id, port);
+  }
+
+  async #onOwn(id: number, text: string): Promise<void> {
+    await this.#host.onOwnRequest(text, (answer, { isLast }) => {
+      this.#send(ControlType.ownAnswer, id, isLast ? 1 : 0, utf8String(answer));
+    }, this.#left.signal);
+  }
+
+  async #startPassenger(
+    request: SessionRequest | { type: "stdio-forward"; id: number; connect: ForwardEnd },
+  ): Promise<void> {
+    const { id } = request;
+    const descriptors = await this.#takeDescriptors(request.type === "new-session" ? 3 : 2);
+    if (descriptors === undefined) return this.#fail(id, "no descriptors can be passed here");
+    this.#hasSession = true;
+    const session = id;
+    const events: PassengerEvents = {
+      onOpen: () => this.#send(ControlType.sessionOpened, id, session),
+      onRefused: (reason) => {
+        this.#passenger = undefined;
+        this.#fail(id, reason);
+      },
+      onTerminalFailed: () => this.#send(ControlType.terminalFailed, session),
+      onEnd: (status) => {
+        this.#passenger = undefined;
+        if (request.type === "new-session") this.#send(ControlType.exitMessage, session, status);
+        // The client waits for that.
+        this.#stream.close();
+      },
+    };
+    const options = { stream: this.#stream, descriptors, events };
+    try {
+      if (this.#passenger) throw new Error("one session at a time");
+      this.#passenger = request.type === "new-session"
+        ? this.#host.startSession(request, options)
+        : this.#host.startForward(request.connect, options);
+    } catch (error) {
+      this.#fail(id, messageOf(error));
+    }
+  }
+
+  /** Each comes with a byte of its own; `undefined` where none come. */
+  async #takeDescriptors(count: number): Promise<number[] | undefined> {
+    while (this.#pending.length < count) {
+      if (!await this.#readMore()) throw new Error("it has left before its streams came");
+    }
+    this.#pending = this.#pending.subarray(count);
+    return this.#stream.takeDescriptors(count);
+  }
+
+  /** Does something, and says why where it fails. */
+  async #answered(id: number, task: () => Promise<void>): Promise<void> {
+    try {
+      await task();
+    } catch (error) {
+      this.#fail(id, messageOf(error));
+    }
+  }
+
+  #fail(id: number, reason: string): void {
+    this.#send(ControlType.failure, id, utf8String(reason));
+  }
+
+  #send(...[type, ...fields]: Parameters<typeof controlMessage>): void {
+    this.#stream.send(controlMessage(type, ...fields));
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * Where the control sockets of a user's shims are: `NAME.ctl` in a folder that nobody else can reach.
+ *
+ * A socket is somebody's as long as he can be connected to there; one at a time looks and takes a
+ * name, by a lock on the folder.
+ */
+
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { messageOf } from "./errors.ts";
+import { folderFault, isOurs } from "./control_folder.ts";
+import { withFolder } from "./published_files.ts";
+
+/** What the name of a socket ends with. */
+const ending = ".ctl";
+
+/** The longest path, in bytes: every system takes it, and so does ssh, which adds to it for itself. */
+const longestPathBytes = 100;
+
+/** A place for a control socket. */
+export interface ControlPlace {
+  /** Absolute. */
+  path: string;
+  /** Where it is while nobody is to find it who passes streams. */
+  hiddenPath: string;
+}
+
+/**
+ * Takes the place for a name, or for `NAME-2` and so on where somebody is at it, and listens there.
+ *
+ * @param listen is called while nobody else takes a place.
+ * @throws {Error} where there can be none.
+ */
+export async function takeControlPlace<T>(
+  { folder, name }: { folder: string; name: string },
+  listen: (path: string) => T,
+): Promise<{ place: ControlPlace; listener: T }> {
+  await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+  const fault = folderFault(await Deno.stat(folder), folder);
+  if (fault !== undefined) throw new Error(fault);
+  return await withFolder(folder, async () => {
+    for (let count = 1;; count++) {
+      const place = placeFor(folder, count === 1 ? name : `${name}-${count}`);
+      if (await isInUse(place)) continue;
+      for (const path of [place.path, place.hiddenPath]) removeSocket(path);
+      return { place, listener: listen(place.path) };
+    }
+  });
+}
+
+/** The sockets that there are, whether somebody is there or not. */
+export function findControlPlaces(folder: string): ControlPlace[] {
+  try {
+    const names = Array.from(Deno.readDirSync(folder), ({ name }) => name)
+      .filter((name) => name.endsWith(ending))
+      .map((name) => name.replace(/^\./, ""));
+    return [...new Set(names)].sort().map((name) => ({
+      path: join(folder, name),
+      hiddenPath: join(folder, `.${name}`),
+    }));
+  } catch {
+    // There is no such folder: nobody runs.
+    return [];
+  }
+}
+
+/** Connects to whoever is at a place; `undefined` where nobody is. */
+export async function connectTo(
+  { path, hiddenPath }: ControlPlace,
+): Promise<Deno.UnixConn | undefined> {
+  for (const candidate of [path, hiddenPath]) {
+    try {
+      return await Deno.connect({ transport: "unix", path: candidate });
+    } catch (error) {
+      if (isNobody(error)) continue;
+      throw new Error(`"${candidate}" cannot be used: ${messageOf(error)}`, { cause: error });
+    }
+  }
+  return undefined;
+}
+
+/** Whether the error says that nobody listens. */
+function isNobody(error: unknown): boolean {
+  return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.ConnectionRefused;
+}
+
+/** Removes a socket, and nothing else. */
+export function removeSocket(path: string): void {
+  try {
+    if (Deno.lstatSync(path).isSocket) Deno.removeSync(path);
+  } catch {
+    // It is not there.
+  }
+}
+
+function placeFor(folder: string, name: string): ControlPlace {
+  const long = join(folder, `.${name}${ending}`);
+  const fits = new TextEncoder().encode(long).length <= longestPathBytes;
+  const short = fits ? name : createHash("sha256").update(name).digest("hex").slice(0, 16);
+  const hiddenPath = join(folder, `.${short}${ending}`);
+  if (new TextEncoder().encode(hiddenPath).length > longestPathBytes) {
+    throw new Error(`"${folder}" is too long a name for a folder of sockets`);
+  }
+  return { path: join(folder, `${short}${ending}`), hiddenPath };
+}
+
+async function isInUse(place: ControlPlace): Promise<boolean> {
+  const connection = await connectTo(place);
+  connection?.close();
+  return connection !== undefined;
+}
