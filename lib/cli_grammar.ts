@@ -95,14 +95,20 @@ const upstream = object({
     description: "Go through these hosts, as ProxyJump; none for no host.",
   })),
   configFile: optional(
-    fileNamed(["-F", "--config"], "Read this file of ssh's configuration, or none."),
+    fileNamed(
+      ["-F", "--config"],
+      "Read this file of ssh's configuration and no other; none for no file.",
+    ),
   ),
   configOverrides: multiple(valued("-o", string({ metavar: "KEY=VALUE", pattern: /./s }), {
     takes: "KEY=VALUE",
     description: "A setting of ssh_config; may be repeated.",
   })),
   lazy: toggle(["--lazy"], "Log in when the first client comes, and not before."),
-  printConfig: toggle(["-G", "--print-config"], "Show the configuration for the server, and end."),
+  printConfig: toggle(
+    ["-G", "--print-config"],
+    "Show what the configuration says for the server, as ssh -G does, and end.",
+  ),
 });
 
 const credential = object({
@@ -111,8 +117,8 @@ const credential = object({
     description: "Log in with a password. Other users can read it in the list of processes; " +
       "prefer a key.",
   })),
-  rsaKey: optional(fileNamed("--rsa-key", "Log in with this RSA private key.")),
-  ed25519Key: optional(fileNamed("--ed25519-key", "Log in with this Ed25519 private key.")),
+  rsaKey: optional(fileNamed("--rsa-key", "Log in with this RSA private key, and offer no other.")),
+  ed25519Key: optional(fileNamed("--ed25519-key", "The same with an Ed25519 key.")),
   passwordFile: optional(
     valued("--password-file", string({ metavar: "FILE", pattern: /^(?!-.)[^\0]+$/ }), {
       takes: "the name of a file, or -",
@@ -120,7 +126,10 @@ const credential = object({
     }),
   ),
   identityFiles: multiple(
-    fileNamed(["-i", "--identity"], "Offer this private key, of any type; may be repeated."),
+    fileNamed(
+      ["-i", "--identity"],
+      "Offer this private key, of any type, before those of the configuration; may be repeated.",
+    ),
   ),
 });
 
@@ -163,8 +172,8 @@ const endpoint = object({
   })),
   localRsaKey: optional(fileNamed(
     "--local-rsa-key",
-    "The RSA key that the local port shows as its host key. " +
-      "Default: an Ed25519 key made at the first start.",
+    "The RSA key that the local port shows as its only host key. " +
+      "Default: keys of several types, made at the first start.",
   )),
   localEd25519Key: optional(
     fileNamed("--local-ed25519-key", "The same with an Ed25519 key."),
@@ -227,7 +236,7 @@ function count(name: OptionName, description: string) {
 }
 
 const survival = object({
-  noReconnect: toggle(["--no-reconnect"], "End when the connection is lost."),
+  noReconnect: toggle(["--no-reconnect"], "End, with status 5, when the connection is lost."),
   reconnectMaxDelay: seconds(
     "--reconnect-max-delay",
     30,
@@ -282,8 +291,14 @@ function time(name: OptionName, description: string) {
 }
 
 const life = object({
-  idleExit: time("--idle-exit", "End when no client was there for so long."),
-  maxLife: time("--max-life", "End after so long; sessions are told a minute before."),
+  idleExit: time(
+    "--idle-exit",
+    "End, with status 0, when no client was there for so long, such as 90, 30m or 1d12h.",
+  ),
+  maxLife: time(
+    "--max-life",
+    "End, with status 0, after so long; sessions are told a minute before.",
+  ),
   readyFile: optional(fileNamed(
     "--ready-file",
     "Write this file once the port can be used, with what the banner says as JSON; " +
@@ -302,7 +317,8 @@ const output = object({
   logFormat: withDefault(
     valued("--log-format", choice(["text", "json"], { metavar: "FORMAT" }), {
       takes: "text or json",
-      description: "Write text, or json: one object per line. Default: text.",
+      description:
+        "Write the banner, log lines and errors as text, or json: one object per line. Default: text.",
     }),
     "text",
   ),

@@ -9,7 +9,7 @@ import config from "../deno.json" with { type: "json" };
 import { separateValues } from "./cli_short_options.ts";
 import { bashCompletion } from "./completion_bash.ts";
 import { UsageError } from "./errors.ts";
-import { programName } from "./help.ts";
+import { arranged, programName } from "./help.ts";
 
 /** What a command line is read by. */
 export interface CommandGrammar<T> {
@@ -56,6 +56,22 @@ export function parseWords<T>(args: readonly string[], grammar: CommandGrammar<T
     stderr() {},
   });
   return parsed === undefined ? { kind: "print", text: printed } : { kind: "parsed", parsed };
+}
+
+/** What the last word may be completed to, as the shell's script wants it. */
+export function completions<T>(
+  grammar: CommandGrammar<T>,
+  { shell, words }: { shell: string; words: readonly string[] },
+): string {
+  const result = parseWords(["--completion", shell, ...words], { ...grammar, completes: true });
+  return result.kind === "print" ? result.text : "";
+}
+
+/** The page that `--help` shows of a grammar, before it is laid out. */
+export function helpPage<T>(grammar: CommandGrammar<T>): DocPage {
+  let shown: DocPage = { sections: [] };
+  parseWords(["--help"], { ...grammar, help: (page) => (shown = page, "") });
+  return arranged(shown);
 }
 
 /** Optique's own messages quote what was typed, as for an unknown shell; not here. */
