@@ -45,7 +45,7 @@ function defined<T>({ parser, command, ...words }: Definition<T>): SubcommandGra
   const { name, usage, about } = words;
   const grammar: CommandGrammar<T> = {
     parser,
-    usageLine: [{ type: "literal", value: name }, { type: "literal", value: usage }],
+    usageLine: [{ type: "literal", value: `${name} ${usage}`.trimEnd() }],
     completes: false,
     help: (page) => layOut({ ...page, description: [text(about)] }),
   };
