@@ -141,7 +141,7 @@ ${mdocText("Then, in another terminal, once `sshshim setup` has been run:")}
 .Xr scp 1 ,
 .Xr sftp 1 ,
 .Xr ssh 1 ,
-.Xr ssh\\-agent 1 ,
+.Xr ssh-agent 1 ,
 .Xr ssh_config 5 ,
 .Xr sshd 8
 `;
@@ -152,7 +152,5 @@ function sentence(words: string): string {
 }
 
 if (import.meta.main) {
-  await Deno.stdout.write(
-    new TextEncoder().encode(manualPage({ time: await commitTime() })),
-  );
+  await Deno.stdout.write(new TextEncoder().encode(manualPage({ time: await commitTime() })));
 }

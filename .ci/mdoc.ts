@@ -11,7 +11,7 @@ const faces: readonly { pattern: RegExp; macro: (found: string) => string }[] = 
   { pattern: /\$[A-Z_]+\/[\w./-]+|~?\/[\w.*/-]*\w/, macro: (found) => `Pa ${plain(found)}` },
   {
     pattern: /\b[a-z][\w-]*\([1-9]\)/,
-    macro: (found) => `Xr ${found.replace(/\((\d)\)/, " $1").replaceAll("-", "\\-")}`,
+    macro: (found) => `Xr ${found.replace(/\((\d)\)/, " $1")}`,
   },
 ];
 
@@ -94,6 +94,6 @@ function textLines(text: string): string[] {
   const line = text.trim();
   if (line === "") return [];
   // Prose has typographic quotes and hyphens where the device has them.
-  const written = plain(line).replaceAll("\\-", "-").replaceAll("\\(aq", "'");
+  const written = plain(line).replace(/(?<!-)\\-(?!\\-)/g, "-").replaceAll("\\(aq", "'");
   return written.split(/(?<=.{60,72}) /).map((part) => part.replace(/^[.']/, "\\&$&"));
 }

@@ -107,30 +107,30 @@ const upstream = object({
   lazy: toggle(["--lazy"], "Log in when the first client comes, and not before."),
   printConfig: toggle(
     ["-G", "--print-config"],
-    "Show what the configuration says for the server, as ssh -G does, and end.",
+    "Show what the configuration says for the server, as `ssh -G` does, and end.",
   ),
 });
 
 const credential = object({
-  password: optional(valued("--password", string({ metavar: "PASSWORD", pattern: /./s }), {
-    takes: "a password that is not empty",
-    description: "Log in with a password. Other users can read it in the list of processes; " +
-      "prefer a key.",
-  })),
-  rsaKey: optional(fileNamed("--rsa-key", "Log in with this RSA private key, and offer no other.")),
-  ed25519Key: optional(fileNamed("--ed25519-key", "The same with an Ed25519 key.")),
+  identityFiles: multiple(fileNamed(
+    ["-i", "--identity"],
+    "Offer this private key, of any type, before those of the configuration; may be repeated.",
+  )),
+  ed25519Key: optional(
+    fileNamed("--ed25519-key", "Log in with this Ed25519 private key, and offer no other."),
+  ),
+  rsaKey: optional(fileNamed("--rsa-key", "The same with an RSA key.")),
   passwordFile: optional(
     valued("--password-file", string({ metavar: "FILE", pattern: /^(?!-.)[^\0]+$/ }), {
       takes: "the name of a file, or -",
       description: "Log in with the password in the first line of a file; - is standard input.",
     }),
   ),
-  identityFiles: multiple(
-    fileNamed(
-      ["-i", "--identity"],
-      "Offer this private key, of any type, before those of the configuration; may be repeated.",
-    ),
-  ),
+  password: optional(valued("--password", string({ metavar: "PASSWORD", pattern: /./s }), {
+    takes: "a password that is not empty",
+    description: "Log in with a password. Other users can read it in the list of processes; " +
+      "prefer a key or a file.",
+  })),
 });
 
 const trust = object({
@@ -156,6 +156,12 @@ const trust = object({
 });
 
 const endpoint = object({
+  localPort: optional(valued("--local-port", localPortValue, {
+    takes: "a number from 0 to 65535",
+    description: "The port that clients connect to; 0 takes a free one. " +
+      "Default: 2222, or a free one where another sshshim has that; with several servers or a " +
+      "command, a free one.",
+  })),
   localHost: withDefault(
     valued("--local-host", string({ metavar: "ADDR", pattern: /^[0-9a-f.:]+(?:%\w+)?$/i }), {
       takes: "an IPv4 or IPv6 address",
@@ -164,20 +170,12 @@ const endpoint = object({
     }),
     "127.0.0.1",
   ),
-  localPort: optional(valued("--local-port", localPortValue, {
-    takes: "a number from 0 to 65535",
-    description: "The port that clients connect to; 0 takes a free one. " +
-      "Default: 2222, or a free one where another sshshim has that; with several servers or a " +
-      "command, a free one.",
-  })),
-  localRsaKey: optional(fileNamed(
-    "--local-rsa-key",
-    "The RSA key that the local port shows as its only host key. " +
+  localEd25519Key: optional(fileNamed(
+    "--local-ed25519-key",
+    "The Ed25519 key that the local port shows as its only host key. " +
       "Default: keys of several types, made at the first start.",
   )),
-  localEd25519Key: optional(
-    fileNamed("--local-ed25519-key", "The same with an Ed25519 key."),
-  ),
+  localRsaKey: optional(fileNamed("--local-rsa-key", "The same with an RSA key.")),
   localAuth: optional(
     valued("--local-auth", choice(["same-user", "publickey", "none"], { metavar: "WHO" }), {
       takes: "same-user, publickey or none",

@@ -67,7 +67,7 @@ export const subcommands: readonly SubcommandGrammar[] = [
     usage: "[--yes | --undo]",
     brief: "Let ssh find running shims by name; once.",
     about: "Adds a line to ~/.ssh/config, once, by which ssh and what runs it find the names of " +
-      "all shims that run: after that, ssh NAME.shim is enough.",
+      "all shims that run: after that, `ssh NAME.shim` is enough.",
     parser: object({
       yes: option("--yes", { description: [text("Do not ask.")] }),
       undo: option("--undo", { description: [text("Take the line out again.")] }),

@@ -26,8 +26,8 @@ export const examples: readonly { line: string; purpose: string }[] = [
     purpose: "Log in with one key and no other.",
   },
   {
-    line: "sshshim --host 192.0.2.7 --username git --rsa-key KEY --local-port 0",
-    purpose: "The same by options alone, at a port that is free.",
+    line: "sshshim --host 192.0.2.7 -l git --rsa-key KEY --local-port 0",
+    purpose: "Name host, user and key by options alone; clients find it at a port that is free.",
   },
   {
     line: "sshshim prod -- rsync -a ./ prod.shim:/srv/",
