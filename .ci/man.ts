@@ -11,17 +11,20 @@ import { about, commandStatus, examples, exitStatuses, usageLine } from "../lib/
 import { mdocList, mdocOptions, mdocText, mdocUsage, plain } from "./mdoc.ts";
 import { commitTime, version } from "./release/release.ts";
 
-/** What is read from the environment, and what a command after `--` finds there. */
+/** What is read from the environment, or found there by commands of ssh's configuration. */
 const environment: Record<string, string> = {
   SSH_AUTH_SOCK: "The agent whose keys are offered to the server, and admitted at the local port.",
   SSH_ASKPASS: "The program that asks questions, by the rules of ssh(1); SSH_ASKPASS_REQUIRE " +
     "and DISPLAY as well.",
   SSHSHIM_PASSWORD: "The password to log in with, where no option gives one.",
+  SSHSHIM_UPSTREAM: "Set for a ProxyCommand and other commands that ssh's configuration has run: " +
+    "in them a name of --as means the server itself.",
   XDG_STATE_HOME: "Where the state folder is; see FILES.",
   SHELL: "What runs a ProxyCommand and `Match exec`, and what runs after -- without a command.",
   NOTIFY_SOCKET: "With --notify, where the service manager listens.",
 };
 
+/** What a command after `--` finds there. */
 const commandEnvironment: Record<string, string> = {
   SSHSHIM_HOST: "The address of the local port: 127.0.0.1, unless --local-host says otherwise.",
   SSHSHIM_PORT: "The local port; with several hosts, that of the first.",
@@ -31,6 +34,7 @@ const commandEnvironment: Record<string, string> = {
   RSYNC_RSH: "The same for rsync.",
 };
 
+/** What is read and written, by the usual paths. */
 const files: Record<string, string> = {
   "~/.ssh/config": "Your configuration of ssh, and the system's in /etc/ssh/ssh_config: " +
     "how to reach the server, whether to trust it, and how to log in; see ssh_config(5).",

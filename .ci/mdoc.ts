@@ -4,19 +4,19 @@ import type { DocEntry } from "@optique/core/doc";
 import { formatMessage } from "@optique/core/message";
 
 /** What a manual shows in a face of its own, where it stands as a word. */
-const faces: readonly { pattern: RegExp; macro: (found: string) => string }[] = [
-  { pattern: /`[^`]+`/, macro: (found) => `Ql ${quoted(found.slice(1, -1))}` },
-  { pattern: /--[a-z][\w-]*|-[A-Za-z]\b/, macro: (found) => `Fl ${plain(found.slice(1))}` },
-  { pattern: /\b[A-Z]+_[A-Z_]+\b/, macro: (found) => `Ev ${found}` },
-  { pattern: /\$[A-Z_]+\/[\w./-]+|~?\/[\w.*/-]*\w/, macro: (found) => `Pa ${plain(found)}` },
-  {
-    pattern: /\b[a-z][\w-]*\([1-9]\)/,
-    macro: (found) => `Xr ${found.replace(/\((\d)\)/, " $1")}`,
-  },
+const faces: readonly Face[] = [
+  ["Ql", /`[^`]+`/, (found) => `"${plain(found.slice(1, -1))}"`],
+  ["Fl", /--[a-z][\w-]*|-[A-Za-z]\b/, (found) => plain(found.slice(1))],
+  ["Ev", /[A-Z]+_[A-Z_]+\b/, (found) => found],
+  ["Pa", /\$[A-Z_]+\/[\w./-]+|~?\/[\w.*/-]*\w/, plain],
+  ["Xr", /[a-z][\w-]*\([1-9]\)/, (found) => found.replace(/\((.)\)/, " $1")],
 ];
 
+/** A macro, which words it is for, and what it is given of them. */
+type Face = [macro: string, pattern: RegExp, argument: (found: string) => string];
+
 const word = new RegExp(
-  `(?<=^|\\s)(\\(?)(${faces.map(({ pattern }) => pattern.source).join("|")})([.,;:)]*)(?=\\s|$)`,
+  `(?<=^|\\s)(\\(?)(${faces.map(([, { source }]) => source).join("|")})([.,;:)]*)(?=\\s|$)`,
 );
 
 /** Running text. */
@@ -66,10 +66,6 @@ function headOf({ term }: DocEntry): string {
   return term.metavar === undefined ? names : `${names} Ar ${plain(term.metavar)}`;
 }
 
-function quoted(text: string): string {
-  return `"${plain(text)}"`;
-}
-
 /** mdoc wants each sentence to begin a line. */
 function sentences(text: string): string[] {
   return text.split(/(?<=[.!?])\s+(?=[A-Z`-])|\n/);
@@ -78,15 +74,12 @@ function sentences(text: string): string[] {
 function linesOf(sentence: string): string[] {
   const found = word.exec(sentence);
   if (found === null) return textLines(sentence);
-  const [all, opening, content, closing] = found as unknown as string[];
-  const { macro } = faces.find(({ pattern }) =>
-    new RegExp(`^(?:${pattern.source})$`).test(content!)
-  )!;
-  const line = ["." + macro(content!).replace(" ", opening === "" ? " " : ` ${opening} `)];
+  const [all, opening = "", content = "", closing = ""] = found;
+  const [macro, , argument] = faces.find(([, pattern]) => pattern.exec(content)?.[0] === content)!;
   return [
     ...textLines(sentence.slice(0, found.index)),
-    [line, ...closing!].join(" "),
-    ...linesOf(sentence.slice(found.index + all!.length)),
+    [`.${macro}`, ...opening, argument(content), ...closing].join(" "),
+    ...linesOf(sentence.slice(found.index + all.length)),
   ];
 }
 
