@@ -7,7 +7,7 @@
 import { program } from "../lib/cli_program.ts";
 import { helpPage } from "../lib/cli_parse.ts";
 import { subcommands } from "../lib/cli_subcommands.ts";
-import { about, commandStatus, examples, exitStatuses, usageLine } from "../lib/help.ts";
+import { about, commandStatus, examples, exitStatuses, usage } from "../lib/help.ts";
 import { mdocList, mdocOptions, mdocText, mdocUsage, plain } from "./mdoc.ts";
 import { commitTime, version } from "./release/release.ts";
 
@@ -52,7 +52,6 @@ export function manualPage({ time }: { time: number }): string {
   const date = new Date(time * 1000).toLocaleDateString("en-US", {
     ...{ year: "numeric", month: "long", day: "numeric", timeZone: "UTC" },
   });
-  const [usage] = usageLine.map((term) => term.type === "literal" ? term.value : "");
   return `\
 .Dd ${date}
 .Dt SSHSHIM 1
@@ -62,8 +61,8 @@ export function manualPage({ time }: { time: number }): string {
 .Nd one authenticated SSH connection for every SSH client
 .Sh SYNOPSIS
 .Nm
-${mdocUsage(usage!)}
-${subcommands.map(({ name, usage }) => `.Nm\n${mdocUsage(`${name} ${usage}`.trim())}`).join("\n")}
+${mdocUsage(usage)}
+${subcommands.map(({ usage }) => `.Nm\n${mdocUsage(usage)}`).join("\n")}
 .Sh DESCRIPTION
 ${mdocText(about)}
 ${
@@ -102,10 +101,9 @@ ${
     )
   }
 ${
-    mdocList(subcommands.map(({ name, usage, about, page }) => {
-      const own = page().sections.filter(({ title }) => title !== "Other");
-      const options = own.map(({ entries }) => mdocOptions(entries));
-      return [mdocUsage(`${name} ${usage}`.trim()), [mdocText(about), ...options].join("\n")];
+    mdocList(subcommands.map(({ usage, about, page }) => {
+      const options = page().sections.map(({ entries }) => mdocOptions(entries));
+      return [mdocUsage(usage), [mdocText(about), ...options].join("\n")];
     }))
   }
 .Sh COMMAND AFTER \\-\\-

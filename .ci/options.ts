@@ -9,7 +9,7 @@ import type { DocEntry } from "@optique/core/doc";
 import { program } from "../lib/cli_program.ts";
 import { helpPage } from "../lib/cli_parse.ts";
 import { subcommands } from "../lib/cli_subcommands.ts";
-import { usageLine } from "../lib/help.ts";
+import { usage } from "../lib/help.ts";
 import { descriptionOf } from "./mdoc.ts";
 import { root } from "./release/release.ts";
 
@@ -17,21 +17,19 @@ const file = ".github/OPTIONS.md";
 
 /** The page as `deno fmt` has it. */
 export async function optionsPage(): Promise<string> {
-  const [usage] = usageLine.map((term) => term.type === "literal" ? term.value : "");
   const groups = helpPage(program).sections.map(({ title, entries }) => {
     return `### ${title}\n\n${table(entries)}`;
   });
   const own = subcommands.map(({ name, usage, about, page }) => {
-    const tables = page().sections.filter(({ title }) => title !== "Other")
-      .map(({ entries }) => table(entries));
-    return [`### ${name}`, block(`${name} ${usage}`), inline(about), ...tables].join("\n\n");
+    const tables = page().sections.map(({ entries }) => table(entries));
+    return [`### ${name}`, block(usage), inline(about), ...tables].join("\n\n");
   });
   return await formatted([
     "# Options",
     "This page is made of the grammar of the command line, as are `sshshim --help`, the manual " +
     "page and the completions: `deno task docs` writes it.",
     "## Serving hosts",
-    block(usage!),
+    block(usage),
     ...groups,
     "## Subcommands",
     ...own,
@@ -39,7 +37,7 @@ export async function optionsPage(): Promise<string> {
 }
 
 function block(usage: string): string {
-  return `\`\`\`\nsshshim ${usage.trim()}\n\`\`\``;
+  return `\`\`\`\nsshshim ${usage}\n\`\`\``;
 }
 
 function table(entries: readonly DocEntry[]): string {

@@ -5,12 +5,12 @@ import { grammar, type Parsed } from "./cli_grammar.ts";
 import { type CommandGrammar, completions } from "./cli_parse.ts";
 import { optionNames } from "./cli_short_options.ts";
 import { findSubcommand, subcommandEntries, subcommands } from "./cli_subcommands.ts";
-import { helpText, usageLine } from "./help.ts";
+import { helpText, usage } from "./help.ts";
 
 /** Serving hosts, in whose help the subcommands are. */
 export const program: CommandGrammar<Parsed> = {
   parser: grammar,
-  usageLine,
+  usage,
   completes: true,
   help: (page) => helpText(page, subcommandEntries()),
 };

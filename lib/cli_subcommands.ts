@@ -4,7 +4,13 @@ import { object } from "@optique/core/constructs";
 import type { DocEntry, DocPage } from "@optique/core/doc";
 import { text } from "@optique/core/message";
 import { option } from "@optique/core/primitives";
-import { type CommandGrammar, completions, helpPage, parseWords } from "./cli_parse.ts";
+import {
+  type CommandGrammar,
+  commonGroup,
+  completions,
+  helpPage,
+  parseWords,
+} from "./cli_parse.ts";
 import { layOut } from "./help.ts";
 
 /** The line in ssh's configuration by which the names of shims are found. */
@@ -20,7 +26,7 @@ export type Subcommand = Setup | { kind: "print"; text: string };
 /** How a subcommand is written, and the words that tell of it. */
 interface Definition<T> {
   name: string;
-  /** What follows the name. */
+  /** From the name on. */
   usage: string;
   /** What it does, in a line of the whole program's help. */
   brief: string;
@@ -37,17 +43,16 @@ export interface SubcommandGrammar extends Omit<Definition<never>, "parser" | "c
   parse(words: readonly string[]): Subcommand;
   /** What the last of the words after its name may be completed to. */
   completions(typed: { shell: string; words: readonly string[] }): string;
-  /** Its options. */
+  /** Its own options. */
   page(): DocPage;
 }
 
 function defined<T>({ parser, command, ...words }: Definition<T>): SubcommandGrammar {
-  const { name, usage, about } = words;
   const grammar: CommandGrammar<T> = {
     parser,
-    usageLine: [{ type: "literal", value: `${name} ${usage}`.trimEnd() }],
+    usage: words.usage,
     completes: false,
-    help: (page) => layOut({ ...page, description: [text(about)] }),
+    help: (page) => layOut({ ...page, description: [text(words.about)] }),
   };
   return {
     ...words,
@@ -56,7 +61,10 @@ function defined<T>({ parser, command, ...words }: Definition<T>): SubcommandGra
       return result.kind === "print" ? result : command(result.parsed);
     },
     completions: (typed) => completions(grammar, typed),
-    page: () => helpPage(grammar),
+    page() {
+      const page = helpPage(grammar);
+      return { ...page, sections: page.sections.filter(({ title }) => title !== commonGroup) };
+    },
   };
 }
 
@@ -64,7 +72,7 @@ function defined<T>({ parser, command, ...words }: Definition<T>): SubcommandGra
 export const subcommands: readonly SubcommandGrammar[] = [
   defined({
     name: "setup",
-    usage: "[--yes | --undo]",
+    usage: "setup [--yes | --undo]",
     brief: "Let ssh find running shims by name; once.",
     about: "Adds a line to ~/.ssh/config, once, by which ssh and what runs it find the names of " +
       "all shims that run: after that, `ssh NAME.shim` is enough.",

@@ -5,14 +5,11 @@
 
 import { type DocEntry, type DocPage, formatDocPage } from "@optique/core/doc";
 import { lineBreak, type Message, text } from "@optique/core/message";
-import type { Usage } from "@optique/core/usage";
 
 export const programName = "sshshim";
 
 /** Optique lists every option here, and its own order is another one. */
-export const usageLine: Usage = [
-  { type: "literal", value: "[OPTION...] [USER@]HOST[:PORT]... [-- [COMMAND [ARG...]]]" },
-];
+export const usage = "[OPTION...] [USER@]HOST[:PORT]... [-- [COMMAND [ARG...]]]";
 
 export const about =
   "Keeps one authenticated SSH connection to a server and lets every SSH client on this machine " +

@@ -18,8 +18,8 @@ const options = [
 ];
 const own = subcommands.map(({ name, page }) => ({
   name,
-  options: page().sections.filter(({ title }) => title !== "Other").flatMap(({ entries }) =>
-    entries.flatMap(({ term }) => term.type === "option" ? term.names : [])
+  options: page().sections.flatMap(({ entries }) => entries).flatMap(({ term }) =>
+    term.type === "option" ? term.names : []
   ),
 }));
 
