@@ -88,5 +88,5 @@ function textLines(text: string): string[] {
   if (line === "") return [];
   // Prose has typographic quotes and hyphens where the device has them.
   const written = plain(line).replace(/(?<!-)\\-(?!\\-)/g, "-").replaceAll("\\(aq", "'");
-  return written.split(/(?<=.{60,72}) /).map((part) => part.replace(/^[.']/, "\\&$&"));
+  return written.match(/\S.{0,76}(?=\s|$)|\S+/g)!.map((part) => part.replace(/^[.']/, "\\&$&"));
 }

@@ -126,7 +126,7 @@ Deno.test("bash's completion has every option and every subcommand", () => {
     assert(completed("").includes(name), name);
     assert(completed(name.slice(0, 2)).includes(name), name);
     assert(!completed("prod", name.slice(0, 2)).includes(name), `${name} is the first word`);
-    const found = completed(name, "--");
+    const found = [...completed(name, "-"), ...completed(name, "--")];
     assert.deepEqual(options.filter((option) => !found.includes(option)), []);
     assert(!found.includes("--local-port"));
   }
@@ -150,6 +150,7 @@ Deno.test("words become the macros of their kind, and keep their characters", ()
     ["-- ends; SSH_ASKPASS asks", "\\-\\- ends;\n.Ev SSH_ASKPASS\nasks"],
     ["ssh's well-known \\ and “”", "ssh's well-known \\e and \\[u201C]\\[u201D]"],
     [".conf", "\\&.conf"],
+    [`${"words ".repeat(13)}.d end`, `${"words ".repeat(13).trim()}\n\\&.d end`],
   ];
   for (const [text, mdoc] of cases) assert.equal(mdocText(text), mdoc);
 });
