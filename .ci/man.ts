@@ -132,7 +132,12 @@ ${mdocList(Object.entries(files).map(([path, text]) => [`Pa ${plain(path)}`, mdo
 .Sh EXIT STATUS
 ${mdocList(exitStatuses.map((meaning, status) => [`${status}`, mdocText(sentence(meaning))]))}
 .Pp
-${mdocText(commandStatus)}
+${
+    mdocText(
+      "3, 4 and 5 are about the first attempt: a later failure ends nothing, unless --no-reconnect " +
+        "is given. " + commandStatus,
+    )
+  }
 .Sh EXAMPLES
 ${examples.map(({ line, purpose }) => `${mdocText(purpose)}\n.Dl $ ${plain(line)}`).join("\n.Pp\n")}
 .Pp
