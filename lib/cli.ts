@@ -7,13 +7,14 @@
 
 import { isIPv4, isIPv6 } from "node:net";
 import { divideCommand } from "./cli_command.ts";
-import { parseSubcommand, type Subcommand } from "./cli_subcommands.ts";
 import { grammar, type Parsed } from "./cli_grammar.ts";
+import { completionFrom, program } from "./cli_program.ts";
+import { findSubcommand, type Subcommand } from "./cli_subcommands.ts";
 import { parseWords } from "./cli_parse.ts";
 import { optionNames, separateValues } from "./cli_short_options.ts";
 import { checkHost, type Destination, parseDestination, theSame } from "./destination.ts";
 import { UsageError } from "./errors.ts";
-import { helpText, programName, usageLine } from "./help.ts";
+import { programName } from "./help.ts";
 import { parseSeconds } from "./ssh_config_values.ts";
 
 /**
@@ -112,13 +113,16 @@ export function parseArguments(args: readonly string[]): Command {
 }
 
 function commandFrom(args: readonly string[]): Command {
-  const subcommand = parseSubcommand(args);
-  if (subcommand !== undefined) return subcommand;
+  const [word, ...rest] = args;
+  const subcommand = findSubcommand(word);
+  if (subcommand !== undefined) return subcommand.parse(rest);
+  const completion = completionFrom(args);
+  if (completion !== undefined) return { kind: "print", text: completion };
   const { words, command } = divideCommand(
     separateValues(args, grammar.usage),
     optionNames(grammar.usage),
   );
-  const result = parseWords(words, { parser: grammar, usageLine, completes: true, help: helpText });
+  const result = parseWords(words, program);
   if (result.kind === "print") return result;
   return { kind: "run", options: optionsFrom(result.parsed, command) };
 }

@@ -95,33 +95,42 @@ const upstream = object({
     description: "Go through these hosts, as ProxyJump; none for no host.",
   })),
   configFile: optional(
-    fileNamed(["-F", "--config"], "Read this file of ssh's configuration, or none."),
+    fileNamed(
+      ["-F", "--config"],
+      "Read this file of ssh's configuration and no other; none for no file.",
+    ),
   ),
   configOverrides: multiple(valued("-o", string({ metavar: "KEY=VALUE", pattern: /./s }), {
     takes: "KEY=VALUE",
     description: "A setting of ssh_config; may be repeated.",
   })),
   lazy: toggle(["--lazy"], "Log in when the first client comes, and not before."),
-  printConfig: toggle(["-G", "--print-config"], "Show the configuration for the server, and end."),
+  printConfig: toggle(
+    ["-G", "--print-config"],
+    "Show what the configuration says for the server, as `ssh -G` does, and end.",
+  ),
 });
 
 const credential = object({
-  password: optional(valued("--password", string({ metavar: "PASSWORD", pattern: /./s }), {
-    takes: "a password that is not empty",
-    description: "Log in with a password. Other users can read it in the list of processes; " +
-      "prefer a key.",
-  })),
-  rsaKey: optional(fileNamed("--rsa-key", "Log in with this RSA private key.")),
-  ed25519Key: optional(fileNamed("--ed25519-key", "Log in with this Ed25519 private key.")),
+  identityFiles: multiple(fileNamed(
+    ["-i", "--identity"],
+    "Offer this private key, of any type, before those of the configuration; may be repeated.",
+  )),
+  ed25519Key: optional(
+    fileNamed("--ed25519-key", "Log in with this Ed25519 private key, and offer no other."),
+  ),
+  rsaKey: optional(fileNamed("--rsa-key", "The same with an RSA key.")),
   passwordFile: optional(
     valued("--password-file", string({ metavar: "FILE", pattern: /^(?!-.)[^\0]+$/ }), {
       takes: "the name of a file, or -",
       description: "Log in with the password in the first line of a file; - is standard input.",
     }),
   ),
-  identityFiles: multiple(
-    fileNamed(["-i", "--identity"], "Offer this private key, of any type; may be repeated."),
-  ),
+  password: optional(valued("--password", string({ metavar: "PASSWORD", pattern: /./s }), {
+    takes: "a password that is not empty",
+    description: "Log in with a password. Other users can read it in the list of processes; " +
+      "prefer a key or a file.",
+  })),
 });
 
 const trust = object({
@@ -147,6 +156,12 @@ const trust = object({
 });
 
 const endpoint = object({
+  localPort: optional(valued("--local-port", localPortValue, {
+    takes: "a number from 0 to 65535",
+    description: "The port that clients connect to; 0 takes a free one. " +
+      "Default: 2222, or a free one where another sshshim has that; with several servers or a " +
+      "command, a free one.",
+  })),
   localHost: withDefault(
     valued("--local-host", string({ metavar: "ADDR", pattern: /^[0-9a-f.:]+(?:%\w+)?$/i }), {
       takes: "an IPv4 or IPv6 address",
@@ -155,20 +170,12 @@ const endpoint = object({
     }),
     "127.0.0.1",
   ),
-  localPort: optional(valued("--local-port", localPortValue, {
-    takes: "a number from 0 to 65535",
-    description: "The port that clients connect to; 0 takes a free one. " +
-      "Default: 2222, or a free one where another sshshim has that; with several servers or a " +
-      "command, a free one.",
-  })),
-  localRsaKey: optional(fileNamed(
-    "--local-rsa-key",
-    "The RSA key that the local port shows as its host key. " +
-      "Default: an Ed25519 key made at the first start.",
+  localEd25519Key: optional(fileNamed(
+    "--local-ed25519-key",
+    "The Ed25519 key that the local port shows as its only host key. " +
+      "Default: keys of several types, made at the first start.",
   )),
-  localEd25519Key: optional(
-    fileNamed("--local-ed25519-key", "The same with an Ed25519 key."),
-  ),
+  localRsaKey: optional(fileNamed("--local-rsa-key", "The same with an RSA key.")),
   localAuth: optional(
     valued("--local-auth", choice(["same-user", "publickey", "none"], { metavar: "WHO" }), {
       takes: "same-user, publickey or none",
@@ -227,7 +234,7 @@ function count(name: OptionName, description: string) {
 }
 
 const survival = object({
-  noReconnect: toggle(["--no-reconnect"], "End when the connection is lost."),
+  noReconnect: toggle(["--no-reconnect"], "End, with status 5, when the connection is lost."),
   reconnectMaxDelay: seconds(
     "--reconnect-max-delay",
     30,
@@ -282,8 +289,14 @@ function time(name: OptionName, description: string) {
 }
 
 const life = object({
-  idleExit: time("--idle-exit", "End when no client was there for so long."),
-  maxLife: time("--max-life", "End after so long; sessions are told a minute before."),
+  idleExit: time(
+    "--idle-exit",
+    "End, with status 0, when no client was there for so long, such as 90, 30m or 1d12h.",
+  ),
+  maxLife: time(
+    "--max-life",
+    "End, with status 0, after so long; sessions are told a minute before.",
+  ),
   readyFile: optional(fileNamed(
     "--ready-file",
     "Write this file once the port can be used, with what the banner says as JSON; " +
@@ -302,7 +315,8 @@ const output = object({
   logFormat: withDefault(
     valued("--log-format", choice(["text", "json"], { metavar: "FORMAT" }), {
       takes: "text or json",
-      description: "Write text, or json: one object per line. Default: text.",
+      description:
+        "Write the banner, log lines and errors as text, or json: one object per line. Default: text.",
     }),
     "text",
   ),

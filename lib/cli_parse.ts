@@ -4,17 +4,20 @@ import type { DocPage } from "@optique/core/doc";
 import { runParserSync } from "@optique/core/facade";
 import { formatMessage, type Message, text } from "@optique/core/message";
 import type { Mode, Parser } from "@optique/core/parser";
-import type { Usage } from "@optique/core/usage";
 import config from "../deno.json" with { type: "json" };
 import { separateValues } from "./cli_short_options.ts";
 import { bashCompletion } from "./completion_bash.ts";
 import { UsageError } from "./errors.ts";
-import { programName } from "./help.ts";
+import { arranged, programName } from "./help.ts";
+
+/** The group of options that every command line has. */
+export const commonGroup = "Other";
 
 /** What a command line is read by. */
 export interface CommandGrammar<T> {
   parser: Parser<Mode & "sync", T, unknown>;
-  usageLine: Usage;
+  /** What follows the program's name. */
+  usage: string;
   /** Whether `--completion` is an option: it is about the whole program. */
   completes: boolean;
   /** Lays out the page of `--help`. */
@@ -27,27 +30,27 @@ export type Words<T> = { kind: "parsed"; parsed: T } | { kind: "print"; text: st
 /** @throws {UsageError} The words are not understood. The message has no value of them. */
 export function parseWords<T>(args: readonly string[], grammar: CommandGrammar<T>): Words<T> {
   let printed = "";
-  const { parser, usageLine } = grammar;
+  const { parser, usage } = grammar;
   // What these callbacks return takes the place of the parsed arguments.
   const onShow = () => undefined;
   const completion = {
-    option: { group: "Other" },
+    option: { group: commonGroup },
     shells: { bash: bashCompletion },
     onShow,
   } as const;
   const words = separateValues(args, parser.usage);
   const parsed: T | undefined = runParserSync(parser, programName, words, {
     help: {
-      option: { names: ["-h", "--help"], group: "Other" },
+      option: { names: ["-h", "--help"], group: commonGroup },
       onShow: (_status, page) => void (printed = grammar.help(page)),
     },
     version: {
-      option: { names: ["-V", "--version"], group: "Other" },
+      option: { names: ["-V", "--version"], group: commonGroup },
       value: `${programName} ${config.version}`,
       onShow,
     },
     ...(grammar.completes ? { completion } : {}),
-    usageLine,
+    usageLine: [{ type: "literal", value: usage }],
     aboveError: "none",
     onError(_status, error) {
       throw new UsageError(formatMessage(withoutTypedValues(error, args)));
@@ -56,6 +59,22 @@ export function parseWords<T>(args: readonly string[], grammar: CommandGrammar<T
     stderr() {},
   });
   return parsed === undefined ? { kind: "print", text: printed } : { kind: "parsed", parsed };
+}
+
+/** What the last word may be completed to, as the shell's script wants it. */
+export function completions<T>(
+  grammar: CommandGrammar<T>,
+  { shell, words }: { shell: string; words: readonly string[] },
+): string {
+  const result = parseWords(["--completion", shell, ...words], { ...grammar, completes: true });
+  return result.kind === "print" ? result.text : "";
+}
+
+/** The page that `--help` shows of a grammar, before it is laid out. */
+export function helpPage<T>(grammar: CommandGrammar<T>): DocPage {
+  let shown: DocPage = { sections: [] };
+  parseWords(["--help"], { ...grammar, help: (page) => (shown = page, "") });
+  return arranged(shown);
 }
 
 /** Optique's own messages quote what was typed, as for an unknown shell; not here. */

@@ -1,10 +1,16 @@
 /** What sshshim does besides serving hosts: the first word says it, such as `setup`. */
 
 import { object } from "@optique/core/constructs";
+import type { DocEntry, DocPage } from "@optique/core/doc";
 import { text } from "@optique/core/message";
 import { option } from "@optique/core/primitives";
-import type { Usage } from "@optique/core/usage";
-import { parseWords } from "./cli_parse.ts";
+import {
+  type CommandGrammar,
+  commonGroup,
+  completions,
+  helpPage,
+  parseWords,
+} from "./cli_parse.ts";
 import { layOut } from "./help.ts";
 
 /** The line in ssh's configuration by which the names of shims are found. */
@@ -17,38 +23,76 @@ export interface Setup {
 /** What is to be done; `print` as with other command lines. */
 export type Subcommand = Setup | { kind: "print"; text: string };
 
-const setupGrammar = object({
-  yes: option("--yes", { description: [text("Do not ask.")] }),
-  undo: option("--undo", { description: [text("Take the line out again.")] }),
-});
+/** How a subcommand is written, and the words that tell of it. */
+interface Definition<T> {
+  name: string;
+  /** From the name on. */
+  usage: string;
+  /** What it does, in a line of the whole program's help. */
+  brief: string;
+  /** The same for its own. */
+  about: string;
+  parser: CommandGrammar<T>["parser"];
+  /** What is to be done. */
+  command: (parsed: T) => Subcommand;
+}
 
-const setupUsage: Usage = [
-  { type: "literal", value: "setup" },
-  { type: "literal", value: "[--yes | --undo]" },
+/** A subcommand as the command line, its help and the manual have it. */
+export interface SubcommandGrammar extends Omit<Definition<never>, "parser" | "command"> {
+  /** @throws {UsageError} The words after its name are not understood. */
+  parse(words: readonly string[]): Subcommand;
+  /** What the last of the words after its name may be completed to. */
+  completions(typed: { shell: string; words: readonly string[] }): string;
+  /** Its own options. */
+  page(): DocPage;
+}
+
+function defined<T>({ parser, command, ...words }: Definition<T>): SubcommandGrammar {
+  const grammar: CommandGrammar<T> = {
+    parser,
+    usage: words.usage,
+    completes: false,
+    help: (page) => layOut({ ...page, description: [text(words.about)] }),
+  };
+  return {
+    ...words,
+    parse(args) {
+      const result = parseWords(args, grammar);
+      return result.kind === "print" ? result : command(result.parsed);
+    },
+    completions: (typed) => completions(grammar, typed),
+    page() {
+      const page = helpPage(grammar);
+      return { ...page, sections: page.sections.filter(({ title }) => title !== commonGroup) };
+    },
+  };
+}
+
+/** All of them, as the help lists them. */
+export const subcommands: readonly SubcommandGrammar[] = [
+  defined({
+    name: "setup",
+    usage: "setup [--yes | --undo]",
+    brief: "Let ssh find running shims by name; once.",
+    about: "Adds a line to ~/.ssh/config, once, by which ssh and what runs it find the names of " +
+      "all shims that run: after that, `ssh NAME.shim` is enough.",
+    parser: object({
+      yes: option("--yes", { description: [text("Do not ask.")] }),
+      undo: option("--undo", { description: [text("Take the line out again.")] }),
+    }),
+    command: ({ yes, undo }) => ({ kind: "setup", undoes: undo, mayAsk: !yes }),
+  }),
 ];
 
-const setupAbout = "Adds a line to ~/.ssh/config, once, by which ssh and what runs it find the " +
-  "names of all shims that run: after that, ssh NAME.shim is enough.";
+/** The one that a first word names. */
+export function findSubcommand(word: string | undefined): SubcommandGrammar | undefined {
+  return subcommands.find(({ name }) => name === word);
+}
 
-/**
- * Reads a command line whose first word is a subcommand; `undefined` where it is none.
- *
- * @throws {UsageError} The words after it are not understood.
- */
-export function parseSubcommand([word, ...rest]: readonly string[]): Subcommand | undefined {
-  switch (word) {
-    case "setup": {
-      const result = parseWords(rest, {
-        parser: setupGrammar,
-        usageLine: setupUsage,
-        completes: false,
-        help: (page) => layOut({ ...page, description: [text(setupAbout)] }),
-      });
-      if (result.kind === "print") return result;
-      const { yes, undo } = result.parsed;
-      return { kind: "setup", undoes: undo, mayAsk: !yes };
-    }
-    default:
-      return undefined;
-  }
+/** Their lines in the help of the whole program. */
+export function subcommandEntries(): DocEntry[] {
+  return subcommands.map(({ name, brief }) => ({
+    term: { type: "command", name },
+    description: [text(brief)],
+  }));
 }

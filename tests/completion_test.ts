@@ -73,6 +73,8 @@ Deno.test({
       ["db.example.com:22", "db.example.com:2200"],
       ["me@db.example.com:22", "me@db.example.com:2200"],
       ["prod --la", "prod --lazy"],
+      ["set", "setup"],
+      ["setup --u", "setup --undo"],
       ["prod -i ~/.ssh/kno", `prod -i ${home.path}/.ssh/known_hosts`],
     ];
     let from = 0;

@@ -25,6 +25,7 @@ const requirements: Requirement[] = [
   { package: "zip", brings: () => hasProgram("zip") },
   { package: "curl", brings: () => hasProgram("curl") },
   { package: "wget", brings: () => hasProgram("wget") },
+  { package: "mandoc", brings: () => hasProgram("mandoc") },
   { package: "xauth", brings: () => hasProgram("xauth") },
   { package: "systemd", brings: () => hasProgram("systemd-analyze") },
   { package: "ansible-core", brings: () => hasProgram("ansible") },

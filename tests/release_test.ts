@@ -68,10 +68,12 @@ Deno.test("a release has an archive for each system, packages, manifests, and th
     const name = archiveName(version, target).replace(target.archive, "");
     await runChecked(["tar", "-xzf", `${output}/${name}.tar.gz`, "-C", folder]);
     const names = Array.from(Deno.readDirSync(`${folder}/${name}`), (it) => it.name).toSorted();
-    assert.deepEqual(names.filter((it) => it !== "man"), [
+    assert.deepEqual(names, [
       ...["CHANGELOG.md", "LICENSE", "LICENSES-of-others.txt", "README.md", "completions"],
-      "sshshim",
+      ...["man", "sshshim"],
     ]);
+    const page = await Deno.readTextFile(`${folder}/${name}/man/sshshim.1`);
+    assert(page.includes(`\n.Os sshshim ${version}\n`));
     assert.equal(await runChecked([`${folder}/${name}/sshshim`]), `sshshim ${version}\n`);
     const others = await Deno.readTextFile(`${folder}/${name}/LICENSES-of-others.txt`);
     for (const word of ["ssh2 1.17.0: MIT", "@noble/ciphers ", `Deno ${Deno.version.deno}`]) {
@@ -102,7 +104,13 @@ Deno.test("a release has an archive for each system, packages, manifests, and th
     }
     const content = await runChecked(["dpkg-deb", "--contents", file]);
     assert.match(content, /^-rwxr-xr-x root\/root .* \.\/usr\/bin\/sshshim$/m);
-    for (const path of ["bash-completion/completions/sshshim", "doc/sshshim/copyright"]) {
+    for (
+      const path of [
+        "bash-completion/completions/sshshim",
+        "doc/sshshim/copyright",
+        "man/man1/sshshim.1.gz",
+      ]
+    ) {
       assert(content.includes(`./usr/share/${path}`), path);
     }
     // Some have a stricter umask than others.
@@ -111,6 +119,7 @@ Deno.test("a release has an archive for each system, packages, manifests, and th
 
   await t.step("the manifests name the archives and their sums", async () => {
     const formula = await read("sshshim.rb");
+    assert(formula.includes('    man1.install "man/sshshim.1"\n'));
     const scoop = JSON.parse(await read("sshshim.json"));
     for (const target of targets) {
       const name = archiveName(version, target);

@@ -64,7 +64,7 @@ export async function buildDebian(
   }, { programs: ["usr/bin/sshshim"], time });
   const compressed: Record<string, string> = {
     "usr/share/doc/sshshim/NEWS.gz": await Deno.readTextFile(`${root}CHANGELOG.md`),
-    ...(manPage === undefined ? {} : { "usr/share/man/man1/sshshim.1.gz": manPage }),
+    "usr/share/man/man1/sshshim.1.gz": manPage,
   };
   for (const [path, text] of Object.entries(compressed)) {
     const file = `${folder}/${path}`;

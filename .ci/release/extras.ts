@@ -1,6 +1,5 @@
-/** What is shipped beside the program: completions, and the manual page where a task makes one. */
+/** What is shipped beside the program: completions and the manual page. */
 
-import config from "../../deno.json" with { type: "json" };
 import { run } from "./release.ts";
 
 /** Completion scripts by the file names that shells expect. */
@@ -18,7 +17,7 @@ const shells = {
 export interface Extras {
   completions: Completions;
   /** The page in roff. */
-  manPage: string | undefined;
+  manPage: string;
 }
 
 /** Makes them from the sources. */
@@ -29,8 +28,6 @@ export async function makeExtras(): Promise<Extras> {
       return [file, script] as const;
     }),
   );
-  const manPage = "man" in config.tasks
-    ? await run([Deno.execPath(), "task", "--quiet", "man"])
-    : undefined;
+  const manPage = await run([Deno.execPath(), "task", "--quiet", "man"]);
   return { completions: Object.fromEntries(completions), manPage };
 }

@@ -26,9 +26,7 @@ function find(os: Target["os"], arch: Target["arch"]): Target {
 }
 
 /** The formula, for macOS and Linux. */
-export function homebrewFormula(sums: Map<string, string>, { hasManPage }: {
-  hasManPage: boolean;
-}): string {
+export function homebrewFormula(sums: Map<string, string>): string {
   const system = (os: "macos" | "linux") =>
     [
       `  on_${os} do`,
@@ -55,7 +53,7 @@ ${system("linux")}
 
   def install
     bin.install "sshshim"
-${hasManPage ? '    man1.install "man/sshshim.1"\n' : ""}\
+    man1.install "man/sshshim.1"
     bash_completion.install "completions/sshshim.bash" => "sshshim"
     zsh_completion.install "completions/_sshshim"
     fish_completion.install "completions/sshshim.fish"

@@ -46,7 +46,7 @@ try {
     "README.md": { copyOf: `${root}README.md` },
     "CHANGELOG.md": { copyOf: `${root}CHANGELOG.md` },
     "LICENSES-of-others.txt": licensesText,
-    ...(extras.manPage === undefined ? {} : { "man/sshshim.1": extras.manPage }),
+    "man/sshshim.1": extras.manPage,
   };
   for (const [file, script] of Object.entries(extras.completions)) {
     beside[`completions/${file}`] = script;
@@ -79,8 +79,7 @@ try {
 
   if (values.target === undefined) {
     const sums = parseSums(checksums());
-    const hasManPage = extras.manPage !== undefined;
-    await Deno.writeTextFile(`${output}/sshshim.rb`, homebrewFormula(sums, { hasManPage }));
+    await Deno.writeTextFile(`${output}/sshshim.rb`, homebrewFormula(sums));
     await Deno.writeTextFile(`${output}/sshshim.json`, scoopManifest(sums));
   }
   const sums = checksums();
