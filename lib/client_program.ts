@@ -27,11 +27,13 @@ export interface ClientProgram {
   processes: Process[];
 }
 
-/** A connection, and its connecting socket where the kernel has been asked for it. */
-export interface Connection {
-  endpoints: Endpoints;
-  socket?: SocketRecord;
-}
+/**
+ * A connection, and its connecting socket where the kernel has been asked for it; or the process that
+ * has made it, where the kernel tells that by itself.
+ */
+export type Connection =
+  | { endpoints: Endpoints; socket?: SocketRecord }
+  | { process: { pid: number; uid: number } };
 
 /** Tells who opened a connection; `undefined` where the system does not. */
 export type Identify = (connection: Connection) => Promise<ClientProgram | undefined>;
@@ -69,10 +71,16 @@ export function rootOf({ processes }: ClientProgram): Process | undefined {
 async function findPrograms(
   connections: readonly Connection[],
 ): Promise<(ClientProgram | undefined)[]> {
-  const sockets = await socketsOf(connections);
+  const overTcp = connections.flatMap((connection) => "endpoints" in connection ? connection : []);
+  const sockets = await socketsOf(overTcp);
   const inodes = new Set(sockets.flatMap((socket) => socket?.inode ?? []));
   const holders = await findHolders(inodes);
-  return await Promise.all(sockets.map(async (socket) => {
+  return await Promise.all(connections.map(async (connection) => {
+    if ("process" in connection) {
+      const { pid, uid } = connection.process;
+      return { uid, processes: await ancestry(pid) };
+    }
+    const socket = sockets[overTcp.indexOf(connection)];
     if (socket === undefined) return undefined;
     const pid = holders.get(socket.inode);
     return { uid: socket.uid, processes: pid === undefined ? [] : await ancestry(pid) };
@@ -81,7 +89,7 @@ async function findPrograms(
 
 /** The connecting sockets; reading the kernel's tables is dear where there are many connections. */
 async function socketsOf(
-  connections: readonly Connection[],
+  connections: readonly Extract<Connection, { endpoints: Endpoints }>[],
 ): Promise<(SocketRecord | undefined)[]> {
   const sought = connections.filter(({ socket }) => socket === undefined);
   if (sought.length === 0) return connections.map(({ socket }) => socket);

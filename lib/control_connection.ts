@@ -11,6 +11,7 @@ import {
   type SessionRequest,
 } from "./control_messages.ts";
 import type { ControlStream } from "./control_stream.ts";
+import type { Credentials } from "./descriptors.ts";
 import { messageOf } from "./errors.ts";
 import { logger } from "./log.ts";
 import { concatenate, utf8String } from "./ssh_data.ts";
@@ -19,6 +20,9 @@ const log = logger("control");
 
 /** The extensions that we announce: OpenSSH's own requests for information, and ours. */
 const extensions = ["info", "0", "requests@sshshim", "1"];
+
+/** How much a client may ask for at a time. */
+const mostTasks = 64;
 
 /** What a passenger is told. */
 export interface PassengerEvents {
@@ -37,24 +41,16 @@ export interface Passenger {
 /** Sends one answer of a request of our own; `isLast` ends the request. */
 export type Answer = (text: string, options: { isLast: boolean }) => void;
 
-/** What the control socket is for: one host that is served. */
-export interface ControlHost {
-  /** The reason why streams are not taken at the moment; `undefined` where they are. */
-  readonly objection: string | undefined;
+/** What a client may do with the host, once it is let in. */
+export interface ControlGuest {
   /**
    * Begins a session with the streams that were passed, which are its own from now on.
    *
    * @throws {Error} where it is refused; the streams are closed.
    */
-  startSession(
-    request: SessionRequest,
-    options: { stream: ControlStream; descriptors: number[]; events: PassengerEvents },
-  ): Passenger;
+  startSession(request: SessionRequest, options: PassengerOptions): Passenger;
   /** The same for one forwarded connection. */
-  startForward(
-    connect: ForwardEnd,
-    options: { stream: ControlStream; descriptors: number[]; events: PassengerEvents },
-  ): Passenger;
+  startForward(connect: ForwardEnd, options: PassengerOptions): Passenger;
   /** Takes the connection as a client that speaks the connection protocol, until its end. */
   serveProxy(stream: ControlStream, first: Uint8Array): Promise<void>;
   /**
@@ -63,6 +59,23 @@ export interface ControlHost {
    * @throws {Error} where it is refused.
    */
   openForward(request: ForwardRequest): Promise<{ port?: number; close: () => Promise<void> }>;
+}
+
+/** What a passenger brings. */
+export interface PassengerOptions {
+  descriptors: number[];
+  events: PassengerEvents;
+}
+
+/** What the control socket is for: one host that is served. */
+export interface ControlHost {
+  /**
+   * A client wants to use the host.
+   *
+   * @param signal is aborted when it leaves.
+   * @throws {Error} where it is not let in.
+   */
+  receive(peer: Credentials | undefined, signal: AbortSignal): Promise<ControlGuest>;
   /** @throws {Error} where there is none. */
   closeForward(request: ForwardRequest): Promise<void>;
   /** What ssh's `-O conninfo` and `-O channels` show. @throws {Error} */
@@ -81,10 +94,12 @@ export class ControlConnection {
   readonly #host: ControlHost;
   readonly #left = new AbortController();
   #pending: Uint8Array = new Uint8Array();
+  #guest: Promise<ControlGuest> | undefined;
   #passenger: Passenger | undefined;
   /** The forwards that it has opened: those of one that has a session end with it, as with ssh. */
   readonly #forwards: (() => Promise<void>)[] = [];
   #hasSession = false;
+  readonly #tasks = new Set<Promise<void>>();
 
   constructor(stream: ControlStream, host: ControlHost) {
     this.#stream = stream;
@@ -159,16 +174,16 @@ export class ControlConnection {
         return false;
       case "open-forward":
       case "close-forward":
-        await this.#answered(request.id, () => this.#onForward(request));
+        await this.#begin(request.id, () => this.#onForward(request));
         return false;
       case "info":
-        await this.#answered(request.id, async () => {
+        await this.#begin(request.id, async () => {
           const text = await this.#host.inform(request.name);
           this.#send(ControlType.infoAnswer, request.id, 0, utf8String(text));
         });
         return false;
       case "own":
-        await this.#answered(request.id, () => this.#onOwn(request.id, request.text));
+        await this.#begin(request.id, () => this.#onOwn(request.id, request.text));
         return false;
       case "proxy":
         return await this.#onProxy(request.id);
@@ -179,14 +194,18 @@ export class ControlConnection {
   }
 
   async #onProxy(id: number): Promise<boolean> {
-    const { objection } = this.#host;
-    if (objection !== undefined) {
-      this.#fail(id, objection);
-      return false;
-    }
-    this.#send(ControlType.proxyBegins, id);
-    await this.#host.serveProxy(this.#stream, this.#pending);
-    return true;
+    let hasBegun = false;
+    await this.#answered(id, async () => {
+      const guest = await this.#letIn();
+      this.#send(ControlType.proxyBegins, id);
+      hasBegun = true;
+      await guest.serveProxy(this.#stream, this.#pending);
+    });
+    return hasBegun;
+  }
+
+  #letIn(): Promise<ControlGuest> {
+    return this.#guest ??= this.#host.receive(this.#stream.peer, this.#left.signal);
   }
 
   async #onForward(request: ForwardRequest): Promise<void> {
@@ -194,7 +213,8 @@ export class ControlConnection {
       await this.#host.closeForward(request);
       return this.#send(ControlType.ok, request.id);
     }
-    const { port, close } = await this.#host.openForward(request);
+    const guest = await this.#letIn();
+    const { port, close } = await guest.openForward(request);
     this.#forwards.push(close);
     if (port === undefined) this.#send(ControlType.ok, request.id);
     else this.#send(ControlType.remotePort, request.id, port);
@@ -228,15 +248,20 @@ export class ControlConnection {
         this.#stream.close();
       },
     };
-    const options = { stream: this.#stream, descriptors, events };
-    try {
-      if (this.#passenger) throw new Error("one session at a time");
+    const options = { descriptors, events };
+    await this.#begin(id, async () => {
+      let guest: ControlGuest;
+      try {
+        guest = await this.#letIn();
+      } catch (error) {
+        this.#stream.closeDescriptors(descriptors);
+        throw error;
+      }
       this.#passenger = request.type === "new-session"
-        ? this.#host.startSession(request, options)
-        : this.#host.startForward(request.connect, options);
-    } catch (error) {
-      this.#fail(id, messageOf(error));
-    }
+        ? guest.startSession(request, options)
+        : guest.startForward(request.connect, options);
+      if (this.#left.signal.aborted) this.#passenger.abandon();
+    });
   }
 
   /** Each comes with a byte of its own; `undefined` where none come. */
@@ -246,6 +271,13 @@ export class ControlConnection {
     }
     this.#pending = this.#pending.subarray(count);
     return this.#stream.takeDescriptors(count);
+  }
+
+  /** Does something while it goes on, and is read. */
+  async #begin(id: number, task: () => Promise<void>): Promise<void> {
+    while (this.#tasks.size >= mostTasks) await Promise.race(this.#tasks);
+    const done = this.#answered(id, task).then(() => void this.#tasks.delete(done));
+    this.#tasks.add(done);
   }
 
   /** Does something, and says why where it fails. */

@@ -6,16 +6,25 @@
  */
 
 import { createHash } from "node:crypto";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { messageOf } from "./errors.ts";
-import { folderFault, isOurs } from "./control_folder.ts";
-import { withFolder } from "./published_files.ts";
+import { publishedFolder, withFolder } from "./published_files.ts";
+import type { LocalSystem } from "./state_folder.ts";
 
 /** What the name of a socket ends with. */
 const ending = ".ctl";
 
 /** The longest path, in bytes: every system takes it, and so does ssh, which adds to it for itself. */
 const longestPathBytes = 100;
+
+/**
+ * The folder of a user's control sockets: that of his log-in, which the system empties at its end, or
+ * where there is none, the one in which ssh finds the names of shims.
+ */
+export function controlFolder({ home, variable }: Pick<LocalSystem, "home" | "variable">): string {
+  const runtime = variable("XDG_RUNTIME_DIR") ?? "";
+  return isAbsolute(runtime) ? join(runtime, "sshshim") : publishedFolder(home);
+}
 
 /** A place for a control socket. */
 export interface ControlPlace {
@@ -36,8 +45,6 @@ export async function takeControlPlace<T>(
   listen: (path: string) => T,
 ): Promise<{ place: ControlPlace; listener: T }> {
   await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
-  const fault = folderFault(await Deno.stat(folder), folder);
-  if (fault !== undefined) throw new Error(fault);
   return await withFolder(folder, async () => {
     for (let count = 1;; count++) {
       const place = placeFor(folder, count === 1 ? name : `${name}-${count}`);

@@ -28,6 +28,8 @@ export interface ControlStream {
    * which are closed.
    */
   takeDescriptors(count: number): number[] | undefined;
+  /** Closes descriptors that nobody wants after all. */
+  closeDescriptors(descriptors: readonly number[]): void;
   /** Ends it, once what was sent is taken; at once with `isLost`. May be called twice. */
   close(options?: { isLost: boolean }): void;
 }
@@ -88,8 +90,12 @@ export class DescriptorStream implements ControlStream {
   takeDescriptors(count: number): number[] | undefined {
     const descriptors = this.#waiting.splice(0);
     if (descriptors.length === count) return descriptors;
-    for (const descriptor of descriptors) this.#system.closeOne(descriptor);
+    this.closeDescriptors(descriptors);
     return undefined;
+  }
+
+  closeDescriptors(descriptors: readonly number[]): void {
+    for (const descriptor of descriptors) this.#system.closeOne(descriptor);
   }
 
   close({ isLost } = { isLost: false }): void {
@@ -170,6 +176,8 @@ export class PlainStream implements ControlStream {
   takeDescriptors(): undefined {
     return undefined;
   }
+
+  closeDescriptors(): void {}
 
   close({ isLost } = { isLost: false }): void {
     if (this.#isClosed) return;

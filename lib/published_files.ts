@@ -198,8 +198,12 @@ function temporaryOf(file: string): string {
   return join(file, "..", `.${basename(file)}`);
 }
 
-/** Runs `task` while no other process has the folder. */
-async function withFolder<T>(folder: string, task: () => Promise<T>): Promise<T> {
+/**
+ * Runs `task` while no other process has a folder of ours.
+ *
+ * @throws {PublishingError} Others can write there, or have it for too long.
+ */
+export async function withFolder<T>(folder: string, task: () => Promise<T>): Promise<T> {
   const fault = faultOf(await Deno.stat(folder), { uid: Deno.uid(), folder });
   if (fault !== undefined) throw new PublishingError(fault);
   const options = { write: true, create: true, mode: 0o600 };

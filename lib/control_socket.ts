@@ -1,0 +1,154 @@
+/**
+ * The control socket of one host: where it is, and the clients that come by it. They are processes of
+ * our own user, and of root, who may do as we may.
+ */
+
+import { ControlConnection, type ControlHost } from "./control_connection.ts";
+import { type ControlPlace, removeSocket, takeControlPlace } from "./control_place.ts";
+import { type ControlStream, DescriptorStream, PlainStream } from "./control_stream.ts";
+import { Descriptors } from "./descriptors.ts";
+import { messageOf } from "./errors.ts";
+import { logger } from "./log.ts";
+
+const log = logger("control");
+
+/** How many clients there may be at a time; each is a process of ours. */
+const mostClients = 512;
+
+/** Takes connections, by the system's calls or by Deno's own. */
+interface Acceptor {
+  /** The next one; `undefined` at the end. @throws {Error} */
+  accept(): Promise<ControlStream | undefined>;
+  close(): void;
+}
+
+/** A control socket from `open` to `close`. */
+export class ControlSocket {
+  readonly #place: ControlPlace;
+  readonly #acceptor: Acceptor;
+  readonly #connections = new Set<ControlConnection>();
+  #isHidden = false;
+  #isListening = true;
+
+  private constructor(place: ControlPlace, acceptor: Acceptor) {
+    this.#place = place;
+    this.#acceptor = acceptor;
+  }
+
+  /**
+   * Takes the place of a name, and listens there.
+   *
+   * @param system the calls by which descriptors can be passed, where there are such.
+   * @throws {Error} where there can be no socket.
+   */
+  static async open(
+    { folder, name }: { folder: string; name: string },
+    system: Descriptors | undefined,
+  ): Promise<ControlSocket> {
+    const { place, listener } = await takeControlPlace({ folder, name }, (path) => {
+      const acceptor = system ? descriptorAcceptor(system, path) : plainAcceptor(path);
+      Deno.chmodSync(path, 0o600);
+      return acceptor;
+    });
+    return new ControlSocket(place, listener);
+  }
+
+  /** Where it is. */
+  get path(): string {
+    return this.#place.path;
+  }
+
+  /** Serves clients until `stopListening`. */
+  async serve(host: ControlHost): Promise<void> {
+    while (this.#isListening) {
+      let stream: ControlStream | undefined;
+      try {
+        stream = await this.#acceptor.accept();
+      } catch (error) {
+        log.warn("the control socket takes no more clients: {reason}", { reason: messageOf(error) });
+        return this.stopListening();
+      }
+      if (stream) this.#receive(stream, host);
+    }
+  }
+
+  /**
+   * Whether ssh is to find it. ssh says nothing where there is none, and goes to the port, but has a
+   * word on stderr for whatever a socket refuses.
+   */
+  set isHidden(isHidden: boolean) {
+    if (isHidden === this.#isHidden || !this.#isListening) return;
+    const { path, hiddenPath } = this.#place;
+    try {
+      if (isHidden) Deno.renameSync(path, hiddenPath);
+      else Deno.renameSync(hiddenPath, path);
+      this.#isHidden = isHidden;
+    } catch (error) {
+      log.debug("the control socket stays where it is: {reason}", { reason: messageOf(error) });
+    }
+  }
+
+  /** Takes no more clients; those that are there go on. May be called twice. */
+  stopListening(): void {
+    if (!this.#isListening) return;
+    removeSocket(this.#isHidden ? this.#place.hiddenPath : this.#place.path);
+    this.#isListening = false;
+    this.#acceptor.close();
+  }
+
+  /** Ends all clients. */
+  close(): void {
+    this.stopListening();
+    for (const connection of this.#connections) connection.end();
+  }
+
+  #receive(stream: ControlStream, host: ControlHost): void {
+    const { peer } = stream;
+    const isOurs = peer === undefined || peer.uid === Deno.uid() || peer.uid === 0;
+    if (!isOurs || this.#connections.size >= mostClients) {
+      const who = isOurs ? "one client too many" : `a client of another user, uid ${peer.uid}`;
+      log.warn("{who} is turned away from the control socket", { who });
+      return stream.close({ isLost: true });
+    }
+    const connection = new ControlConnection(stream, host);
+    this.#connections.add(connection);
+    void connection.serve().then(() => this.#connections.delete(connection));
+  }
+}
+
+function descriptorAcceptor(system: Descriptors, path: string): Acceptor {
+  const listener = system.listen(path);
+  const ended = new AbortController();
+  return {
+    async accept() {
+      for (;;) {
+        if (!await system.when(listener, "readable", ended.signal)) {
+          system.closeOne(listener);
+          return undefined;
+        }
+        const socket = system.accept(listener);
+        if (socket !== undefined) return new DescriptorStream(system, socket);
+      }
+    },
+    close: () => ended.abort(),
+  };
+}
+
+function plainAcceptor(path: string): Acceptor {
+  const listener = Deno.listen({ transport: "unix", path });
+  let isClosed = false;
+  return {
+    async accept() {
+      try {
+        return new PlainStream(await listener.accept());
+      } catch (error) {
+        if (isClosed) return undefined;
+        throw error;
+      }
+    },
+    close() {
+      isClosed = true;
+      listener.close();
+    },
+  };
+}
