@@ -11,12 +11,13 @@ import { type StartableTransport, type TransportHandlers, usualPayloadBytes } fr
 /**
  * Opens a direct-tcpip channel through the relay of a host.
  *
+ * @param id the client's number.
  * @param onEnd called once, when the client has left.
  */
 export function lendChannel(
   relay: Relay,
   to: { host: string; port: number },
-  onEnd: () => void,
+  { id, onEnd }: { id: number; onEnd(): void },
 ): JumpChannel {
   const [ours, relays] = [new Hand(), new Hand()];
   const onDisconnect = (reason: string) => {
@@ -27,7 +28,10 @@ export function lendChannel(
   };
   ours.meet(relays, onDisconnect);
   relays.meet(ours, onDisconnect);
-  const receiver = relay.addClient(relays);
+  const receiver = relay.addClient(relays, undefined, {
+    ...{ id, carrier: "host", since: new Date().toISOString() },
+    ...{ address: null, user: null, key: null, exchange: null },
+  });
   relays.start({ onPayload: receiver.receive, onDrain: receiver.drained, onDisconnect: () => {} });
   const channel = new JumpChannel(ours, to);
   return channel;
