@@ -7,7 +7,7 @@
  * opened and end; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
  */
 
-import type { ChannelRecord } from "./channel_record.ts";
+import type { ChannelAccount } from "./channel_account.ts";
 import { End, type EndState, opposite, type Side } from "./channel_end.ts";
 import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
@@ -63,8 +63,7 @@ export class Channel {
   /** Its place among all that were opened. */
   readonly order: number;
   #link: Link | undefined;
-  /** Where somebody wants to know of it. */
-  record: ChannelRecord | undefined;
+  readonly account: ChannelAccount;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, what ends the wait, who has refused it. */
   waiting: { opening: Uint8Array; cancelTimeout(): void; refusedBy?: Link } | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */
@@ -80,13 +79,14 @@ export class Channel {
     | { opening: Uint8Array; firstBytes: Uint8Array; payloads: Uint8Array[] }
     | undefined;
 
-  constructor({ slot, order, type }: { slot: number; order: number; type: string }, ends: {
-    downstream: EndState;
-    upstream: EndState;
-  }) {
+  constructor(
+    { slot, order, type, account }: Pick<Channel, "slot" | "order" | "type" | "account">,
+    ends: { downstream: EndState; upstream: EndState },
+  ) {
     this.slot = slot;
     this.order = order;
     this.type = type;
+    this.account = account;
     this.downstream = new End(ends.downstream);
     this.upstream = new End(ends.upstream);
   }
@@ -154,7 +154,7 @@ export class Channel {
         throw new ChannelProtocolError("more data than the maximum packet size");
       }
       this[to].flow.consume(data.length);
-      this.record?.onData(from, data.length);
+      this.account.onData(from, data.length);
       this.forward(from, payload);
     }
     this.refill(to);
@@ -168,7 +168,7 @@ export class Channel {
     if (from === "downstream") noteRequest(this, message);
     else if (message.requestType === "exit-status") this.hasExitStatus = true;
     if (message.wantReply) this[from].repliesOwed++;
-    this.record?.onRequest(from, message);
+    this.account.onRequest(from, message);
     for (const it of payloads) this.forward(from, it);
   }
 
@@ -197,7 +197,7 @@ export class Channel {
     if (other.repliesOwed === 0) return "no channel request waits for it";
     other.repliesOwed--;
     const isGranted = type === MessageType.channelSuccess;
-    this.record?.onReply(opposite(from), { isGranted });
+    this.account.onReply(opposite(from), { isGranted });
     this.forward(from, payload);
     if (from === "upstream") {
       for (let due = this.#refusals.onReply(); due > 0; due--) this.#sendFailure("downstream");
@@ -240,7 +240,7 @@ export class Channel {
     } else if (end.state === "asking") {
       const { connectFailed } = ChannelOpenFailureReason;
       this.send(side, openFailure(end.channel, connectFailed, reason));
-      this.record?.onRefused("sshshim", reason, connectFailed);
+      this.account.onRefused("sshshim", reason, connectFailed);
       end.state = "done";
       if (side === "downstream") this.stopWaiting();
     } else if (end.listens) {

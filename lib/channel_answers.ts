@@ -71,12 +71,12 @@ export class ChannelAnswers {
           maximumPacketSize: end.maximumPacketSize,
         });
         channel.send(opposite(from), payload);
-        channel.record?.onOpened();
+        channel.account.onOpened();
         break;
       case "live":
       case "done":
         if (channel.held) {
-          channel.record?.onOpened();
+          channel.account.onOpened();
           release(channel, message);
         } else channel.finish(from, "");
         break;
@@ -112,7 +112,7 @@ export class ChannelAnswers {
     { message, payload }: { message: ChannelOpenFailure; payload: Uint8Array },
   ): void {
     const by = from === "upstream" ? "host" : "client";
-    channel.record?.onRefused(by, displayText(message.description), message.reasonCode);
+    channel.account.onRefused(by, displayText(message.description), message.reasonCode);
     const to = opposite(from);
     channel[from].state = "done";
     if (channel[to].state === "asking") {

@@ -28,7 +28,7 @@ export class ChannelEndings {
   leave(channel: Channel, side: Side, reason: string): void {
     if (side === "downstream") {
       channel.stopWaiting();
-      channel.record?.onLeft();
+      channel.account.onLeft();
     }
     channel[side].state = "done";
     channel.finish(opposite(side), reason);
@@ -53,7 +53,7 @@ export class ChannelEndings {
     if (channel.downstream.state !== "done" || channel.upstream.state !== "done") return;
     if (!this.#table.remove(channel)) return;
     channel.stopWaiting();
-    channel.record?.onClosed();
+    channel.account.onClosed();
     this.#onFreed(channel);
   }
 }

@@ -19,7 +19,6 @@ export class ChannelRecord {
   readonly #channel: number;
   readonly #facts: ChannelFacts;
   readonly #tell: (event: RelayEvent) => void;
-  readonly #bytes = { downstream: 0, upstream: 0 };
   readonly #asked: Record<Side, Asked[]> = { downstream: [], upstream: [] };
   #state: "asked" | "open" | "over" = "asked";
   #listedCount = 0;
@@ -50,11 +49,6 @@ export class ChannelRecord {
     this.#tell({ event: "channel-refused", channel, ...this.#facts, by, code, reason });
   }
 
-  /** Data crosses it. */
-  onData(from: Side, bytes: number): void {
-    this.#bytes[from] += bytes;
-  }
-
   /** A request crosses it. */
   onRequest(from: Side, { requestType, wantReply, data }: ChannelRequest): void {
     const isListed = this.#state === "open" && !unlisted.includes(requestType) &&
@@ -80,14 +74,14 @@ export class ChannelRecord {
     if (event) this.#tell({ ...event, outcome: isGranted ? "granted" : "refused" });
   }
 
-  /** Its client has left, for whom it is over. May be called twice. */
-  onLeft(): void {
+  /** Its client has left, for whom it is over; so much data came from each end. May be called twice. */
+  onLeft(bytes: Readonly<Record<Side, number>>): void {
     this.onRefused("client", "the client has left");
-    this.onClosed();
+    this.onClosed(bytes);
   }
 
   /** It is closed in both directions. May be called twice. */
-  onClosed(): void {
+  onClosed(bytes: Readonly<Record<Side, number>>): void {
     this.onRefused("sshshim", "no client was found for it");
     if (this.#state === "over") return;
     this.#state = "over";
@@ -97,8 +91,8 @@ export class ChannelRecord {
     this.#tell({
       event: "channel-close",
       channel: this.#channel,
-      toHostBytes: this.#bytes.downstream,
-      toClientBytes: this.#bytes.upstream,
+      toHostBytes: bytes.downstream,
+      toClientBytes: bytes.upstream,
       requestsNotListed: this.#unlistedCount,
     });
   }

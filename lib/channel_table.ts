@@ -2,8 +2,10 @@
 
 import { Channel } from "./channel.ts";
 import type { EndState } from "./channel_end.ts";
+import { ChannelAccount } from "./channel_account.ts";
 import { ChannelRecord } from "./channel_record.ts";
 import { FormerSlots, Slots } from "./channel_slots.ts";
+import { ChannelTotals } from "./channel_totals.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { CreditPool } from "./flow.ts";
 import { factsOf, type Observe, type Party, type RelayEvent } from "./relay_events.ts";
@@ -23,6 +25,15 @@ export interface ClientRecord {
   readonly former: FormerSlots;
 }
 
+/** What the table is given. */
+export interface ChannelTableOptions {
+  schedule: Schedule;
+  /** The time, in milliseconds. */
+  now(): number;
+  /** Takes what is told of channels, for a record. */
+  observe?: Observe<Peer>;
+}
+
 /** All channels; a channel's slot is the relay's own number of it, on both sides. */
 export class ChannelTable {
   readonly #channels = new Map<number, Channel>();
@@ -32,10 +43,13 @@ export class ChannelTable {
   readonly #onEmpty: (() => void)[] = [];
   #opened = 0;
 
+  readonly #now: () => number;
   readonly #observe: Observe<Peer> | undefined;
+  readonly totals = new ChannelTotals();
 
-  constructor(schedule: Schedule, observe?: Observe<Peer>) {
+  constructor({ schedule, now, observe }: ChannelTableOptions) {
     this.#slots = new Slots(schedule);
+    this.#now = now;
     this.#observe = observe;
   }
 
@@ -92,14 +106,18 @@ export class ChannelTable {
     upstream: EndState;
   }): Channel {
     const [slot, order, type] = [this.#slots.take(), this.#opened++, message.channelType];
-    const channel = new Channel({ slot, order, type }, ends);
+    const openedBy = ends.downstream === "asking" ? "client" : "host";
+    const tell = (event: RelayEvent) => this.#observe?.(channel.owner, event);
+    const record = this.#observe &&
+      new ChannelRecord(order, { facts: factsOf(message, openedBy), tell });
+    const account = new ChannelAccount(message, {
+      openedBy,
+      openedAt: this.#now(),
+      totals: this.totals,
+      record,
+    });
+    const channel = new Channel({ slot, order, type, account }, ends);
     this.#channels.set(channel.slot, channel);
-    if (this.#observe) {
-      const openedBy = ends.downstream === "asking" ? "client" : "host";
-      const facts = factsOf(message, openedBy);
-      const tell = (event: RelayEvent) => this.#observe?.(channel.owner, event);
-      channel.record = new ChannelRecord(order, { facts, tell });
-    }
     if (owner) this.adopt(channel, owner);
     else this.#ownerless.add(channel);
     return channel;
@@ -111,6 +129,7 @@ export class ChannelTable {
     owner: Peer | undefined,
     { openedBy, reason, code }: { openedBy: Party; reason: string; code: number },
   ): void {
+    this.totals.onRefused(message.channelType);
     const facts = this.#observe && factsOf(message, openedBy);
     this.#observe?.(owner, { event: "channel-refused", ...facts!, by: "sshshim", code, reason });
   }

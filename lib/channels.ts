@@ -18,11 +18,14 @@ import { Links } from "./channel_links.ts";
 import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
 import type { FormerSlots } from "./channel_slots.ts";
+import { describeChannel } from "./channel_status.ts";
 import { ChannelTable } from "./channel_table.ts";
+import type { ChannelTotals } from "./channel_totals.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
 import type { Observe } from "./relay_events.ts";
 import type { Usage } from "./share.ts";
+import type { ChannelStatus } from "./status.ts";
 import type { Peer, Schedule } from "./transport.ts";
 import {
   type ChannelMessage,
@@ -38,6 +41,8 @@ export interface ChannelsOptions {
   owners: ForwardOwners;
   limits: ChannelLimits;
   schedule: Schedule;
+  /** The time, in milliseconds since 1970. */
+  now(): number;
   /** A client wants a channel and upstream is away. */
   onWanted(): void;
   /** Whether what waits for upstream goes on waiting, however long. */
@@ -63,10 +68,11 @@ export class Channels {
   readonly #answers: ChannelAnswers;
   readonly #owners: ForwardOwners;
   readonly #limits: ChannelLimits;
+  readonly #now: () => number;
   readonly #report: ChannelsOptions["report"];
 
   constructor({ owners, limits, report, observe, ...options }: ChannelsOptions) {
-    const table = new ChannelTable(options.schedule, observe);
+    const table = new ChannelTable({ schedule: options.schedule, now: options.now, observe });
     const links = new Links(limits.sessions);
     const endings = new ChannelEndings(table, (channel) => this.#opens.onFreed(channel));
     this.#table = table;
@@ -78,12 +84,33 @@ export class Channels {
     this.#opens = new ClientOpens({ table, links, endings, limits, usageOf, ...options });
     this.#upstreamOpens = new UpstreamOpens({ table, links, owners, limits, usageOf });
     this.#answers = new ChannelAnswers(this.#opens, endings);
+    this.#now = options.now;
     this.#report = report;
   }
 
   /** How many slots are taken. */
   get size(): number {
     return this.#table.size;
+  }
+
+  /** What has crossed all channels since the start, and how many there were. */
+  get totals(): ChannelTotals {
+    return this.#table.totals;
+  }
+
+  /** The sessions of the one connection upstream, and how many it allows. */
+  get sessions(): { count: number; limit: number } {
+    const room = this.#links.first?.room;
+    return { count: room?.takenCount ?? 0, limit: room?.limit ?? this.#links.sessions };
+  }
+
+  /** All channels and whose they are, in the order in which they were opened. */
+  describe(): { owner: Peer | undefined; status: ChannelStatus }[] {
+    const surroundings = { now: this.#now(), first: this.#links.first };
+    return this.#table.all().map((channel) => ({
+      owner: channel.owner,
+      status: describeChannel(channel, surroundings),
+    }));
   }
 
   /** Whether a client waits for a channel that upstream has not been asked for. */

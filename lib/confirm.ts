@@ -6,7 +6,8 @@
 import { type ClientProgram, type Process, rootOf } from "./client_program.ts";
 import type { Prompter } from "./credential_questions.ts";
 import { messageOf, NobodyToAskError } from "./errors.ts";
-import { escapeControls, logger } from "./log.ts";
+import { logger } from "./log.ts";
+import { escapeControls } from "./shown_text.ts";
 import type { Schedule } from "./transport.ts";
 
 const log = logger("confirm");

@@ -187,7 +187,7 @@ export class Connector implements Connects {
         requiredRsaSize: config.requiredRsaSize,
         algorithms: clientAlgorithms(config, trust.keyTypes),
         notify: this.#notify,
-        onReady,
+        onReady: (transport, session) => onReady(transport, { ...session, address }),
         onLost,
       });
     } catch (error) {

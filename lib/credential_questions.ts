@@ -2,7 +2,7 @@
 
 import { NobodyToAskError } from "./errors.ts";
 import { fold, terminalColumns, widthOf } from "./fold.ts";
-import { escapeControls } from "./log.ts";
+import { escapeControls } from "./shown_text.ts";
 
 /** Asks a person. */
 export interface Prompter {

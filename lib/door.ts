@@ -41,6 +41,11 @@ export class Door {
     this.#turnedAway = new TurnedAway(options.onTurnedAway);
   }
 
+  /** How many connections were turned away in all. */
+  get turnedAwayCount(): number {
+    return this.#turnedAway.total;
+  }
+
   /** Takes a connection that was just accepted; resolves when the next may be accepted. */
   async receive(connection: Deno.TcpConn): Promise<void> {
     const answer = this.#ask(connection);

@@ -54,6 +54,8 @@ interface Listener<Owner> {
   /** `undefined` once the client has left. */
   owner: Owner | undefined;
   state: ListenerState;
+  /** When it was asked for. */
+  since: number;
   /** The number of the grant by which upstream listens; 0 until then. */
   grant: number;
 }
@@ -62,6 +64,8 @@ interface Listener<Owner> {
 export interface ForwardsOptions<Owner> {
   requests: Requests;
   schedule: Schedule;
+  /** The time, in milliseconds since 1970. */
+  now(): number;
   /** What a client's channels and listeners take of upstream's file descriptors. */
   usageOf(owner: Owner): Usage;
   /** Words for the log about a listener that was refused, could not be brought back yet, or was. */
@@ -115,6 +119,11 @@ export class Forwards<Owner> {
   /** How many listeners there are or may come to be. */
   get size(): number {
     return this.#listeners.size;
+  }
+
+  /** The listeners that there are or may come to be, in the order in which they were asked for. */
+  list(): (Omit<Listener<Owner>, "state"> & { state: ListenerState["kind"] })[] {
+    return [...this.#listeners].map((it) => ({ ...it, state: it.state.kind }));
   }
 
   /** How many of upstream's file descriptors the listeners take, those that may come included. */
@@ -232,7 +241,8 @@ export class Forwards<Owner> {
       return onReply(requestFailure);
     }
     const state: ListenerState = { kind: "requested", request, onReply };
-    const listener: Listener<Owner> = { place, owner, state, grant: 0 };
+    const since = this.#options.now();
+    const listener: Listener<Owner> = { place, owner, state, since, grant: 0 };
     this.#listeners.add(listener);
     if (this.#hasUpstream) this.#sendRequest(listener, state);
   }

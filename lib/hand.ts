@@ -5,6 +5,7 @@
 
 import type { ClientRules } from "./client_rules.ts";
 import type { Relay } from "./relay.ts";
+import type { ClientAbout } from "./relay_status.ts";
 import {
   type Peer,
   type StartableTransport,
@@ -20,7 +21,11 @@ import {
  */
 export function joinRelay(
   relay: Relay,
-  { rules, onEnd }: { rules?: ClientRules; onEnd: (reason: string) => void },
+  { rules, about, onEnd }: {
+    rules?: ClientRules;
+    about: ClientAbout;
+    onEnd(reason: string): void;
+  },
 ): Hand {
   const [ours, relays] = [new Hand(), new Hand()];
   const onDisconnect = (reason: string) => {
@@ -30,7 +35,7 @@ export function joinRelay(
   };
   ours.meet(relays, onDisconnect);
   relays.meet(ours, onDisconnect);
-  const receiver = relay.addClient(relays, rules);
+  const receiver = relay.addClient(relays, rules, about);
   relays.start({ onPayload: receiver.receive, onDrain: receiver.drained, onDisconnect: () => {} });
   return ours;
 }

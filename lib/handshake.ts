@@ -2,11 +2,13 @@
 
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
 import { HostKeyError, MalformedDataError, UpstreamLostError } from "./errors.ts";
+import { describeExchange } from "./exchange.ts";
 import { handshakeError, type HandshakePhase, lateError, lossOf } from "./handshake_end.ts";
 import { logger } from "./log.ts";
 import { rsaBits } from "./public_key.ts";
 import { maximumRsaBits } from "./rsa_signature.ts";
 import type { Ssh2Client, Ssh2End } from "./ssh2_client.ts";
+import type { ExchangeStatus } from "./status.ts";
 import type { ConnectionEnd, OnHostKeys, StartableTransport } from "./transport.ts";
 import type { UpdatingConnection } from "./update_host_keys.ts";
 import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
@@ -73,6 +75,10 @@ export interface Session {
   verdict: TrustVerdict;
   /** Where known_hosts files are to follow what the server says of its keys. */
   onHostKeys?: OnHostKeys;
+  /** How it is encrypted. */
+  exchange?: ExchangeStatus;
+  /** The host's own address, where nothing is between. */
+  address?: string;
 }
 
 /**
@@ -107,6 +113,7 @@ class Handshake {
   #ourError: Error | undefined;
   #phase: HandshakePhase = "identification";
   #bannerCount = 0;
+  #exchange: ExchangeStatus | undefined;
   #isReady = false;
 
   constructor(client: Ssh2Client, options: HandshakeOptions) {
@@ -120,7 +127,8 @@ class Handshake {
         verifyHostKey: (key) => this.#verifyHostKey(key),
         onIdentified: () => this.#enter("key exchange"),
         onEncrypted: (exchange) => {
-          log.info("{exchange}", { exchange });
+          this.#exchange = exchange;
+          log.info("{exchange}", { exchange: describeExchange(exchange) });
           this.#enter("authentication");
         },
         onService: () => void this.#authenticate(),
@@ -209,7 +217,11 @@ class Handshake {
     const verdict = this.#acceptedVerdict();
     this.#isReady = true;
     this.#deadline.end();
-    this.#options.onReady(this.#client.transport, { verdict, onHostKeys: this.#onHostKeys() });
+    this.#options.onReady(this.#client.transport, {
+      verdict,
+      onHostKeys: this.#onHostKeys(),
+      exchange: this.#exchange,
+    });
     this.#ready.resolve();
   }
 

@@ -11,15 +11,20 @@ import type { Relay } from "./relay.ts";
 /**
  * Opens a direct-tcpip channel through the relay of a host.
  *
+ * @param id the client's number.
  * @param onEnd called once, when the client has left.
  */
 export function lendChannel(
   relay: Relay,
   to: { host: string; port: number },
-  onEnd: () => void,
+  { id, onEnd }: { id: number; onEnd(): void },
 ): JumpChannel {
   const hand = joinRelay(relay, {
-    onEnd: (reason) => {
+    about: {
+      ...{ id, carrier: "host", since: new Date().toISOString() },
+      ...{ address: null, user: null, key: null, exchange: null },
+    },
+    onEnd(reason) {
       channel.onLost(new Error(reason));
       onEnd();
     },

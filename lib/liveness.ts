@@ -7,6 +7,8 @@
  * left to traffic and TCP's own keepalives.
  */
 
+import { RoundTrips } from "./round_trips.ts";
+
 /** What is watched, and what is done about it. */
 export interface LivenessOptions {
   /** How long a silence lasts before it is broken while channels are open, in ms; 0: for ever. */
@@ -32,19 +34,15 @@ const wakeUpDeadlineMs = 3000;
 /** Watches one connection until `stop`. */
 export class Liveness {
   readonly #options: LivenessOptions;
+  readonly roundTrips: RoundTrips;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #probe: { sentAt: number; deadlineMs: number } | undefined;
-  #roundTripMs: number | undefined;
   #isStopped = false;
 
   constructor(options: LivenessOptions) {
     this.#options = options;
+    this.roundTrips = new RoundTrips(options.sendKeepalive);
     this.#schedule();
-  }
-
-  /** The smoothed round trip to upstream's SSH server, once one was measured. */
-  get roundTripMs(): number | undefined {
-    return this.#roundTripMs;
   }
 
   /** Asks for a sign of life that has to come at once, for instance after a sleep. */
@@ -57,6 +55,7 @@ export class Liveness {
   /** May be called twice. */
   stop(): void {
     this.#isStopped = true;
+    this.roundTrips.stop();
     clearTimeout(this.#timer);
   }
 
@@ -92,11 +91,7 @@ export class Liveness {
   #sendProbe(deadlineMs: number): void {
     const probe = { sentAt: performance.now(), deadlineMs };
     this.#probe = probe;
-    this.#options.sendKeepalive(() => {
-      const roundTripMs = performance.now() - probe.sentAt;
-      this.#roundTripMs = this.#roundTripMs === undefined
-        ? roundTripMs
-        : 0.75 * this.#roundTripMs + 0.25 * roundTripMs;
+    this.roundTrips.ask(() => {
       if (this.#probe === probe) this.#probe = undefined;
     });
   }

@@ -7,14 +7,18 @@
 
 import type { Endpoints, SocketRecord } from "./access.ts";
 import type { ClientFacts } from "./audit.ts";
+import type { Identify } from "./client_program.ts";
 import { ClientRules } from "./client_rules.ts";
+import { describeExchange } from "./exchange.ts";
 import { LocalUserAuth, type Login } from "./local_userauth.ts";
 import { logger } from "./log.ts";
 import type { LoginKeys } from "./login_keys.ts";
 import type { Host } from "./places.ts";
 import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
+import { shownText } from "./shown_text.ts";
 import type { LoginSession, Ssh2ServerConnection } from "./ssh2_server.ts";
+import type { ExchangeStatus, ProgramStatus } from "./status.ts";
 import type { Receiver, StartableTransport } from "./transport.ts";
 
 const log = logger("endpoint");
@@ -36,10 +40,14 @@ export interface LocalClientOptions {
   keys: LoginKeys | undefined;
   /** Decides about it once it is authenticated; without it, it is let in. */
   reception?: Reception;
+  /** Finds out whose process it is, when somebody wants to know. */
+  identify?: Identify;
   /** Called once it is authenticated. */
   onAuthenticated(): void;
   /** It has tried, and had nothing to show; `reason` is for the log, in brackets. */
   onFailedLogin(reason: string): void;
+  /** The reception does not let it in. */
+  onNotLetIn?(): void;
   /** Called when one that was authenticated leaves. */
   onLeft?(): void;
   /** Called once, when its connection is closed. */
@@ -53,12 +61,13 @@ export class LocalClient implements Host {
   #timer: ReturnType<typeof setTimeout>;
   #hasMoreTime = false;
   #isLate = false;
-  /** How its connection is encrypted, in words; strangers make no log lines of their own. */
-  #exchange = "";
+  /** How its connection is encrypted; strangers make no log lines of their own. */
+  #exchange: ExchangeStatus | undefined;
   #authentication: LocalUserAuth | undefined;
   #isAuthenticated = false;
   /** What the reception knows of it. */
   #facts: ClientFacts | undefined;
+  #program: Promise<ProgramStatus | undefined> | undefined;
   readonly #left = new AbortController();
   /** Why we ended it. */
   #whyEnded: string | undefined;
@@ -138,6 +147,7 @@ export class LocalClient implements Host {
       port: endpoints.remotePort,
       objection,
     });
+    this.#options.onNotLetIn?.();
     this.end(`not let in: ${objection}`);
     return false;
   }
@@ -149,7 +159,7 @@ export class LocalClient implements Host {
     this.#isAuthenticated = true;
   }
 
-  #onLetIn({ username, key, permissions }: Login, { transport }: LoginSession): void {
+  #onLetIn({ username, key, fingerprint, permissions }: Login, { transport }: LoginSession): void {
     const { id, endpoints, relay, reception } = this.#options;
     this.#onAuthenticated();
     if (this.#facts) reception?.onClient(transport, this.#facts);
@@ -157,7 +167,17 @@ export class LocalClient implements Host {
       permissions,
       (what) => log.info("client {id}: the options of its key do not allow {what}", { id, what }),
     );
-    const receiver = relay.addClient(transport, rules);
+    const { remoteHost, remotePort } = endpoints;
+    const receiver = relay.addClient(transport, rules, {
+      ...{ id, carrier: "port", since: new Date().toISOString() },
+      address: remoteHost.includes(":")
+        ? `[${remoteHost}]:${remotePort}`
+        : `${remoteHost}:${remotePort}`,
+      user: shownText(username),
+      key: fingerprint ?? null,
+      exchange: this.#exchange ?? null,
+      findProgram: () => this.#findProgram(),
+    });
     this.#relayed = { receiver, transport };
     transport.start({
       onPayload: receiver.receive,
@@ -167,13 +187,35 @@ export class LocalClient implements Host {
         log.info("client {id} is disconnected: {description}", { id, description });
       },
     });
-    log.info("client {id}: {exchange}", { id, exchange: this.#exchange });
+    if (this.#exchange) {
+      log.info("client {id}: {exchange}", { id, exchange: describeExchange(this.#exchange) });
+    }
     log.info("client {id} connected from port {port} as {username}{proof}", {
       id,
       port: endpoints.remotePort,
       username,
       proof: key ? ` with ${key}` : "",
     });
+  }
+
+  /** Asks once, unless nothing was found. */
+  async #findProgram(): Promise<ProgramStatus | undefined> {
+    this.#program ??= this.#identify();
+    const program = await this.#program;
+    if (program === undefined) this.#program = undefined;
+    return program;
+  }
+
+  async #identify(): Promise<ProgramStatus | undefined> {
+    const { identify, endpoints, socket } = this.#options;
+    const found = await identify?.({ endpoints, socket });
+    const [process] = found?.processes ?? [];
+    const name = process && (process.executable?.path ?? process.name);
+    return found && {
+      uid: found.uid,
+      pid: process?.pid ?? null,
+      name: name === undefined ? null : shownText(name),
+    };
   }
 
   #onTimeout(): void {

@@ -14,6 +14,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { fold, terminalColumns } from "./fold.ts";
 import { LineQueue } from "./line_queue.ts";
+import { escapeControls, escapeJson } from "./shown_text.ts";
 import { configureSync, getLogger, type Logger, type LogRecord } from "@logtape/logtape";
 
 /** How much is logged, in what form, and to where. */
@@ -64,25 +65,6 @@ export function aboutHost<T>(name: string, action: () => T): T {
   return currentHost.run(name, action);
 }
 
-/**
- * Makes text from elsewhere safe to show: control characters, separators of lines and paragraphs
- * and the marks that turn the direction of writing become escapes such as `\n`, `\x1b`, `\u202e`.
- */
-export function escapeControls(text: string): string {
-  return text.replace(controls, (character) => {
-    const code = character.charCodeAt(0);
-    if (code >= 0x100) return unicodeEscape(character);
-    return shortEscapes.get(character) ?? `\\x${code.toString(16).padStart(2, "0")}`;
-  });
-}
-
-const controls = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu;
-const shortEscapes = new Map([["\n", "\\n"], ["\r", "\\r"], ["\t", "\\t"]]);
-
-function unicodeEscape(character: string): string {
-  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
-}
-
 function textRecord(record: LogRecord, verbose: boolean, columns: number): string {
   const time = verbose ? `${timeOf(record)} ` : "";
   const parts = record.category[0] === "sshshim" ? record.category.slice(1) : record.category;
@@ -131,7 +113,7 @@ function jsonRecord(record: LogRecord, verbose: boolean): string {
 
 /** A value as a line of JSON that drives no terminal: JSON leaves some characters as they are. */
 export function jsonLine(value: unknown): string {
-  return JSON.stringify(value).replace(controls, unicodeEscape) + "\n";
+  return escapeJson(JSON.stringify(value)) + "\n";
 }
 
 function timeOf(record: LogRecord): string {

@@ -8,9 +8,11 @@
 import type { Connects } from "./connector.ts";
 import { DisconnectReason, HostKeyError, UpstreamLostError } from "./errors.ts";
 import { RequestQueue } from "./global_requests.ts";
-import { escapeControls, logger } from "./log.ts";
+import { logger } from "./log.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
 import type { Relay } from "./relay.ts";
+import { escapeControls } from "./shown_text.ts";
+import type { ExchangeStatus, OverflowStatus } from "./status.ts";
 import type {
   ConnectionEnd,
   Peer,
@@ -44,6 +46,9 @@ export interface OverflowOptions {
 
 interface Connection {
   ready: ReadyConnection;
+  /** In milliseconds since 1970. */
+  since: number;
+  exchange: ExchangeStatus | undefined;
   /** Whether upstream has opened a session on it. */
   isProven: boolean;
   unusedSince: number | undefined;
@@ -69,6 +74,20 @@ export class Overflow {
 
   constructor(options: OverflowOptions) {
     this.#options = options;
+  }
+
+  /** The connections that there are. */
+  describe(): OverflowStatus {
+    const { maximum, relay } = this.#options;
+    return {
+      maximum,
+      connections: [...this.#connections].map(({ ready, since, exchange }) => ({
+        since: new Date(since).toISOString(),
+        channels: relay.countOn(ready.transport),
+        exchange: exchange ?? null,
+        roundTrip: ready.lastRoundTrip ?? null,
+      })),
+    };
   }
 
   /** A session waits: makes one more connection, if one may be made now. */
@@ -123,12 +142,12 @@ export class Overflow {
     await connector.connect({
       signal,
       mayAsk: false,
-      onReady: (transport, { verdict }) => {
+      onReady: (transport, { verdict, exchange }) => {
         isTrusted = verdict === "trusted";
         if (signal.aborted) {
           transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
         } else if (isTrusted) {
-          connection = this.#onReady(transport);
+          connection = this.#onReady(transport, exchange);
         } else {
           transport.disconnect(DisconnectReason.byApplication, "the host key is not trusted");
         }
@@ -159,7 +178,7 @@ export class Overflow {
     this.#state = { kind: "pausing", cancel: schedule(pauseMs, () => this.#growIfCrowded()) };
   }
 
-  #onReady(transport: StartableTransport): Connection {
+  #onReady(transport: StartableTransport, exchange: ExchangeStatus | undefined): Connection {
     const { relay, connector: { name }, keepalive } = this.#options;
     const requests = new RequestQueue();
     const asError = (description: string) => new Error(description);
@@ -173,7 +192,10 @@ export class Overflow {
       disconnectError: asError,
       onEnd: (end) => this.#onEnd(connection, end),
     });
-    const connection: Connection = { ready, isProven: false, unusedSince: undefined };
+    const connection: Connection = {
+      ...{ ready, since: Date.now(), exchange },
+      ...{ isProven: false, unusedSince: undefined },
+    };
     this.#connections.add(connection);
     this.#timer ??= setInterval(() => this.#dismissUnused(), checkMs);
     ready.start(watchingOpens(relay.attachOverflow(transport, requests), connection));

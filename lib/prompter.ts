@@ -5,7 +5,8 @@
 
 import type { Prompter } from "./credential_questions.ts";
 import { messageOf, NobodyToAskError } from "./errors.ts";
-import { escapeControls, logger } from "./log.ts";
+import { logger } from "./log.ts";
+import { escapeControls } from "./shown_text.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
 
 const log = logger("upstream");

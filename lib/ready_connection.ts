@@ -6,6 +6,7 @@
 import { DisconnectReason } from "./errors.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { logger } from "./log.ts";
+import type { RoundTripStatus } from "./status.ts";
 import type { ConnectionEnd, StartableTransport, UpstreamReceiver } from "./transport.ts";
 
 const log = logger("upstream");
@@ -67,6 +68,20 @@ export class ReadyConnection {
     this.#liveness.probe();
   }
 
+  /** The last round trip that was measured. */
+  get lastRoundTrip(): RoundTripStatus | undefined {
+    return this.#liveness.roundTrips.last;
+  }
+
+  /**
+   * Measures a round trip now; `undefined` where no answer comes, or where the server is not to be
+   * sent keepalives.
+   */
+  async measureRoundTrip(): Promise<RoundTripStatus | undefined> {
+    if (this.#options.keepalive.intervalMs === 0) return undefined;
+    return await this.#liveness.roundTrips.measure();
+  }
+
   /** Ends it with a word to the server. May be called twice. */
   disconnect(description: string): void {
     this.transport.disconnect(DisconnectReason.byApplication, description);
@@ -77,7 +92,7 @@ export class ReadyConnection {
   end(end: ConnectionEnd): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    const { roundTripMs } = this.#liveness;
+    const { smoothedMs: roundTripMs } = this.#liveness.roundTrips;
     this.#liveness.stop();
     if (roundTripMs !== undefined) {
       const { name } = this.#options;

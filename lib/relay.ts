@@ -16,6 +16,12 @@ import { Pings, sendPong } from "./pings.ts";
 import { guard } from "./relay_guard.ts";
 import type { RelayOptions } from "./relay_options.ts";
 import {
+  type ClientAbout,
+  describeRelay,
+  type RelayStatus,
+  unknownClient,
+} from "./relay_status.ts";
+import {
   type OnHostKeys,
   type Peer,
   type Receiver,
@@ -30,6 +36,7 @@ interface ClientConnection {
   transport: Transport;
   /** What it may do; everything where there are none. */
   rules: ClientRules | undefined;
+  about: ClientAbout;
   replies: ReplyQueue;
   pending: PendingRequests;
   leave(): void;
@@ -59,6 +66,7 @@ export class Relay {
   readonly #clients = new Map<Peer, ClientConnection>();
   readonly #overflow = new Set<Transport>();
   #upstream: Transport | undefined;
+  #clientsAccepted = 0;
   #answersPings = false;
   /** The largest message that upstream takes, or took when it was there last, in bytes. */
   #maximumPayloadBytes = usualPayloadBytes;
@@ -77,9 +85,11 @@ export class Relay {
         client.disconnect(DisconnectReason.byApplication, reason);
       },
     });
+    const now = options.now ?? (() => 0);
     this.#forwards = new Forwards<Peer>({
       requests: this.#requests,
       schedule,
+      now,
       usageOf: (client) => this.#channels.usageOf(client),
       report,
     });
@@ -87,6 +97,7 @@ export class Relay {
       owners: this.#forwards,
       limits: { ...usualLimits, ...limits },
       schedule,
+      now,
       onWanted,
       isPatient: isPatient ?? (() => false),
       onCrowded,
@@ -226,11 +237,12 @@ export class Relay {
     this.#requests.send("keepalive@openssh.com", new Uint8Array(), onReply);
   }
 
-  /** A client is authenticated; give the returned receiver what it sends. */
-  addClient(client: Transport, rules?: ClientRules): Receiver {
+  /** A client is authenticated, of whom `about` tells; give the returned receiver what it sends. */
+  addClient(client: Transport, rules?: ClientRules, about = unknownClient): Receiver {
     this.#channels.addClient(client, rules);
+    this.#clientsAccepted++;
     const connection: ClientConnection = {
-      ...{ transport: client, rules },
+      ...{ transport: client, rules, about },
       replies: new ReplyQueue(client),
       pending: this.#backpressure.addClient(client),
       leave: () => {
@@ -261,6 +273,14 @@ export class Relay {
       },
       leave,
     };
+  }
+
+  /** What runs at this moment. */
+  describe(): RelayStatus {
+    return describeRelay(this.#clients, {
+      accepted: this.#clientsAccepted,
+      ...{ channels: this.#channels, forwards: this.#forwards },
+    });
   }
 
   /** Whether a connection is not read, because others have to take first what came from it. */

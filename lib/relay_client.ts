@@ -11,6 +11,7 @@ import { RequestQueue } from "./global_requests.ts";
 import { type Hand, joinRelay } from "./hand.ts";
 import { type ChannelOwner, RelayChannel } from "./relay_channel.ts";
 import type { Relay } from "./relay.ts";
+import type { ClientAbout } from "./relay_status.ts";
 import { buildMessage } from "./ssh_data.ts";
 import type { Peer } from "./transport.ts";
 import {
@@ -32,6 +33,7 @@ export type OwnerOf = (channel: RelayChannel) => ChannelOwner;
 export interface RelayClientOptions {
   /** What it may do; everything where there are none. */
   rules?: ClientRules;
+  about: ClientAbout;
   /**
    * Upstream opens a channel to it; `undefined` refuses it, and so does a failure, whose words
    * upstream is told. Whoever takes it owns it, until `onClose`.
@@ -53,7 +55,8 @@ export class RelayClient {
 
   constructor(relay: Relay, options: RelayClientOptions) {
     this.#options = options;
-    this.#hand = joinRelay(relay, { rules: options.rules, onEnd: (reason) => this.#onEnd(reason) });
+    const { rules, about } = options;
+    this.#hand = joinRelay(relay, { rules, about, onEnd: (reason) => this.#onEnd(reason) });
     this.#requests.attach(this.#hand);
     this.#hand.start({
       onPayload: (payload) => this.#onMessage(parseMessage(payload)!),

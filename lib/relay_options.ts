@@ -8,6 +8,8 @@ import type { Peer, Schedule } from "./transport.ts";
 export interface RelayOptions {
   limits?: Partial<ChannelLimits>;
   schedule: Schedule;
+  /** The time, in milliseconds since 1970; by default it stands still. */
+  now?(): number;
   /** A client wants something of upstream while it is away. */
   onWanted(): void;
   /** Whether what waits for upstream goes on waiting, however long; by default it never does. */

@@ -3,6 +3,7 @@
  */
 
 import type { Admit, SocketRecord } from "./access.ts";
+import type { Identify } from "./client_program.ts";
 import { Door, endpointsOf } from "./door.ts";
 import { EndpointError, messageOf } from "./errors.ts";
 import type { Presence } from "./lifetime.ts";
@@ -30,6 +31,10 @@ export interface EndpointOptions {
   presence?: Presence;
   /** Decides about clients that have authenticated; without it all are let in. */
   reception?: Reception;
+  /** Finds out whose process a client is, when somebody wants to know. */
+  identify?: Identify;
+  /** The number of the next client; by default they are counted here. */
+  nextClientId?(): number;
   /** Told of connections that were turned away, whose or why in words, and how many. */
   onTurnedAway?(phrase: string, count: number): void;
 }
@@ -55,6 +60,7 @@ export class Endpoint {
   readonly #places = new Places();
   readonly #clients = new Set<LocalClient>();
   #lastClientId = 0;
+  #notLetInCount = 0;
   #isListening = true;
   #onClientGone: (() => void) | undefined;
 
@@ -75,6 +81,11 @@ export class Endpoint {
   get address(): { hostname: string; port: number } {
     const { hostname, port } = this.#listener.addr;
     return { hostname, port };
+  }
+
+  /** How many connections were turned away: at the door, at the login, or by a person. */
+  get turnedAwayCount(): number {
+    return this.#door.turnedAwayCount + this.#notLetInCount;
   }
 
   /**
@@ -126,10 +137,11 @@ export class Endpoint {
     const isTrusted = access.kind === "anybody" || (access.kind === "user" && isOwn);
     const served = this.#server!.receive(guest, connection.remoteAddr);
     const client = new LocalClient(served, {
-      id: ++this.#lastClientId,
+      id: this.#options.nextClientId?.() ?? ++this.#lastClientId,
       endpoints: endpointsOf(connection),
       socket,
       relay,
+      identify: this.#options.identify,
       keys: isTrusted ? undefined : access.keys,
       reception,
       onAuthenticated: () => {
@@ -137,6 +149,7 @@ export class Endpoint {
         presence?.enter();
       },
       onFailedLogin: (reason) => this.#door.onFailedLogin(reason),
+      onNotLetIn: () => this.#notLetInCount++,
       onLeft: () => presence?.leave(),
       onGone: () => {
         this.#clients.delete(client);

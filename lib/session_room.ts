@@ -50,6 +50,11 @@ export class SessionRoom<Channel> {
     return this.#trials === undefined ? this.#limit : 0;
   }
 
+  /** How many sessions there are, those included that upstream has not answered. */
+  get takenCount(): number {
+    return this.#taken.size;
+  }
+
   get isFull(): boolean {
     return this.#taken.size >= (this.#trials ?? this.#limit);
   }

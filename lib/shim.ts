@@ -16,8 +16,10 @@ import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
+import { composeStatus, findPrograms } from "./shim_status.ts";
+import type { RoundTripStatus, ShimStatus, UpstreamState } from "./status.ts";
 import { schedule, within } from "./timing.ts";
-import { Upstream, type UpstreamState } from "./upstream.ts";
+import { Upstream } from "./upstream.ts";
 
 const log = logger();
 
@@ -69,6 +71,11 @@ export class Shim {
   readonly #upstream: Upstream;
   readonly #overflow: Overflow;
   readonly #audit: Audit | undefined;
+  readonly #config: HostConfig;
+  readonly #maxSessions: number | undefined;
+  /** The names by which ssh finds the port. */
+  #sshNames: string[] = [];
+  #lastClientId = 0;
   readonly #wasConnected = Promise.withResolvers<void>();
   /** Channels that lead to other hosts that are served. */
   #lentCount = 0;
@@ -81,6 +88,9 @@ export class Shim {
     const { name } = connector;
     const audit = writeAudit && new Audit(writeAudit, name);
     this.#audit = audit;
+    this.#config = config;
+    this.#maxSessions = options.maxSessions;
+    const identify = programFinder();
     const confirmation = options.confirms
       ? new Confirmation({ host: name, prompter, schedule })
       : undefined;
@@ -94,6 +104,7 @@ export class Shim {
         noticeBytes: options.maxLifeMs === undefined ? 0 : noticeBytes,
       },
       schedule,
+      now: Date.now,
       onWanted: () => this.#upstream.hurry(),
       isPatient: () => this.#upstream.isFirstLogin,
       onCrowded: () => void this.#overflow.grow(),
@@ -107,8 +118,10 @@ export class Shim {
       access,
       presence: life,
       reception: audit || confirmation
-        ? new Reception({ identify: programFinder(), confirmation, audit })
+        ? new Reception({ identify, confirmation, audit })
         : undefined,
+      identify,
+      nextClientId: () => ++this.#lastClientId,
       onTurnedAway: (phrase, count) => audit?.onTurnedAway(phrase, count),
     });
     const keepalive = {
@@ -187,9 +200,40 @@ export class Shim {
       openChannel: async (to) => {
         await this.#wasConnected.promise;
         this.#lentCount++;
-        return lendChannel(this.#relay, to, () => this.#lentCount--);
+        const [id, onEnd] = [++this.#lastClientId, () => void this.#lentCount--];
+        return lendChannel(this.#relay, to, { id, onEnd });
       },
     };
+  }
+
+  /** By which names ssh finds the port from now on. */
+  onPublished(sshNames: string[]): void {
+    this.#sshNames = sshNames;
+  }
+
+  /**
+   * What runs at this moment.
+   *
+   * @param findsPrograms whether it is looked up whose processes the clients are, which takes longer
+   */
+  async status({ findsPrograms = true } = {}): Promise<ShimStatus> {
+    const programs = findsPrograms ? await findPrograms(this.#relay.describe()) : new Map();
+    const { hostname, port } = this.address;
+    return composeStatus({
+      config: this.#config,
+      local: { address: hostname, port, sshNames: this.#sshNames },
+      relay: this.#relay.describe(),
+      upstream: this.#upstream.describe(),
+      overflow: this.#overflow.describe(),
+      maxSessions: this.#maxSessions,
+      turnedAwayCount: this.#endpoint.turnedAwayCount,
+      programs,
+    });
+  }
+
+  /** Measures how far the host is away; `undefined` where it is not there, or does not answer. */
+  async measureRoundTrip(): Promise<RoundTripStatus | undefined> {
+    return await this.#upstream.measureRoundTrip();
   }
 
   /** Tells the people at terminals something; their sessions go on. */

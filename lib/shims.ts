@@ -186,6 +186,7 @@ export class Shims {
         hostKeys: shown,
         isPrinted: this.#options.sshConfig === "printed",
       });
+      if (sshName) shim.onPublished([sshName.host, ...sshName.as ? [sshName.as] : []]);
       if (!this.#closing.has(host)) onListening(host, { hostKeys: shown, sshName });
       if (++this.#listeningCount === this.#hosts.length) this.#allListening.resolve();
     } catch (error) {

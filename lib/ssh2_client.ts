@@ -9,7 +9,8 @@ import { isSameKey } from "./public_key.ts";
 import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
-import { describeExchange, identification, Ssh2Transport } from "./ssh2_transport.ts";
+import { exchangeOf, identification, Ssh2Transport } from "./ssh2_transport.ts";
+import type { ExchangeStatus } from "./status.ts";
 
 /** Who decides, and is told. */
 export interface Ssh2ClientHandlers {
@@ -21,7 +22,7 @@ export interface Ssh2ClientHandlers {
   /** The server's identification line has come (RFC 4253, section 4.2). */
   onIdentified(): void;
   /** The host key is accepted, and both directions are encrypted for the first time. */
-  onEncrypted(exchange: string): void;
+  onEncrypted(exchange: ExchangeStatus): void;
   /** The server is ready for requests of authentication. */
   onService(): void;
   /** Words of the server (SSH_MSG_USERAUTH_BANNER). */
@@ -124,7 +125,7 @@ export class Ssh2Client {
     // The first bytes that ssh2 is given have the whole line.
     this.#socket.once("data", () => handlers.onIdentified());
     client.on("banner", (text) => handlers.onBanner(text));
-    client.once("handshake", (negotiated) => handlers.onEncrypted(describeExchange(negotiated)));
+    client.once("handshake", (negotiated) => handlers.onEncrypted(exchangeOf(negotiated)));
     client.on("ready", () => handlers.onReady());
     client.on("close", () => handlers.onClose(this.#end ?? { kind: "closed" }));
   }

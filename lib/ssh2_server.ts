@@ -11,7 +11,8 @@ import { ssh2 } from "./ssh2.ts";
 import { serverAlgorithms } from "./ssh2_algorithms.ts";
 import { announceExtensions } from "./ssh2_extensions.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
-import { describeExchange, identification, Ssh2Transport } from "./ssh2_transport.ts";
+import { exchangeOf, identification, Ssh2Transport } from "./ssh2_transport.ts";
+import type { ExchangeStatus } from "./status.ts";
 import type { StartableTransport } from "./transport.ts";
 
 const algorithms = serverAlgorithms();
@@ -35,7 +36,7 @@ export interface Ssh2ServerOptions {
 /** Who is told of what happens on a client's connection. */
 export interface Ssh2ServerHandlers {
   /** Both directions are encrypted for the first time. */
-  onEncrypted(exchange: string): void;
+  onEncrypted(exchange: ExchangeStatus): void;
   /** Its login begins; what it says comes by `onLoginMessage`, until its transport is started. */
   onLogin(session: LoginSession): void;
   /** A message that is not the transport protocol's own. */
@@ -148,7 +149,7 @@ export class Ssh2ServerConnection {
       this.#socket.end();
     });
     connection.once("handshake", (exchange) => {
-      handlers.onEncrypted(describeExchange(exchange));
+      handlers.onEncrypted(exchangeOf(exchange));
       handlers.onLogin({
         sessionId: Uint8Array.from(transport.sessionId),
         hostKey: hostKeyOf(connection, exchange.serverHostKey),

@@ -20,6 +20,7 @@ import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
 import type { SessionBinding } from "./signer.ts";
+import type { ExchangeStatus } from "./status.ts";
 import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
 import { buildMessage, readUint32 } from "./ssh_data.ts";
 import {
@@ -380,12 +381,17 @@ function assertKnownProtocol(protocol: Ssh2Protocol | undefined): void {
   }
 }
 
-/** The outcome of a key exchange, for the log. */
-export function describeExchange(
+/** The outcome of a key exchange. */
+export function exchangeOf(
   negotiated: ssh2.NegotiatedAlgorithms & NegotiatedHostKey,
-): string {
+): ExchangeStatus {
   const { serverHostKey, certificate = serverHostKey, cs } = negotiated;
-  const kex: string = negotiated.kex;
-  const warning = kex === hybridKexName ? "" : " (not post-quantum)";
-  return `key exchange ${kex}${warning}, host key ${certificate}, cipher ${cs.cipher}`;
+  const keyExchange: string = negotiated.kex;
+  return {
+    keyExchange,
+    isPostQuantum: keyExchange === hybridKexName,
+    hostKey: certificate,
+    cipher: cs.cipher,
+    mac: cs.mac || null,
+  };
 }

@@ -17,6 +17,7 @@ const maximumKinds = 16;
 export class TurnedAway {
   readonly #onTold: (phrase: string, count: number) => void;
   #counts = new Map<string, number>();
+  #total = 0;
   #timer: ReturnType<typeof setInterval> | undefined;
 
   /** @param onTold called with each line. */
@@ -24,8 +25,14 @@ export class TurnedAway {
     this.#onTold = onTold;
   }
 
+  /** How many there were in all. */
+  get total(): number {
+    return this.#total;
+  }
+
   /** @param phrase goes on after "turned away a connection". */
   add(phrase: string): void {
+    this.#total++;
     if (this.#timer === undefined) {
       this.#timer = setInterval(() => this.#onSeriesEnd(), seriesMs);
       log.warn("turned away a connection {phrase}", { phrase });

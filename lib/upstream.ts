@@ -13,10 +13,20 @@ import { Backoff } from "./backoff.ts";
 import type { Connects } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
 import type { Session } from "./handshake.ts";
-import { escapeControls, logger } from "./log.ts";
+import { logger } from "./log.ts";
+import { Losses } from "./losses.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
 import type { Relay } from "./relay.ts";
+import { escapeControls, shownText } from "./shown_text.ts";
 import { SleepWatch } from "./sleep_watch.ts";
+import type {
+  AttemptCause,
+  HostStatus,
+  RoundTripStatus,
+  TotalsStatus,
+  UpstreamState,
+  UpstreamStatus,
+} from "./status.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 
 const log = logger("upstream");
@@ -25,6 +35,9 @@ const defaultProvenMs = 60_000;
 
 /** A client hurries a wait, and a person an attempt, that is longer than this; in milliseconds. */
 const hurryMs = 1000;
+
+/** How much of a reason is shown, in characters. */
+const longestReason = 500;
 
 /** How upstream is kept. */
 export interface UpstreamOptions {
@@ -43,17 +56,20 @@ export interface UpstreamOptions {
 
 type State =
   | { kind: "idle" }
-  | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
-  | { kind: "ready"; connection: ReadyConnection; provenTimer: Timer }
-  | { kind: "waiting"; retryAt: number; timer: Timer }
+  | {
+    kind: "connecting";
+    attempt: AbortController;
+    mayAsk: boolean;
+    since: number;
+    cause: AttemptCause;
+  }
+  | { kind: "ready"; connection: ReadyConnection; session: Session; provenTimer: Timer }
+  | { kind: "waiting"; reason: Error; retryAt: number; timer: Timer }
   /** Nothing to do until a client comes. */
   | { kind: "asleep"; reason: Error }
   /** Another attempt would fail alike: only a person's word starts one. */
   | { kind: "stopped"; reason: Error }
   | { kind: "closed" };
-
-/** Where the connection stands. */
-export type UpstreamState = State["kind"];
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -67,13 +83,24 @@ const followers: Record<State["kind"], readonly State["kind"][]> = {
   closed: [],
 };
 
+/** What is told of the connection, beside what the relay knows of it. */
+export type UpstreamOwnStatus =
+  & Omit<UpstreamStatus, "sessions">
+  & Pick<HostStatus, "address">
+  & Pick<TotalsStatus, "reconnections">;
+
 /** The connection to the remote host. */
 export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #backoff: Pick<Backoff, "next" | "reset">;
   readonly #sleepWatch = new SleepWatch(() => this.#onWake());
   readonly #lost = Promise.withResolvers<Error>();
+  readonly #losses = new Losses(Date.now);
   #state: State = { kind: "idle" };
+  /** Since when, in milliseconds since 1970. */
+  #stateSince = Date.now();
+  /** Where it was reached last. */
+  #address: string | undefined;
   #hasBeenReady = false;
 
   constructor(options: UpstreamOptions) {
@@ -91,6 +118,29 @@ export class Upstream {
     return this.#state.kind === "connecting" && !this.#hasBeenReady;
   }
 
+  /** Where it stands, and how it has been. */
+  describe(): UpstreamOwnStatus {
+    const state = this.#state;
+    const isReady = state.kind === "ready";
+    return {
+      state: state.kind,
+      since: new Date(this.#stateSince).toISOString(),
+      nextAttempt: state.kind === "waiting" ? instantOf(state.retryAt) : null,
+      reason: "reason" in state ? shownText(state.reason.message, longestReason) : null,
+      address: this.#address ?? null,
+      exchange: isReady ? state.session.exchange ?? null : null,
+      roundTrip: isReady ? state.connection.lastRoundTrip ?? null : null,
+      losses: this.#losses.describe(),
+      reconnections: this.#losses.reconnections,
+    };
+  }
+
+  /** Measures how far the host is away; `undefined` where it is not there, or does not answer. */
+  async measureRoundTrip(): Promise<RoundTripStatus | undefined> {
+    const state = this.#state;
+    return state.kind === "ready" ? await state.connection.measureRoundTrip() : undefined;
+  }
+
   /** Resolves with the reason when the connection is gone and is not to come back. */
   get whenLost(): Promise<Error> {
     return this.#lost.promise;
@@ -102,7 +152,7 @@ export class Upstream {
    * @throws what the connector throws: nothing is tried again before it has worked once.
    */
   async start(): Promise<void> {
-    await this.#connect({ mayAsk: true, isAttended: true });
+    await this.#connect({ mayAsk: true, isAttended: true, cause: "person" });
   }
 
   /** In place of `start`: the first attempt is made when a client wants something. */
@@ -113,9 +163,9 @@ export class Upstream {
   /** A client wants something: a long wait is cut short. */
   hurry(): void {
     const state = this.#state;
-    if (state.kind === "asleep") void this.#reconnect({ mayAsk: true });
+    if (state.kind === "asleep") void this.#reconnect({ mayAsk: true, cause: "client" });
     if (state.kind === "waiting" && state.retryAt - performance.now() > hurryMs) {
-      void this.#reconnect({ mayAsk: false });
+      void this.#reconnect({ mayAsk: false, cause: "client" });
     }
   }
 
@@ -125,7 +175,7 @@ export class Upstream {
     if (state.kind === "ready") state.connection.probe();
     else if (state.kind === "waiting" || state.kind === "asleep" || state.kind === "stopped") {
       this.#backoff.reset();
-      void this.#reconnect({ mayAsk: state.kind !== "waiting" });
+      void this.#reconnect({ mayAsk: state.kind !== "waiting", cause: "person" });
     } else if (state.kind === "connecting" && !state.mayAsk) {
       if (performance.now() - state.since <= hurryMs) return;
       // It hangs, perhaps on a path that is no more: its failure begins a new series.
@@ -145,20 +195,27 @@ export class Upstream {
   }
 
   async #connect(
-    { mayAsk, isAttended = false }: { mayAsk: boolean; isAttended?: boolean },
+    { mayAsk, isAttended = false, cause }: {
+      mayAsk: boolean;
+      isAttended?: boolean;
+      cause: AttemptCause;
+    },
   ): Promise<void> {
     const attempt = new AbortController();
     const since = performance.now();
-    const connecting: State = { kind: "connecting", attempt, mayAsk, since };
+    const connecting: State = { kind: "connecting", attempt, mayAsk, since, cause };
     this.#transition(connecting);
+    this.#losses.onAttempt();
     let connection: ReadyConnection | undefined;
     await this.#options.connector.connect({
       signal: attempt.signal,
       mayAsk,
       isAttended,
       onReady: (transport, session) => {
-        if (this.#state === connecting) connection = this.#onReady(transport, session);
-        else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
+        if (this.#state === connecting) {
+          this.#losses.onReady(cause);
+          connection = this.#onReady(transport, session);
+        } else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
       },
       onLost: (end) => connection?.end(end),
     });
@@ -171,16 +228,18 @@ export class Upstream {
   }
 
   /** One more attempt; its failure decides what is done next. */
-  async #reconnect({ mayAsk }: { mayAsk: boolean }): Promise<void> {
+  async #reconnect(
+    { mayAsk, cause }: { mayAsk: boolean; cause: AttemptCause },
+  ): Promise<void> {
     this.#options.relay.awaitUpstream();
     try {
-      await this.#connect({ mayAsk });
+      await this.#connect({ mayAsk, cause });
     } catch (error) {
       if (this.#state.kind !== "connecting") return;
       if (error instanceof NobodyToAskError && !mayAsk && this.#options.relay.isWanted) {
         // It was tried in silence, and somebody waits: that is worth a question.
         this.#transition({ kind: "asleep", reason: error });
-        return this.#reconnect({ mayAsk: true });
+        return this.#reconnect({ mayAsk: true, cause });
       }
       this.#onFailure(error as Error);
     }
@@ -188,8 +247,9 @@ export class Upstream {
 
   #onReady(
     transport: StartableTransport,
-    { verdict, onHostKeys }: Session,
+    session: Session,
   ): ReadyConnection {
+    const { verdict, onHostKeys } = session;
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const connection = new ReadyConnection(transport, {
       name: this.name,
@@ -206,7 +266,8 @@ export class Upstream {
       },
     });
     const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
-    const ready: State = { kind: "ready", connection, provenTimer };
+    const ready: State = { kind: "ready", connection, session, provenTimer };
+    this.#address = session.address;
     this.#hasBeenReady = true;
     this.#transition(ready);
     const allowsForwards = verdict === "trusted";
@@ -220,7 +281,9 @@ export class Upstream {
     return connection;
   }
 
-  #onLost({ reason, endedBy }: ConnectionEnd): void {
+  #onLost(end: ConnectionEnd): void {
+    const { reason, endedBy } = end;
+    this.#losses.onLost(end);
     const { relay, reconnects } = this.#options;
     const wasUnused = relay.channelCount === 0 && relay.forwardCount === 0;
     log.warn("connection lost: {reason}", { reason });
@@ -250,8 +313,11 @@ export class Upstream {
       this.#sleep(reason);
     } else if (reason instanceof UpstreamLostError) {
       const delayMs = this.#backoff.next();
-      const timer = setTimeout(() => void this.#reconnect({ mayAsk: false }), delayMs);
-      this.#transition({ kind: "waiting", retryAt: performance.now() + delayMs, timer });
+      const timer = setTimeout(
+        () => void this.#reconnect({ mayAsk: false, cause: "timer" }),
+        delayMs,
+      );
+      this.#transition({ kind: "waiting", reason, retryAt: performance.now() + delayMs, timer });
       log.info("{reason}; trying again in {seconds} s", {
         reason: reason.message.replace(/\.$/, ""),
         seconds: (delayMs / 1000).toFixed(1),
@@ -278,7 +344,13 @@ export class Upstream {
     if (previous.kind === "waiting") clearTimeout(previous.timer);
     if (previous.kind === "ready") clearTimeout(previous.provenTimer);
     this.#state = next;
+    this.#stateSince = Date.now();
     log.debug("{name}: {from} → {to}", { name: this.name, from: previous.kind, to: next.kind });
     this.#options.onState?.(next.kind);
   }
+}
+
+/** A time by `performance.now()` as an instant. */
+function instantOf(time: number): string {
+  return new Date(Date.now() + time - performance.now()).toISOString();
 }

@@ -26,7 +26,7 @@ Deno.test("a connection that answers is asked again and again", () => {
     connection.nothingFor(100);
     connection.answer();
   }
-  assert.equal(connection.liveness.roundTripMs, 100);
+  assert.equal(connection.liveness.roundTrips.smoothedMs, 100);
 });
 
 Deno.test("any byte counts as life, and as the answer that is owed", () => {
@@ -112,13 +112,13 @@ Deno.test("what was heard before a probe is no answer to it", () => {
 
 Deno.test("the round trip is smoothed, and unknown before the first answer", () => {
   using connection = new Connection({ intervalMs: longMs, count: 3 });
-  const measured: (number | undefined)[] = [connection.liveness.roundTripMs];
+  const measured: (number | undefined)[] = [connection.liveness.roundTrips.smoothedMs];
   for (const ms of [40, 80, 0]) {
     connection.liveness.probe();
     connection.expect("asked");
     connection.nothingFor(ms);
     connection.answer();
-    measured.push(connection.liveness.roundTripMs);
+    measured.push(connection.liveness.roundTrips.smoothedMs);
   }
   assert.deepEqual(measured, [undefined, 40, 50, 37.5]);
 });

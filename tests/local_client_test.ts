@@ -40,7 +40,10 @@ async function ask(
     onGone() {},
   });
   client.start();
-  handlers!.onEncrypted("key exchange of some kind");
+  handlers!.onEncrypted({
+    ...{ keyExchange: "some", isPostQuantum: false, hostKey: "ssh-ed25519" },
+    ...{ cipher: "aes128-gcm@openssh.com", mac: null },
+  });
   handlers!.onLogin({
     sessionId: new Uint8Array(32),
     hostKey: publicKey,

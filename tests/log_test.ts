@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { resetSync } from "@logtape/logtape";
 import { widthOf } from "../lib/fold.ts";
-import { configureLogging, escapeControls, logger, type LoggingOptions } from "../lib/log.ts";
+import { configureLogging, logger, type LoggingOptions } from "../lib/log.ts";
+import { escapeControls } from "../lib/shown_text.ts";
 
 /** Runs `body` with logging set up so, and returns what was written, one entry per write. */
 function written(
