@@ -136,7 +136,7 @@ Deno.test("a message is noticed that is added, changed or taken away", () => {
   ]);
   assert.deepEqual(compare(source.replace("passed over", "left out")), [
     ["sample.ts:6: the file … is left out"],
-    ["the file FILE is passed over: the file  …  is passed over"],
+    ["the file FILE is passed over: the file FILE is passed over"],
   ]);
   assert.deepEqual(compare(source.replace("Try it again.", "")), [
     [],
