@@ -4,21 +4,34 @@ import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { readSourceTexts, type SourceText, textsOf } from "./support/messages.ts";
 
-/** Texts with words that are no messages: what programs read, and what is told of what is right. */
+/** Texts with words that are no messages, values that are put in as `…`. */
 const noMessages = [
-  " (not post-quantum)",
+  // For programs to read.
   "# sshshim: pid …, port ……; written at its start, removed at its end",
+  "config and folder",
+  "if not defined … exit 1",
+  'originalhost … !exec "…"',
+  `SSH_ORIGINAL_COMMAND="$(printf %b '…')"; export SSH_ORIGINAL_COMMAND; …`,
+  // Help.
   "[--yes | --undo]",
   "Adds a line to ~/.ssh/config, once, by which ssh and what runs it find the names of all shims " +
   "that run: after that, ssh NAME.shim is enough.",
-  "caused by …",
-  "config and folder",
-  "if not defined … exit 1",
+  // What is told in the log when nothing is wrong.
+  " (not post-quantum)",
   "key exchange ……, host key …, cipher …",
-  'originalhost … !exec "…"',
-  `SSH_ORIGINAL_COMMAND="$(printf %b '…')"; export SSH_ORIGINAL_COMMAND; …`,
-  'the certificate of "…"',
   "the key … (…)",
+  "…, of the agent",
+  // Before a stack.
+  "caused by …",
+  // Reasons that nobody is shown.
+  "… is not a table of the kernel's",
+  "… ends inside a row",
+  "it has left",
+  "no client has come yet",
+  'the certificate of "…"',
+  "the connecting process belongs to user …",
+  "this system does not tell who we are",
+  "user … also stands for the users that this namespace does not know",
 ];
 
 const page = await Deno.readTextFile(
@@ -85,6 +98,14 @@ Deno.test("each entry is a message of the program", () => {
 
 Deno.test("what counts as no message is still in the program", () => {
   assert.deepEqual(noMessages.filter((it) => !texts.map(describe).includes(it)), []);
+});
+
+Deno.test("each link within the page leads to one of its headings", () => {
+  const headings = [...page.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading!.toLowerCase().replace(/[^\w -]/g, "").replaceAll(" ", "-")
+  );
+  const links = [...page.matchAll(/\]\(#([^)]*)\)/g)].map(([, target]) => target!);
+  assert.deepEqual(links.filter((it) => !headings.includes(it)), []);
 });
 
 const source = `

@@ -18,8 +18,8 @@ export interface SourceText {
 
 const root = new URL("../../", import.meta.url);
 
-/** What is printed when nothing is wrong. */
-const otherFiles = ["lib/banner.ts", "lib/completion_bash.ts", "lib/help.ts"];
+/** What is printed to be read for itself. */
+const otherFiles = ["lib/completion_bash.ts", "lib/help.ts"];
 
 /** For whoever wrote the peer: the page has the message that these words come in. */
 const peerErrors =
