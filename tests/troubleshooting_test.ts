@@ -67,7 +67,7 @@ function describe({ parts }: SourceText): string {
   return parts.join("…");
 }
 
-/** What is in no text, of each message that has such a part; names are in capitals. */
+/** What is in no text, of each message that has such a part; options and names in capitals aside. */
 function strangeIn(messages: string[], texts: SourceText[]): string[] {
   const patterns = texts.filter(({ hasWords, parts }) => hasWords || parts.length > 1)
     .map(patternOf);
@@ -80,7 +80,9 @@ function strangeIn(messages: string[], texts: SourceText[]): string[] {
         }
       }
     }
-    const strange = left.join("").split("\0").filter((it) => /\p{Ll}/u.test(it));
+    const strange = left.join("").split("\0").filter((it) =>
+      /\p{Ll}/u.test(it.replace(/(?<!\S)(-\w|--[\w-]+)/g, ""))
+    );
     return strange.length === 0 ? [] : [`${message}: ${strange.join(" … ")}`];
   });
 }

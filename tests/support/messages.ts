@@ -18,18 +18,17 @@ export interface SourceText {
 
 const root = new URL("../../", import.meta.url);
 
-/** What is printed to be read for itself. */
+/** Whose words are printed because they were asked for. */
 const otherFiles = ["lib/completion_bash.ts", "lib/help.ts"];
 
-/** For whoever wrote the peer: the page has the message that these words come in. */
-const peerErrors =
-  /^(Protocol|ChannelProtocol|MalformedData|KeyExchange|Range|Type)Error$|^ssh2?Error$/;
+/** Words about bytes, for whoever made them: the page has the messages that they come in. */
+const peerErrors = /^(Protocol|ChannelProtocol|MalformedData|KeyExchange|Range|Type)Error$/;
 
-/** Calls that ask about a text, or make something else than a message of it. */
+/** Calls that ask about a text, or make something else of it than a message. */
 const otherCalls =
   /^(includes|startsWith|endsWith|indexOf|has|get|test|join|group|Symbol|violate|enter)$/;
 
-/** Properties that hold the words of the help, and what is no text for people. */
+/** Properties that hold the words of the help, and names of states. */
 const otherProperties = /^(description|kind)$/;
 
 type Node = Extract<Deno.lint.Node, { parent: unknown }>;
@@ -43,7 +42,7 @@ export function readSourceTexts(): SourceText[] {
   );
 }
 
-/** The texts of one file. */
+/** The texts of one file; Deno parses it within `deno test` alone. */
 export function textsOf(file: string, source: string): SourceText[] {
   const texts: SourceText[] = [];
   const lineAt = (offset: number) => source.slice(0, offset).split("\n").length;
@@ -116,6 +115,7 @@ function partsOf(node: AnyNode): string[] {
   return ["", ""];
 }
 
+/** Whether there are two words beside each other, or with values between. */
 function hasWords(parts: string[]): boolean {
   const text = parts.join("{}");
   return /\p{L}{2,}.* .*\p{L}{2,}/u.test(text) && /\p{Ll}{2,}/u.test(text);
