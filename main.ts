@@ -111,7 +111,8 @@ async function run(options: Options): Promise<number> {
   });
   let end: Deno.Signal | Error | LifetimeEnd | number;
   if (command === undefined) {
-    end = await Promise.race([stopSignals.first, life.whenOver, served]);
+    const terminated = shims.whenTerminated.then((reason) => new LifetimeEnd(reason));
+    end = await Promise.race([stopSignals.first, life.whenOver, terminated, served]);
   } else {
     // It needs all of the hosts.
     const obstacle = await Promise.race([stopSignals.first, failed.promise, shims.whenListening]);

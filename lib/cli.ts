@@ -69,6 +69,8 @@ export interface Options {
   /** A further name of the endpoint. */
   as: string | undefined;
   sshConfig: "written" | "printed" | "none";
+  /** Whether ssh comes by the control socket, where there is one. */
+  usesLane: boolean;
   /** Whether a connection that is lost comes back, and the longest wait before an attempt. */
   reconnects: boolean;
   reconnectMaxDelayMs: number;
@@ -250,8 +252,8 @@ function credentialFrom(
 }
 
 function namingFrom(
-  { name, as, printSshConfig, noSshConfig }: Parsed["naming"],
-): Pick<Options, "name" | "as" | "sshConfig"> {
+  { name, as, printSshConfig, noSshConfig, noLane }: Parsed["naming"],
+): Pick<Options, "name" | "as" | "sshConfig" | "usesLane"> {
   const other = [
     name !== undefined && "--name",
     as !== undefined && "--as",
@@ -260,7 +262,8 @@ function namingFrom(
   if (noSshConfig && other !== undefined) {
     throw new UsageError(`--no-ssh-config and ${other} exclude each other.`);
   }
-  return { name, as, sshConfig: noSshConfig ? "none" : printSshConfig ? "printed" : "written" };
+  const sshConfig = noSshConfig ? "none" : printSshConfig ? "printed" : "written";
+  return { name, as, sshConfig, usesLane: !noLane };
 }
 
 function localHostKeyFrom(

@@ -216,6 +216,10 @@ const naming = object({
     ["--print-ssh-config"],
     "Print the configuration for ssh in place of the banner, and do not write it.",
   ),
+  noLane: toggle(
+    ["--no-lane"],
+    "Let ssh come to the port alone, and not by the control socket.",
+  ),
   noSshConfig: toggle(["--no-ssh-config"], "Have no name, and write nothing for ssh."),
 });
 

@@ -31,6 +31,7 @@ const defaults: Options = {
   name: undefined,
   as: undefined,
   sshConfig: "written",
+  usesLane: true,
   reconnects: true,
   reconnectMaxDelayMs: 30_000,
   keepaliveIntervalMs: undefined,
