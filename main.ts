@@ -96,10 +96,10 @@ async function run(options: Options): Promise<number> {
   onRetrySignal(shims);
   const failed = Promise.withResolvers<Error>();
   const served = shims.serve(hostKeys.all, {
-    onListening: (host, { hostKeys, sshName }) => {
+    onListening: (host, { hostKeys, controlPath, sshName }) => {
       surviveMistakes();
       if (command !== undefined) return;
-      const facts = factsOf(options, host, { hostKeys, clientKey, sshName });
+      const facts = factsOf(options, host, { hostKeys, clientKey, controlPath, sshName });
       announce(options, facts, sshName);
       life.onListening(host.name, bannerProperties(facts));
     },
@@ -204,9 +204,10 @@ function announce(
 function factsOf(
   { localAuth, destinations }: Options,
   { name, config, shim: { address } }: ServedHost,
-  { hostKeys, clientKey, sshName }: {
+  { hostKeys, clientKey, controlPath, sshName }: {
     hostKeys: readonly LocalHostKey[];
     clientKey: ClientKey | undefined;
+    controlPath: string | undefined;
     sshName: SshName | undefined;
   },
 ): BannerFacts {
@@ -223,6 +224,7 @@ function factsOf(
     localAuth,
     ...(clientKey && { clientKeyFile: clientKey.privateFile }),
     ...(destinations.length === 1 ? {} : { name }),
+    ...(controlPath === undefined ? {} : { controlPath }),
     ...(sshName === undefined ? {} : { sshName }),
   };
 }

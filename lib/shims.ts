@@ -37,7 +37,12 @@ export interface ShimsEvents {
   /** Clients of this one are taken from now on. */
   onListening(
     host: ServedHost,
-    shown: { hostKeys: readonly LocalHostKey[]; sshName: SshName | undefined },
+    shown: {
+      hostKeys: readonly LocalHostKey[];
+      /** The control socket by which clients can come as well. */
+      controlPath: string | undefined;
+      sshName: SshName | undefined;
+    },
   ): void;
   /** This one is not served, or not any more; the others are. */
   onFailure(host: ServedHost, error: Error): void;
@@ -200,7 +205,8 @@ export class Shims {
         isPrinted: this.#options.sshConfig === "printed",
       });
       if (sshName) shim.onPublished([sshName.host, ...sshName.as ? [sshName.as] : []]);
-      if (!this.#closing.has(host)) onListening(host, { hostKeys: shown, sshName });
+      const facts = { hostKeys: shown, controlPath, sshName };
+      if (!this.#closing.has(host)) onListening(host, facts);
       if (++this.#listeningCount === this.#hosts.length) this.#allListening.resolve();
     } catch (error) {
       return error as Error;
