@@ -9,6 +9,7 @@
  */
 
 import { fileURLToPath } from "node:url";
+import { canHaveHome } from "./support/account_home.ts";
 import { descendantsOf } from "./support/processes.ts";
 import { Terminal } from "./support/pty.ts";
 import { runChecked } from "./support/run.ts";
@@ -68,7 +69,7 @@ class Shell implements AsyncDisposable {
   }
 }
 
-/** Has a new user's home in `folder`, whose ssh knows the host, and a project at the host. */
+/** Makes a new user's home in `folder`, whose ssh knows the host, and a project at the host. */
 async function prepare(folder: string, sshd: Sshd): Promise<Record<string, string>> {
   const home = `${folder}/home`;
   await Deno.mkdir(`${home}/.ssh`, { recursive: true, mode: 0o700 });
@@ -150,6 +151,7 @@ const [folder] = Deno.args;
 if (folder !== undefined) {
   await play(folder);
 } else {
+  if (!await canHaveHome()) throw new Error("The picture is drawn on Linux, by root.");
   await using resources = new AsyncDisposableStack();
   const made = await Deno.makeTempDir({ prefix: "picture-" });
   resources.defer(() => Deno.remove(made, { recursive: true }));
