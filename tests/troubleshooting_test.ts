@@ -12,10 +12,6 @@ const noMessages = [
   "if not defined … exit 1",
   'originalhost … !exec "…"',
   `SSH_ORIGINAL_COMMAND="$(printf %b '…')"; export SSH_ORIGINAL_COMMAND; …`,
-  // Help.
-  "[--yes | --undo]",
-  "Adds a line to ~/.ssh/config, once, by which ssh and what runs it find the names of all shims " +
-  "that run: after that, ssh NAME.shim is enough.",
   // What is told in the log when nothing is wrong.
   " (not post-quantum)",
   "key exchange ……, host key …, cipher …",

@@ -29,7 +29,7 @@ const otherCalls =
   /^(includes|startsWith|endsWith|indexOf|has|get|test|join|group|Symbol|violate|enter)$/;
 
 /** Properties that hold the words of the help, and names of states. */
-const otherProperties = /^(description|kind)$/;
+const otherProperties = /^(description|kind|usage|brief|about)$/;
 
 type Node = Extract<Deno.lint.Node, { parent: unknown }>;
 type AnyNode = Deno.lint.Node | Node["parent"];
