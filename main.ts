@@ -37,6 +37,7 @@ import { Life } from "./lib/life.ts";
 import { LifetimeEnd } from "./lib/lifetime.ts";
 import { localFacts } from "./lib/local_facts.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
+import { MetricsServer } from "./lib/metrics.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { nameFor } from "./lib/published_config.ts";
 import { healNames, publishedFolder } from "./lib/published_files.ts";
@@ -87,6 +88,8 @@ async function run(options: Options): Promise<number> {
     ...{ prompter, environmentPassword, access, life },
     writeAudit: audit && ((line) => audit.write(line)),
   });
+  await using _metrics = options.metrics &&
+    new MetricsServer(options.metrics, () => shims.status({ findsPrograms: false }));
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });

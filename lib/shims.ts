@@ -12,6 +12,7 @@ import { aboutHost } from "./log.ts";
 import { nameFor } from "./published_config.ts";
 import { type LocalPlace, publish, type SshName, takePlace } from "./publishing.ts";
 import { Shim, type ShimParts } from "./shim.ts";
+import type { ShimStatus } from "./status.ts";
 
 /** A host that is served. */
 export interface ServedHost {
@@ -153,6 +154,11 @@ export class Shims {
   /** How many channels are open, those of clients that have left included. */
   get channelCount(): number {
     return this.#hosts.reduce((sum, { shim }) => sum + shim.channelCount, 0);
+  }
+
+  /** What runs at this moment, by host; as {@link Shim.status}. */
+  status(options?: Parameters<Shim["status"]>[0]): Promise<ShimStatus[]> {
+    return Promise.all(this.#hosts.map(({ shim }) => shim.status(options)));
   }
 
   /** Tells the people at terminals something; their sessions go on. */
