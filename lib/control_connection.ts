@@ -230,8 +230,16 @@ export class ControlConnection {
     request: SessionRequest | { type: "stdio-forward"; id: number; connect: ForwardEnd },
   ): Promise<void> {
     const { id } = request;
-    const descriptors = await this.#takeDescriptors(request.type === "new-session" ? 3 : 2);
-    if (descriptors === undefined) return this.#fail(id, "no descriptors can be passed here");
+    const count = request.type === "new-session" ? 3 : 2;
+    const descriptors = this.#stream.passesDescriptors
+      ? await this.#takeDescriptors(count)
+      : undefined;
+    if (descriptors === undefined) {
+      this.#fail(id, "no streams can be passed here");
+      // ssh takes an end before it has passed all of them for worse than a refusal.
+      while (await this.#readMore()) this.#pending = new Uint8Array();
+      return;
+    }
     this.#hasSession = true;
     const session = id;
     const events: PassengerEvents = {
