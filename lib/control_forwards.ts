@@ -8,7 +8,7 @@ import { ForwardClient, type MakeClient } from "./forward_client.ts";
 import { findNewest, type Place, readPlace } from "./forward_place.ts";
 import { LocalForward } from "./local_forward.ts";
 import { logger } from "./log.ts";
-import type { OwnerOf } from "./relay_channel.ts";
+import type { OwnerOf } from "./relay_client.ts";
 import { RemoteForward } from "./remote_forward.ts";
 import { displayText } from "./ssh_data.ts";
 import type { ChannelOpen } from "./wire.ts";
@@ -88,8 +88,9 @@ export class ControlForwards {
     return {
       ...!("path" in listen) && listen.port === 0 && port !== undefined ? { port } : {},
       close: async () => {
-        if (isHeld && --entry.holders === 0) await this.#end(entry);
+        if (!isHeld) return;
         isHeld = false;
+        if (--entry.holders === 0) await this.#end(entry);
       },
     };
   }
@@ -147,45 +148,37 @@ export class ControlForwards {
     if (kind === "local" && (leadsTo === undefined || isEmpty(leadsTo))) {
       throw new Error("The forward leads nowhere: name a host and a port, or a path.");
     }
+    const options = { listen, connect: leadsTo, signal: this.#closing.signal };
+    const forward = kind === "remote"
+      ? new RemoteForward(this.#client, options)
+      : new LocalForward(this.#client, options);
+    const made = { key: keyOf(request), forward };
     const entry: Entry = {
-      ...{ specification, key: keyOf(request), since: new Date().toISOString(), holders: 0 },
-      grant: ++this.#lastGrant,
-      ...this.#start(specification, leadsTo),
+      ...{ ...made, specification, since: new Date().toISOString() },
+      ...{ holders: 0, grant: ++this.#lastGrant, opened: this.#open(made) },
     };
-    entry.opened = this.#opened(entry);
     this.#entries.set(entry.key, entry);
     return entry;
   }
 
-  #start(
-    { kind, listen }: ForwardSpecification,
-    connect: ForwardEnd | undefined,
-  ): Pick<Entry, "forward" | "opened"> {
-    if (kind === "remote") {
-      const { signal } = this.#closing;
-      const forward = new RemoteForward(this.#client, { listen, connect, signal });
-      return { forward, opened: forward.open() };
-    }
-    const forward = new LocalForward(this.#client, connect);
-    return { forward, opened: forward.open(listen) };
-  }
-
-  async #opened(entry: Entry): Promise<void> {
+  async #open(made: Pick<Entry, "key" | "forward">): Promise<void> {
     try {
-      await entry.opened;
+      await made.forward.open();
     } catch (error) {
-      await this.#end(entry);
+      await this.#end(made);
       throw error;
     }
-    if (this.#entries.get(entry.key) !== entry) {
-      throw new Error("The forward was closed meanwhile.");
-    }
+    if (!this.#has(made)) throw new Error("The forward was closed meanwhile.");
   }
 
-  async #end(entry: Entry): Promise<void> {
-    if (this.#entries.get(entry.key) !== entry) return;
-    this.#entries.delete(entry.key);
-    await entry.forward.close();
+  #has({ key, forward }: Pick<Entry, "key" | "forward">): boolean {
+    return this.#entries.get(key)?.forward === forward;
+  }
+
+  async #end(made: Pick<Entry, "key" | "forward">): Promise<void> {
+    if (!this.#has(made)) return;
+    this.#entries.delete(made.key);
+    await made.forward.close();
     this.#client.leaveIfUnused();
   }
 
@@ -214,22 +207,19 @@ export class ControlForwards {
   }
 
   async #receive(place: Place): Promise<OwnerOf> {
-    const remotes = () => {
-      return [...this.#entries.values()].flatMap(({ forward, grant, opened }) => {
-        return forward instanceof RemoteForward ? [{ forward, grant, opened }] : [];
-      });
-    };
     for (;;) {
-      const all = remotes();
-      const granted = all.flatMap(({ forward, grant }) => {
-        return forward.place ? [{ forward, grant, place: forward.place }] : [];
-      });
+      const granted: { forward: RemoteForward; grant: number; place: Place }[] = [];
+      const awaited: Promise<void>[] = [];
+      for (const { forward, grant, opened } of this.#entries.values()) {
+        if (!(forward instanceof RemoteForward)) continue;
+        if (forward.place) granted.push({ forward, grant, place: forward.place });
+        else awaited.push(opened.catch(() => {/* Whoever asked for it is told. */}));
+      }
       const found = findNewest(granted, place);
       if (found) return await found.forward.receive();
-      // The grant may have come just before, and is not known here yet.
-      const awaited = all.filter(({ forward }) => forward.place === undefined);
       if (awaited.length === 0) throw new Error("nothing was asked to be forwarded");
-      await Promise.race(awaited.map(({ opened }) => opened.catch(() => {/* It is told. */})));
+      // The grant may have come just before, and is not known here yet.
+      await Promise.race(awaited);
     }
   }
 

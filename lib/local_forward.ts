@@ -14,20 +14,25 @@ const unknownOriginator = { hostname: "127.0.0.1", port: 65_535 };
 /** One such forward. */
 export class LocalForward {
   readonly #client: ForwardClient;
+  readonly #listen: ForwardEnd;
   readonly #connect: ForwardEnd | undefined;
   #listener: ForwardListener | undefined;
   #isClosed = false;
   #connectionCount = 0;
 
   /** @param connect where it leads; `undefined` where each connection says that by SOCKS. */
-  constructor(client: ForwardClient, connect: ForwardEnd | undefined) {
+  constructor(client: ForwardClient, { listen, connect }: {
+    listen: ForwardEnd;
+    connect: ForwardEnd | undefined;
+  }) {
     this.#client = client;
+    this.#listen = listen;
     this.#connect = connect;
   }
 
   /** @throws {Error} where nobody can listen there. */
-  async open(listen: ForwardEnd): Promise<void> {
-    const listener = await ForwardListener.open(listen, (connection) => {
+  async open(): Promise<void> {
+    const listener = await ForwardListener.open(this.#listen, (connection) => {
       void this.#serve(connection);
     });
     if (this.#isClosed) await listener.close();

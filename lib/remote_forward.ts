@@ -7,7 +7,7 @@ import { messageOf } from "./errors.ts";
 import type { ForwardClient } from "./forward_client.ts";
 import { SocksEnd } from "./forward_ends.ts";
 import { describePlace, listenRequest, type Place, readGrantedPort } from "./forward_place.ts";
-import type { OwnerOf } from "./relay_channel.ts";
+import type { OwnerOf } from "./relay_client.ts";
 import { displayText } from "./ssh_data.ts";
 
 /** One such forward. */
