@@ -37,6 +37,7 @@ import { Life } from "./lib/life.ts";
 import { LifetimeEnd } from "./lib/lifetime.ts";
 import { localFacts } from "./lib/local_facts.ts";
 import { configureLogging, logFlushed, logger } from "./lib/log.ts";
+import { MetricsServer } from "./lib/metrics.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { nameFor } from "./lib/published_config.ts";
 import { healNames, publishedFolder } from "./lib/published_files.ts";
@@ -87,6 +88,8 @@ async function run(options: Options): Promise<number> {
     ...{ prompter, environmentPassword, access, life },
     writeAudit: audit && ((line) => audit.write(line)),
   });
+  await using _metrics = options.metrics &&
+    new MetricsServer(options.metrics, () => shims.status({ findsPrograms: false }));
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
@@ -96,10 +99,10 @@ async function run(options: Options): Promise<number> {
   onRetrySignal(shims);
   const failed = Promise.withResolvers<Error>();
   const served = shims.serve(hostKeys.all, {
-    onListening: (host, { hostKeys, sshName }) => {
+    onListening: (host, { hostKeys, controlPath, sshName }) => {
       surviveMistakes();
       if (command !== undefined) return;
-      const facts = factsOf(options, host, { hostKeys, clientKey, sshName });
+      const facts = factsOf(options, host, { hostKeys, clientKey, controlPath, sshName });
       announce(options, facts, sshName);
       life.onListening(host.name, bannerProperties(facts));
     },
@@ -111,7 +114,8 @@ async function run(options: Options): Promise<number> {
   });
   let end: Deno.Signal | Error | LifetimeEnd | number;
   if (command === undefined) {
-    end = await Promise.race([stopSignals.first, life.whenOver, served]);
+    const terminated = shims.whenTerminated.then((reason) => new LifetimeEnd(reason));
+    end = await Promise.race([stopSignals.first, life.whenOver, terminated, served]);
   } else {
     // It needs all of the hosts.
     const obstacle = await Promise.race([stopSignals.first, failed.promise, shims.whenListening]);
@@ -203,9 +207,10 @@ function announce(
 function factsOf(
   { localAuth, destinations }: Options,
   { name, config, shim: { address } }: ServedHost,
-  { hostKeys, clientKey, sshName }: {
+  { hostKeys, clientKey, controlPath, sshName }: {
     hostKeys: readonly LocalHostKey[];
     clientKey: ClientKey | undefined;
+    controlPath: string | undefined;
     sshName: SshName | undefined;
   },
 ): BannerFacts {
@@ -222,6 +227,7 @@ function factsOf(
     localAuth,
     ...(clientKey && { clientKeyFile: clientKey.privateFile }),
     ...(destinations.length === 1 ? {} : { name }),
+    ...(controlPath === undefined ? {} : { controlPath }),
     ...(sshName === undefined ? {} : { sshName }),
   };
 }

@@ -175,7 +175,10 @@ export class Agent {
     const { action, deadlineMs } = options;
     if (this.#end !== undefined) throw this.#end;
     if (request.length > maximumMessageBytes) {
-      throw new AgentError(`What the SSH agent at ${this.path} should sign is too long for it.`);
+      throw new AgentError(
+        `What the SSH agent at ${this.path} should sign is too long for it. ` +
+          `Name the key's file with -i.`,
+      );
     }
     const timer = deadlineMs === undefined ? undefined : setTimeout(
       () => this.#fail(`it did not ${action} within ${deadlineMs / 1000} s`),

@@ -14,8 +14,8 @@ const longestText = 512;
 export interface ClientFacts {
   /** Its number, by which all that it does is told. */
   client: number;
-  /** Its port on loopback. */
-  port: number;
+  /** Its port on loopback; absent where it came by the control socket. */
+  port: number | undefined;
   /** The user name that it gave. */
   username: string;
   /** Whose process it is, and which. */

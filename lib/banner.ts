@@ -16,6 +16,8 @@ export interface BannerFacts {
   clientKeyFile?: string;
   /** What the host is called where several are served. */
   name?: string;
+  /** The control socket by which clients can come as well. */
+  controlPath?: string;
   /** How ssh reaches the endpoint by a name. */
   sshName?: SshNameFacts;
 }

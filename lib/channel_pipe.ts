@@ -23,6 +23,7 @@ export interface PipeEnd {
 export class ChannelPipe implements ChannelOwner {
   readonly #channel: RelayChannel;
   readonly #connection: PipeEnd;
+  readonly #onOpen: (() => void) | undefined;
   readonly #onRefusal: ((reason: string) => void) | undefined;
   readonly #queue: Uint8Array[] = [];
   #isWriting = false;
@@ -31,16 +32,19 @@ export class ChannelPipe implements ChannelOwner {
   #isClosed = false;
   #onRoomAgain: (() => void) | undefined;
 
-  constructor(channel: RelayChannel, { connection, onRefusal }: {
+  constructor(channel: RelayChannel, { connection, onOpen, onRefusal }: {
     connection: PipeEnd;
+    onOpen?: () => void;
     onRefusal?: (reason: string) => void;
   }) {
     this.#channel = channel;
     this.#connection = connection;
+    this.#onOpen = onOpen;
     this.#onRefusal = onRefusal;
   }
 
   onOpen(): void {
+    this.#onOpen?.();
     void this.#passOn();
   }
 

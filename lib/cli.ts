@@ -69,6 +69,8 @@ export interface Options {
   /** A further name of the endpoint. */
   as: string | undefined;
   sshConfig: "written" | "printed" | "none";
+  /** Whether ssh comes by the control socket, where there is one. */
+  usesLane: boolean;
   /** Whether a connection that is lost comes back, and the longest wait before an attempt. */
   reconnects: boolean;
   reconnectMaxDelayMs: number;
@@ -92,6 +94,8 @@ export interface Options {
   notifies: boolean;
   verbosity: "quiet" | "normal" | "verbose";
   logFormat: "text" | "json";
+  /** Where metrics are served: a loopback address; port 0 takes a free one. */
+  metrics: { hostname: string; port: number } | undefined;
 }
 
 /** `print`: `text` ends with a newline, goes to stdout as it stands, and the exit status is 0. */
@@ -180,7 +184,26 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     notifies: parsed.life.notify,
     verbosity: verbosityFrom(parsed.output, command),
     logFormat,
+    metrics: metricsFrom(parsed.output.metrics),
   };
+}
+
+/** @throws {UsageError} Others than this machine would read it. */
+function metricsFrom(text: string | undefined): Options["metrics"] {
+  if (text === undefined) return undefined;
+  const colon = text.lastIndexOf(":");
+  const hostname = text.slice(0, colon).replace(/^\[(.*)\]$/, "$1");
+  const port = Number(text.slice(colon + 1));
+  if (port > 65535) throw new UsageError("--metrics takes a port from 0 to 65535.");
+  if (isLoopback(hostname)) return { hostname, port };
+  throw new UsageError(
+    "--metrics takes 127.0.0.1 or [::1] as its address: " +
+      "it asks nobody who he is, and other machines would reach another one.",
+  );
+}
+
+function isLoopback(address: string): boolean {
+  return (isIPv4(address) && address.startsWith("127.")) || address === "::1";
 }
 
 /** A time in milliseconds. */
@@ -250,8 +273,8 @@ function credentialFrom(
 }
 
 function namingFrom(
-  { name, as, printSshConfig, noSshConfig }: Parsed["naming"],
-): Pick<Options, "name" | "as" | "sshConfig"> {
+  { name, as, printSshConfig, noSshConfig, noLane }: Parsed["naming"],
+): Pick<Options, "name" | "as" | "sshConfig" | "usesLane"> {
   const other = [
     name !== undefined && "--name",
     as !== undefined && "--as",
@@ -260,7 +283,8 @@ function namingFrom(
   if (noSshConfig && other !== undefined) {
     throw new UsageError(`--no-ssh-config and ${other} exclude each other.`);
   }
-  return { name, as, sshConfig: noSshConfig ? "none" : printSshConfig ? "printed" : "written" };
+  const sshConfig = noSshConfig ? "none" : printSshConfig ? "printed" : "written";
+  return { name, as, sshConfig, usesLane: !noLane };
 }
 
 function localHostKeyFrom(
@@ -285,9 +309,8 @@ function localAuthFrom(
       "--authorized-keys goes with --local-auth publickey: otherwise nobody is asked for a key.",
     );
   }
-  const isLoopback = localHost.startsWith("127.") || localHost === "::1";
   const who = localAuth ?? (authorizedKeys === undefined ? "same-user" : "publickey");
-  if (isLoopback || who === "publickey") return who;
+  if (isLoopback(localHost) || who === "publickey") return who;
   throw new UsageError(
     "--local-host with another address than 127.0.0.1 or ::1 needs --local-auth publickey: " +
       "other machines reach it.",

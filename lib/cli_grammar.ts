@@ -216,6 +216,10 @@ const naming = object({
     ["--print-ssh-config"],
     "Print the configuration for ssh in place of the banner, and do not write it.",
   ),
+  noLane: toggle(
+    ["--no-lane"],
+    "Let ssh come to the port alone, and not by the control socket.",
+  ),
   noSshConfig: toggle(["--no-ssh-config"], "Have no name, and write nothing for ssh."),
 });
 
@@ -308,6 +312,9 @@ const life = object({
   ),
 });
 
+/** An IPv6 address stands in brackets, as in an URL. */
+const metricsPattern = /^(?:\[[0-9a-f:.]+\]|[0-9a-z.-]+):\d{1,5}$/i;
+
 const output = object({
   // ssh knows several degrees; here there is one.
   verbose: multiple(toggle(["-v", "--verbose"], "Log details, with times and stack traces.")),
@@ -320,6 +327,10 @@ const output = object({
     }),
     "text",
   ),
+  metrics: optional(valued("--metrics", string({ metavar: "ADDR:PORT", pattern: metricsPattern }), {
+    takes: "a loopback address and a port, such as 127.0.0.1:9222",
+    description: "Serve metrics for Prometheus at http://ADDR:PORT/metrics; a loopback address.",
+  })),
 });
 
 /** The whole command line. */

@@ -33,7 +33,7 @@ export interface ClientProgram {
  */
 export type Connection =
   | { endpoints: Endpoints; socket?: SocketRecord }
-  | { process: { pid: number; uid: number } };
+  | { process: { pid: number; uid: number } | undefined };
 
 /** Tells who opened a connection; `undefined` where the system does not. */
 export type Identify = (connection: Connection) => Promise<ClientProgram | undefined>;
@@ -77,8 +77,8 @@ async function findPrograms(
   const holders = await findHolders(inodes);
   return await Promise.all(connections.map(async (connection) => {
     if ("process" in connection) {
-      const { pid, uid } = connection.process;
-      return { uid, processes: await ancestry(pid) };
+      const { process } = connection;
+      return process && { uid: process.uid, processes: await ancestry(process.pid) };
     }
     const socket = sockets[overTcp.indexOf(connection)];
     if (socket === undefined) return undefined;

@@ -28,7 +28,8 @@ const longestName = 64;
 /** A client that wants to be let in. */
 export interface Visitor {
   id: number;
-  port: number;
+  /** Absent where it came by the control socket. */
+  port: number | undefined;
   program: ClientProgram | undefined;
 }
 
@@ -192,7 +193,8 @@ export function describeProgram({ port, program }: Omit<Visitor, "id">): string 
   const { processes = [], uid } = program ?? {};
   if (processes.length > 0) return processes.slice(0, mostShown).map(describe).join(" from ");
   const user = uid === undefined ? "" : ` of user ${uid}`;
-  return `a process${user} at port ${port}; the system does not tell which`;
+  const place = port === undefined ? "at the control socket" : `at port ${port}`;
+  return `a process${user} ${place}; the system does not tell which`;
 }
 
 function describe({ name, pid }: Process): string {

@@ -23,7 +23,16 @@ const longestPathBytes = 100;
  */
 export function controlFolder({ home, variable }: Pick<LocalSystem, "home" | "variable">): string {
   const runtime = variable("XDG_RUNTIME_DIR") ?? "";
-  return isAbsolute(runtime) ? join(runtime, "sshshim") : publishedFolder(home);
+  const isThere = isAbsolute(runtime) && isFolder(runtime);
+  return isThere ? join(runtime, "sshshim") : publishedFolder(home);
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
 }
 
 /** A place for a control socket. */

@@ -22,16 +22,13 @@ export class ProxyTransport implements StartableTransport {
   readonly lastSequenceNumber = undefined;
   readonly lastByteAt = 0;
   readonly #stream: ControlStream;
-  readonly #onEnd: () => void;
   #handlers: TransportHandlers | undefined;
   #sequenceNumber = 0;
   #isPaused = false;
   #onResume: (() => void) | undefined;
 
-  /** @param onEnd called once, when nothing more comes from it. */
-  constructor(stream: ControlStream, onEnd: () => void) {
+  constructor(stream: ControlStream) {
     this.#stream = stream;
-    this.#onEnd = onEnd;
     stream.onDrain = () => this.#handlers?.onDrain();
   }
 
@@ -46,15 +43,11 @@ export class ProxyTransport implements StartableTransport {
   /** Takes what comes until the end, `first` before all else. */
   async serve(first: Uint8Array): Promise<void> {
     let pending: Uint8Array = first.slice();
-    try {
-      for (;;) {
-        pending = await this.#takeMessages(pending);
-        const bytes = await this.#stream.read();
-        if (bytes === undefined) break;
-        pending = pending.length === 0 ? bytes.slice() : concatenate([pending, bytes]);
-      }
-    } finally {
-      this.#onEnd();
+    for (;;) {
+      pending = await this.#takeMessages(pending);
+      const bytes = await this.#stream.read();
+      if (bytes === undefined) return;
+      pending = pending.length === 0 ? bytes.slice() : concatenate([pending, bytes]);
     }
   }
 

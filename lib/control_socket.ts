@@ -65,7 +65,9 @@ export class ControlSocket {
       try {
         stream = await this.#acceptor.accept();
       } catch (error) {
-        log.warn("the control socket takes no more clients: {reason}", { reason: messageOf(error) });
+        log.warn("the control socket takes no more clients: {reason}", {
+          reason: messageOf(error),
+        });
         return this.stopListening();
       }
       if (stream) this.#receive(stream, host);

@@ -30,10 +30,9 @@ const lastingReasons: readonly number[] = [3, 7, 8, 9, 14, 15];
 /** Why a handshake failed. */
 export function handshakeError(end: Ssh2End, host: EndedHost, phase: HandshakePhase): Error {
   // In the clear anybody may have said it: worth another try.
-  if (end.kind === "disconnected" && phase !== "authentication") {
-    return new UpstreamLostError(`${host.name}: ${end.description}`, { cause: end.error });
-  }
-  const error = classify(end, host, phase);
+  const error = end.kind === "disconnected" && phase !== "authentication"
+    ? new UpstreamLostError(`${host.name}: ${end.description}`, { cause: end.error })
+    : classify(end, host, phase);
   const advice = adviceFor(end, phase);
   if (!(error instanceof UpstreamLostError) || advice === undefined) return error;
   return new UpstreamLostError(`${error.message}. ${advice}`, { cause: error.cause });

@@ -96,7 +96,9 @@ function configRequest(
     throw new UsageError("The host has characters that no name or address has. Check its name.");
   }
   if (destination.user !== undefined && !isSafeUser(destination.user)) {
-    throw new UsageError("The user's name has characters that mean something to a shell.");
+    throw new UsageError(
+      "The user's name has characters that mean something to a shell. Check what you typed.",
+    );
   }
   const local = localFacts({
     user: options.localUser,

@@ -8,14 +8,11 @@
 import type { SessionRequest } from "./control_messages.ts";
 import { EscapeFilter, escapeHelp, type Wish } from "./escape_filter.ts";
 import type { Dimensions, LaneStreams } from "./lane_streams.ts";
-import { logger } from "./log.ts";
 import type { ChannelOwner, RelayChannel } from "./relay_channel.ts";
 import type { RelayClient } from "./relay_client.ts";
 import { type Field, readUint32, utf8String } from "./ssh_data.ts";
 import { encodeTerminalModes } from "./terminal_modes.ts";
 import type { ChannelRequest } from "./wire.ts";
-
-const log = logger("lane");
 
 /** The most that is read at a time, in bytes. */
 const longestReadBytes = 256 * 1024;
@@ -127,7 +124,7 @@ export class Lane {
     const fields = [this.#request.terminal, ...fieldsOf(dimensions), encoded];
     this.#channel.request("pty-req", fields, (isGranted) => {
       if (isGranted || this.#hasEnded) return;
-      this.#tell("PTY allocation request failed");
+      this.#say("PTY allocation request failed on channel 0\r\n");
       this.#events.onTerminalFailed();
     });
   }
@@ -137,7 +134,7 @@ export class Lane {
     const kind = isSubsystem ? "subsystem" : command === "" ? "shell" : "exec";
     this.#channel.request(kind, command === "" ? [] : [command], (isGranted) => {
       if (isGranted || this.#isClosed) return;
-      this.#tell(`${kind} request failed`);
+      this.#say(`${kind} request failed on channel 0\r\n`);
       this.#channel.close();
     });
   }
@@ -253,12 +250,7 @@ export class Lane {
     }
   }
 
-  /** A line for the person, where ssh has its own lines. */
-  #tell(text: string): void {
-    log.debug("{text}", { text });
-    this.#say(`${text}${this.#request.wantsTerminal ? "\r\n" : "\n"}`);
-  }
-
+  /** Something for the person, in ssh's words where it has some. */
   #say(text: string): void {
     const bytes = Uint8Array.from(utf8String(text), (character) => character.charCodeAt(0));
     this.#outputBytes += bytes.length;

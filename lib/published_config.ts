@@ -38,6 +38,8 @@ export interface PublishedFacts extends PublishedHost, Owner {
   knownHostsFile: string;
   /** The private key that the endpoint admits. */
   identityFile?: string;
+  /** The control socket, by which clients come without encryption. */
+  controlPath?: string;
 }
 
 /** The host name that clients give. */
@@ -86,7 +88,7 @@ export function configText(facts: PublishedFacts, os: string = Deno.build.os): s
       ? []
       : [`IdentityFile ${quotedPath(facts.identityFile, os)}`, "IdentitiesOnly yes"],
     "ControlMaster no",
-    "ControlPath none",
+    `ControlPath ${facts.controlPath === undefined ? "none" : quotedPath(facts.controlPath, os)}`,
   ].map((setting) => `    ${setting}\n`).join("");
   const own = `Host ${hostOf(facts)}\n${settings}`;
   const other = facts.as === undefined ? "" : `\nMatch ${guarded(facts.as, os)}\n${settings}`;

@@ -96,12 +96,14 @@ export interface SshName {
  */
 export async function publish(
   { name }: LocalPlace,
-  { home, address, user, hostKeys, isPrinted }: {
+  { home, address, user, hostKeys, controlPath, isPrinted }: {
     home: string;
     address: string;
     /** The account on the host. */
     user: string;
     hostKeys: readonly LocalHostKey[];
+    /** The control socket by which clients are to come, if they are. */
+    controlPath?: string;
     /** Whether the configuration is not to be written. */
     isPrinted: boolean;
   },
@@ -110,7 +112,7 @@ export async function publish(
   const keys = hostKeys.map(({ publicKey }) => publicKeyLine(publicKey));
   try {
     const identityFile = await clientKeyFile();
-    const facts = { address: reachable(address), user, hostKeys: keys, identityFile };
+    const facts = { address: reachable(address), user, hostKeys: keys, identityFile, controlPath };
     const config = name.publish(facts, { isPrinted });
     if (config === undefined) return undefined;
     const { host, as, configFile } = name;

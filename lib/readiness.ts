@@ -38,7 +38,9 @@ export class ReadinessWatch {
   constructor({ symbols }: Libc) {
     this.#symbols = symbols;
     const ends = new Int32Array(2);
-    if (symbols.pipe2(ends, closedOnExec | withoutWaiting) < 0) throw new Error("no pipe can be had");
+    if (symbols.pipe2(ends, closedOnExec | withoutWaiting) < 0) {
+      throw new Error("no pipe can be had");
+    }
     this.#bell = { hear: ends[0]!, ring: ends[1]! };
   }
 

@@ -6,15 +6,18 @@ import type { Identify } from "./client_program.ts";
 import type { Confirmation } from "./confirm.ts";
 import type { Peer } from "./transport.ts";
 
-/** A client that has authenticated. */
-export interface Newcomer {
-  id: number;
-  username: string;
-  endpoints: Endpoints;
-  socket?: SocketRecord;
-  /** The fingerprint of the key that it has shown, if it had to. */
-  key?: string;
-}
+/** A client that has authenticated, at the port, or as a process of ours. */
+export type Newcomer =
+  & {
+    id: number;
+    username: string;
+    /** The fingerprint of the key that it has shown, if it had to. */
+    key?: string;
+  }
+  & (
+    | { endpoints: Endpoints; socket?: SocketRecord }
+    | { process: { pid: number; uid: number } | undefined }
+  );
 
 /** What the reception is made of. */
 export interface ReceptionOptions {
@@ -39,13 +42,14 @@ export class Reception {
    * @returns what is known of it, and why it is not let in, if it is not.
    */
   async receive(
-    { id, username, endpoints, socket, key }: Newcomer,
+    newcomer: Newcomer,
     signal: AbortSignal,
   ): Promise<{ facts: ClientFacts; objection?: string }> {
     const { identify, confirmation, audit } = this.#options;
-    const program = await identify({ endpoints, socket });
+    const { id, username, key } = newcomer;
+    const program = await identify(newcomer);
     const [process, ...parents] = program?.processes ?? [];
-    const port = endpoints.remotePort;
+    const port = "endpoints" in newcomer ? newcomer.endpoints.remotePort : undefined;
     const facts: ClientFacts = {
       ...{ client: id, port, username, key },
       ...{ uid: program?.uid, pid: process?.pid, program: process?.executable?.path },

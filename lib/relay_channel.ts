@@ -41,7 +41,13 @@ export interface ChannelOwner {
  */
 type State =
   | { kind: "opening" }
-  | { kind: "open"; channel: number; packetSize: number; hasSentEof: boolean; hasSentClose: boolean }
+  | {
+    kind: "open";
+    channel: number;
+    packetSize: number;
+    hasSentEof: boolean;
+    hasSentClose: boolean;
+  }
   | { kind: "gone" };
 
 /** A channel; whoever takes its data says so by `consumed`. */
@@ -136,7 +142,12 @@ export class RelayChannel {
     }
     this.#windowBytes = open.initialWindowSize;
     const { channelOpenConfirmation } = MessageType;
-    const numbers = [open.senderChannel, this.number, this.#incoming.windowBytes, maximumPacketSize];
+    const numbers = [
+      open.senderChannel,
+      this.number,
+      this.#incoming.windowBytes,
+      maximumPacketSize,
+    ];
     this.#hand.send(buildMessage(channelOpenConfirmation, ...numbers));
     this.#open(open.senderChannel, packetSize);
   }

@@ -4,6 +4,7 @@ import { Audit } from "./audit.ts";
 import type { Options } from "./cli.ts";
 import { programFinder } from "./client_program.ts";
 import { Confirmation } from "./confirm.ts";
+import { type OpenControl, openControl } from "./control_service.ts";
 import { Connector, type Lender, type Route } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
 import type { HostConfig } from "./host_config.ts";
@@ -71,6 +72,11 @@ export class Shim {
   readonly #upstream: Upstream;
   readonly #overflow: Overflow;
   readonly #audit: Audit | undefined;
+  readonly #reception: Reception | undefined;
+  readonly #presence: Presence;
+  /** Why the control socket is not for the use of the host. */
+  readonly #objection: string | undefined;
+  #control: OpenControl | undefined;
   readonly #config: HostConfig;
   readonly #maxSessions: number | undefined;
   /** The names by which ssh finds the port. */
@@ -112,14 +118,19 @@ export class Shim {
       observe: audit?.observe,
     });
     const relay = this.#relay;
+    this.#presence = life;
+    this.#objection = options.localAuth === "publickey"
+      ? "keys alone decide who may use the host: go to the port"
+      : undefined;
+    this.#reception = audit || confirmation
+      ? new Reception({ identify, confirmation, audit })
+      : undefined;
     this.#endpoint = new Endpoint({
       listener,
       relay,
       access,
       presence: life,
-      reception: audit || confirmation
-        ? new Reception({ identify, confirmation, audit })
-        : undefined,
+      reception: this.#reception,
       identify,
       nextClientId: () => ++this.#lastClientId,
       onTurnedAway: (phrase, count) => audit?.onTurnedAway(phrase, count),
@@ -180,6 +191,34 @@ export class Shim {
     this.#endpoint.showHostKeys(hostKeys);
     void this.#endpoint.serve();
     this.#audit?.onStart(this.address.port);
+  }
+
+  /**
+   * Opens its control socket, if there can be one.
+   *
+   * @param home the folder of the user's account.
+   * @param onTerminate called when a client of it wants all to end.
+   * @returns where it is, if clients can pass their streams by it.
+   */
+  async openControl(
+    { name, home, onTerminate }: { name: string; home: string; onTerminate(): void },
+  ): Promise<string | undefined> {
+    this.#control = await openControl({ name, home }, {
+      relay: this.#relay,
+      objection: this.#objection,
+      reception: this.#reception,
+      presence: this.#presence,
+      nextClientId: () => ++this.#lastClientId,
+      agentSocket: Deno.env.get("SSH_AUTH_SOCK"),
+      forwards: {
+        open: () => Promise.reject(new Error("no forwards")),
+        close: () => Promise.reject(new Error("no forwards")),
+      },
+      inform: () => Promise.reject(new Error("no such information")),
+      onOwnRequest: () => Promise.reject(new Error("no such request")),
+      onTerminate,
+    });
+    return this.#control?.takesStreams ? this.#control.path : undefined;
   }
 
   /** A person wants tried at once what has failed. */
@@ -243,7 +282,7 @@ export class Shim {
 
   /** Takes no more clients, and waits for channels that are open, but not for long. */
   async drain(): Promise<void> {
-    this.#endpoint.stopListening();
+    this.#stopListening();
     if (this.channelCount > 0) await within(drainTimeoutMs, this.#relay.whenEmpty());
   }
 
@@ -253,11 +292,17 @@ export class Shim {
     this.#audit?.onEnd(farewell);
   }
 
-  async #close(farewell: string): Promise<void> {
+  #stopListening(): void {
     this.#endpoint.stopListening();
+    this.#control?.stopListening();
+  }
+
+  async #close(farewell: string): Promise<void> {
+    this.#stopListening();
     await within(channelsTimeoutMs, this.#relay.closeAll(farewell));
     this.#upstream.close();
     this.#overflow.close();
     await this.#endpoint.close(farewell);
+    this.#control?.close();
   }
 }

@@ -9,8 +9,10 @@ import { findHosts, readUpstreamConfig } from "./hosts.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import { localFacts } from "./local_facts.ts";
 import { aboutHost } from "./log.ts";
+import { nameFor } from "./published_config.ts";
 import { type LocalPlace, publish, type SshName, takePlace } from "./publishing.ts";
 import { Shim, type ShimParts } from "./shim.ts";
+import type { ShimStatus } from "./status.ts";
 
 /** A host that is served. */
 export interface ServedHost {
@@ -36,7 +38,12 @@ export interface ShimsEvents {
   /** Clients of this one are taken from now on. */
   onListening(
     host: ServedHost,
-    shown: { hostKeys: readonly LocalHostKey[]; sshName: SshName | undefined },
+    shown: {
+      hostKeys: readonly LocalHostKey[];
+      /** The control socket by which clients can come as well. */
+      controlPath: string | undefined;
+      sshName: SshName | undefined;
+    },
   ): void;
   /** This one is not served, or not any more; the others are. */
   onFailure(host: ServedHost, error: Error): void;
@@ -50,6 +57,7 @@ export class Shims {
   readonly #home: string;
   readonly #allListening = Promise.withResolvers<void>();
   #listeningCount = 0;
+  readonly #terminated = Promise.withResolvers<string>();
   readonly #closing = new Map<ServedHost, Promise<void>>();
 
   private constructor(options: Options, hosts: readonly ServedHost[], home: string) {
@@ -138,9 +146,19 @@ export class Shims {
     return failures[0]!;
   }
 
+  /** Resolves with the reason when clients have asked for the end of the last of them. */
+  get whenTerminated(): Promise<string> {
+    return this.#terminated.promise;
+  }
+
   /** How many channels are open, those of clients that have left included. */
   get channelCount(): number {
     return this.#hosts.reduce((sum, { shim }) => sum + shim.channelCount, 0);
+  }
+
+  /** What runs at this moment, by host; as {@link Shim.status}. */
+  status(options?: Parameters<Shim["status"]>[0]): Promise<ShimStatus[]> {
+    return Promise.all(this.#hosts.map(({ shim }) => shim.status(options)));
   }
 
   /** Tells the people at terminals something; their sessions go on. */
@@ -179,15 +197,22 @@ export class Shims {
       const shown = await hostKeys;
       if (this.#closing.has(host)) return new Error("sshshim is stopping");
       shim.serve(shown);
+      const controlPath = await shim.openControl({
+        name: host.place.name?.name ?? nameFor(host.name),
+        home: this.#home,
+        onTerminate: () => this.#terminate(host),
+      });
       const sshName = await publish(host.place, {
         home: this.#home,
+        ...this.#options.usesLane && { controlPath },
         address: shim.address.hostname,
         user: host.config.user,
         hostKeys: shown,
         isPrinted: this.#options.sshConfig === "printed",
       });
       if (sshName) shim.onPublished([sshName.host, ...sshName.as ? [sshName.as] : []]);
-      if (!this.#closing.has(host)) onListening(host, { hostKeys: shown, sshName });
+      const facts = { hostKeys: shown, controlPath, sshName };
+      if (!this.#closing.has(host)) onListening(host, facts);
       if (++this.#listeningCount === this.#hosts.length) this.#allListening.resolve();
     } catch (error) {
       return error as Error;
@@ -201,6 +226,15 @@ export class Shims {
     const closing = this.#closing.get(host) ?? host.shim.close(farewell);
     this.#closing.set(host, closing);
     return closing;
+  }
+
+  /** A client wants this one to end. */
+  #terminate(host: ServedHost): void {
+    this.#about(host, () => {
+      const isLast = this.#hosts.every((other) => other === host || this.#closing.has(other));
+      if (isLast) this.#terminated.resolve("a client's request for the end");
+      else void this.#close(host);
+    });
   }
 
   /** What is logged is about this host, which is said where there are others. */

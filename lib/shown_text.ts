@@ -22,8 +22,8 @@ export function escapeControls(text: string): string {
 
 /** The text safe to show, of `most` characters at most; what is cut off shows as `…`. */
 export function shownText(text: string, most = longestShown): string {
-  const escaped = escapeControls(text.slice(0, most + 1)).toWellFormed();
-  return escaped.length <= most ? escaped : `${escaped.slice(0, most - 1)}…`;
+  const escaped = escapeControls(text.slice(0, most + 1));
+  return (escaped.length <= most ? escaped : `${escaped.slice(0, most - 1)}…`).toWellFormed();
 }
 
 /** The same of bytes in UTF-8; however long they are, no more than what is shown is kept. */

@@ -59,7 +59,10 @@ export function expandJumpHosts(
     if (isSafeHost(host) && (user === undefined || isSafeUser(user))) {
       return { ...jump, host, user };
     }
-    throw configError(source, "ProxyJump has a host or user with characters that none can have.");
+    throw configError(
+      source,
+      "ProxyJump has a host or user with characters that none can have. Correct it.",
+    );
   });
 }
 

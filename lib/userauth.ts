@@ -348,7 +348,7 @@ export class UserAuth {
     const { name, isJump } = this.#options;
     const tried = this.#tried.length > 0 ? `Tried: ${this.#tried.join(", ")}` : "Nothing to try";
     const wanted = methods.join(", ") || "nothing";
-    const state = isPartial ? "accepted that but still wants" : "accepts";
+    const state = isPartial ? `accepted that but still wants: ${wanted}` : `accepts: ${wanted}`;
     const isPassword = this.#tried.length > 0 &&
       this.#tried.every((it) => it === "password" || it === "keyboard-interactive");
     const advice = isPassword
@@ -357,7 +357,7 @@ export class UserAuth {
         isJump ? "IdentityFile in ssh's configuration" : "-i FILE"
       } or let ssh-agent have it.`;
     return new AuthenticationError(
-      `${name} refused authentication. ${tried}; the server ${state}: ${wanted}. ${advice}`,
+      `${name} refused authentication. ${tried}; the server ${state}. ${advice}`,
     );
   }
 }

@@ -31,6 +31,7 @@ const defaults: Options = {
   name: undefined,
   as: undefined,
   sshConfig: "written",
+  usesLane: true,
   reconnects: true,
   reconnectMaxDelayMs: 30_000,
   keepaliveIntervalMs: undefined,
@@ -45,6 +46,7 @@ const defaults: Options = {
   notifies: false,
   verbosity: "normal",
   logFormat: "text",
+  metrics: undefined,
 };
 
 function optionsOf(args: string[]): Options {
@@ -137,6 +139,9 @@ const understood: [string[], Partial<Options> & Partial<Destination>][] = [
   [["prod", "--overflow", "3"], { overflow: 3 }],
   [["prod", "--confirm"], { confirms: true }],
   [["prod", "--audit", "file"], { auditFile: "file" }],
+  [["prod", "--metrics", "127.0.0.1:9222"], { metrics: { hostname: "127.0.0.1", port: 9222 } }],
+  [["prod", "--metrics", "127.1.2.3:0"], { metrics: { hostname: "127.1.2.3", port: 0 } }],
+  [["prod", "--metrics=[::1]:9222"], { metrics: { hostname: "::1", port: 9222 } }],
   [["prod", "--idle-exit", "90"], { idleExitMs: 90_000 }],
   [["prod", "--idle-exit", "30m"], { idleExitMs: 1_800_000 }],
   [["prod", "--max-life=1d12H"], { maxLifeMs: 129_600_000 }],
@@ -353,6 +358,17 @@ const refused: [string[], RegExp][] = [
   ],
   [["prod", ...key, "--local-rsa-key", "a", "--local-rsa-key", "b"], /is given twice/],
   [["prod", ...key, "--local-auth", "nobody"], /--local-auth takes same-user, publickey or none/],
+  [
+    ["prod", "--metrics", "0.0.0.0:9222"],
+    /--metrics takes 127\.0\.0\.1 or \[::1\] .*other machines/,
+  ],
+  [["prod", "--metrics", "[::]:9222"], /--metrics takes 127\.0\.0\.1 or/],
+  [["prod", "--metrics", "127.1:9222"], /--metrics takes 127\.0\.0\.1 or/],
+  [["prod", "--metrics", "127.0.0.1.example:1"], /--metrics takes 127\.0\.0\.1 or/],
+  [["prod", "--metrics", "localhost:9222"], /--metrics takes 127\.0\.0\.1 or/],
+  [["prod", "--metrics", "127.0.0.1:65536"], /--metrics takes a port from 0 to 65535/],
+  [["prod", "--metrics", "9222"], /--metrics takes a loopback address and a port/],
+  [["prod", "--metrics", "::1:9222"], /--metrics takes a loopback address and a port/],
   [["prod", "--local-host", "0.0.0.0"], /--local-host with another address .*publickey/],
   [["prod", "--local-host", "::", "--local-auth", "none"], /needs --local-auth publickey/],
   [["prod", "--local-host", "::ffff:127.0.0.1"], /needs --local-auth publickey/],
@@ -470,7 +486,7 @@ Deno.test("the help has every option, every exit status, and fits 80 columns", (
     ...["-J, --jump", "-F, --config", "-G, --print-config", "--fingerprint", "--no-reconnect"],
     ...["--reconnect-max-delay", "--keepalive-interval", "--keepalive-count", "--open-timeout"],
     ...["--max-sessions", "--max-channels", "--overflow", "--confirm", "--audit"],
-    ...["--idle-exit", "--max-life", "--ready-file", "--notify"],
+    ...["--metrics", "--idle-exit", "--max-life", "--ready-file", "--notify"],
   ];
   for (const option of options) assert(help.includes(`\n  ${option} `), option);
   assert.doesNotMatch(help, /^ *ARG/m);

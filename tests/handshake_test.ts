@@ -315,6 +315,16 @@ for (const reasonCode of [2, 3, 7, 8, 9, 11, 14, 15]) {
   });
 }
 
+Deno.test("a server that ends the connection at its beginning is named, with its words", async () => {
+  await using ground = new Ground({
+    onConnection: ({ transport }) => transport.disconnect(12, "enough are here"),
+  });
+  await assert.rejects(ground.connect(), {
+    name: "UpstreamLostError",
+    message: /^\S+@\S+: enough are here\. Look into the host's log\.$/,
+  });
+});
+
 Deno.test("a key exchange that shows another host key ends the connection as that", async () => {
   await using ground = new Ground({});
   await ground.connect();

@@ -166,6 +166,7 @@ Deno.test("what keeps a version from being released is told all at once", () => 
     tag: version,
     scope: "@somebody/sshshim",
     changelog: `# Changelog\n\n## [${version}] - 2030-01-02\n\n- new\n`,
+    readme: "sh install.sh",
     dockerfile: `FROM gcr.io/base:nonroot@sha256:${"0".repeat(64)}\n`,
   };
   try {
@@ -176,6 +177,7 @@ Deno.test("what keeps a version from being released is told all at once", () => 
       tag: `v${version}`,
       scope: "@x/sshshim",
       changelog: ready.changelog.replace("2030-01-02", "Unreleased"),
+      readme: "**No release is published yet.**",
       dockerfile: "FROM gcr.io/base:nonroot\n",
     });
     const expected = [
@@ -183,6 +185,7 @@ Deno.test("what keeps a version from being released is told all at once", () => 
       /"Unreleased" where the date/,
       /^Set GITHUB_REPOSITORY/,
       /@x\/sshshim/,
+      /README\.md still has "No release/,
       /Dockerfile does not pin gcr\.io\/base:nonroot/,
     ];
     assert.equal(found.length, expected.length, found.join("\n"));

@@ -9,11 +9,12 @@ import { releaseNotes, repository, root, version } from "./release.ts";
 
 /** What is wrong, with what to do about it. */
 export function problems(
-  { tag, scope, changelog, dockerfile }: {
+  { tag, scope, changelog, readme, dockerfile }: {
     tag: string | undefined;
     /** The name on JSR, `@SCOPE/NAME`. */
     scope: string;
     changelog: string;
+    readme: string;
     dockerfile: string;
   },
 ): string[] {
@@ -33,6 +34,10 @@ export function problems(
   if (scope.startsWith("@x/")) {
     found.push(`deno.json has the name ${scope}: put the scope there that is yours on JSR.`);
   }
+  const [placeholder] = /No release is published yet|@x\/sshshim/.exec(readme) ?? [];
+  if (placeholder !== undefined) {
+    found.push(`README.md still has "${placeholder}": say there how this release is installed.`);
+  }
   const bases = Array.from(dockerfile.matchAll(/^FROM (\S+)/gm), ([, image]) => image!);
   for (const base of bases) {
     if (/@sha256:[0-9a-f]{64}$/.test(base)) continue;
@@ -50,6 +55,7 @@ if (import.meta.main) {
     tag: Deno.args[0],
     scope: config.name,
     changelog: await Deno.readTextFile(`${root}CHANGELOG.md`),
+    readme: await Deno.readTextFile(`${root}README.md`),
     dockerfile: await Deno.readTextFile(`${root}.github/Dockerfile`),
   });
   for (const problem of found) console.error(problem);

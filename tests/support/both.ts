@@ -10,8 +10,8 @@ import { type Service, startEcho } from "./services.ts";
 import { type Shim, type ShimOptions, startShim, type Upstream } from "./shim.ts";
 import { type Sshd, type SshdOptions, startSshd } from "./sshd.ts";
 
-/** Where a scenario connects to: the server itself, or the shim in front of it. */
-export type Mode = "direct" | "shim";
+/** How a scenario connects: to the server itself, to the shim's port, or by its control socket. */
+export type Mode = "direct" | "shim" | "lane";
 
 /** One way to the server, as a scenario sees it. */
 export interface Target {
@@ -21,6 +21,8 @@ export interface Target {
   readonly username: string;
   readonly keyFile: string;
   readonly knownHostsFile: string;
+  /** The control socket by which clients come. */
+  readonly controlPath?: string;
   /** An empty temporary folder, which only this run of this scenario has. */
   readonly folder: string;
   /** The whole environment for clients: no agent, and a home of the test's own. */
@@ -50,8 +52,8 @@ export interface SshOptions extends RunOptions {
 export interface Comparison extends AsyncDisposable {
   readonly shim: Shim;
   /**
-   * Runs a scenario directly and through the shim at the same time, and asserts that both came to
-   * the same result. Results may hold bytes, text, numbers and nested objects; ports and the
+   * Runs a scenario in each of the modes at the same time, and asserts that all came to the same
+   * result. Results may hold bytes, text, numbers and nested objects; ports and the
    * scenario's folder are read as equal, and functions are not compared.
    *
    * @returns the result of the direct run, for assertions about what it has to be
@@ -73,8 +75,10 @@ export interface Ground extends Comparison {
 
 /** How a scenario is compared. */
 export interface CompareOptions {
-  /** Runs the scenario directly first and through the shim then, not both at the same time. */
+  /** Runs the scenario directly first and then through the shim, not at the same time. */
   inTurn?: boolean;
+  /** Why it is not run by the control socket: what is different there. */
+  noLane?: string;
 }
 
 /**
@@ -122,6 +126,7 @@ export async function startComparison(
     const { host, port, knownHostsFile } = mode === "direct" ? server : shim;
     return makeTarget({
       ...{ mode, host, port, knownHostsFile, environment, folder: own },
+      ...mode === "lane" && { controlPath: shim.banner.controlPath },
       username: server.username,
       keyFile: server.keyFile,
     });
@@ -131,13 +136,16 @@ export async function startComparison(
     scenario: (target: Target) => Promise<T>,
     options: CompareOptions = {},
   ): Promise<T> => {
-    const targets = [await targetOf("direct"), await targetOf("shim")] as const;
-    const [direct, through] = await runBoth(targets, scenario, options);
-    assert.deepEqual(
-      comparable(through, targets[1]),
-      comparable(direct, targets[0]),
-    );
-    return direct;
+    const hasLane = shim.banner.controlPath !== undefined && options.noLane === undefined;
+    const modes: Mode[] = ["direct", "shim", ...hasLane ? ["lane" as const] : []];
+    const targets = await Promise.all(modes.map(targetOf));
+    const [direct, ...others] = await runAll(targets, scenario, options);
+    others.forEach((result, index) => {
+      const target = targets[index + 1]!;
+      const expected = comparable(direct, targets[0]!);
+      assert.deepEqual(comparable(result, target), expected, `in mode "${target.mode}"`);
+    });
+    return direct!;
   };
 
   const owned = resources.move();
@@ -171,6 +179,7 @@ export function makeTarget(
     | "username"
     | "keyFile"
     | "knownHostsFile"
+    | "controlPath"
     | "folder"
     | "environment"
   >,
@@ -183,7 +192,7 @@ export function makeTarget(
       "IdentitiesOnly=yes",
       "IdentityAgent=none",
       "BatchMode=yes",
-      "ControlPath=none",
+      `ControlPath=${facts.controlPath ?? "none"}`,
       "StrictHostKeyChecking=yes",
       `UserKnownHostsFile=${facts.knownHostsFile}`,
       "GlobalKnownHostsFile=/dev/null",
@@ -208,21 +217,26 @@ export function makeTarget(
   };
 }
 
-async function runBoth<T>(
-  targets: readonly [Target, Target],
+async function runAll<T>(
+  targets: readonly Target[],
   scenario: (target: Target) => Promise<T>,
   options: CompareOptions,
-): Promise<[T, T]> {
+): Promise<T[]> {
   const attempt = (target: Target) =>
     scenario(target).catch((error) => {
       throw new Error(`The scenario failed in mode "${target.mode}".`, { cause: error });
     });
-  if (options.inTurn) return [await attempt(targets[0]), await attempt(targets[1])];
-  // Both have to end before either one's failure ends the test, or it would leave things behind.
-  const [direct, through] = await Promise.allSettled(targets.map(attempt));
-  if (direct?.status !== "fulfilled") throw direct?.reason;
-  if (through?.status !== "fulfilled") throw through?.reason;
-  return [direct.value, through.value];
+  if (options.inTurn) {
+    const results: T[] = [];
+    for (const target of targets) results.push(await attempt(target));
+    return results;
+  }
+  // All have to end before one's failure ends the test, or it would leave things behind.
+  const settled = await Promise.allSettled(targets.map(attempt));
+  return settled.map((result) => {
+    if (result.status !== "fulfilled") throw result.reason;
+    return result.value;
+  });
 }
 
 /** Bytes above this size are compared by checksum, so that a failure prints one line. */

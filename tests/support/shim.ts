@@ -58,6 +58,8 @@ export interface Banner {
   /** The private key that its clients can log in with, where keys are asked for. */
   clientKeyFile?: string;
   /** All of them. */
+  /** The control socket. */
+  controlPath?: string;
   hostKeys: { fingerprint: string; knownHostsLine: string }[];
 }
 
@@ -94,7 +96,12 @@ export function upstreamArguments(upstream: Upstream): string[] {
  */
 export function shimEnvironment(folder: string): Record<string, string> {
   const { SSH_AUTH_SOCK: _agent, ...inherited } = Deno.env.toObject();
-  return { ...inherited, XDG_STATE_HOME: `${folder}/state`, NO_COLOR: "1" };
+  const runtime = `${folder}/run`;
+  Deno.mkdirSync(runtime, { recursive: true, mode: 0o700 });
+  return {
+    ...inherited,
+    ...{ XDG_STATE_HOME: `${folder}/state`, XDG_RUNTIME_DIR: runtime, NO_COLOR: "1" },
+  };
 }
 
 /** Spares a shim to make an RSA host key, which takes as long as all the rest of its start. */
