@@ -115,7 +115,7 @@ export class ControlForwards {
       return {
         kind,
         listen: describeEnd(
-          "path" in listen ? listen : { ...listen, port: portOf(forward, listen) },
+          "path" in listen ? listen : { ...listen, port: forward.port ?? listen.port },
         ),
         connect: isDynamic(specification) ? null : describeEnd(connect),
         connections: forward.connectionCount,
@@ -169,6 +169,7 @@ export class ControlForwards {
       throw error;
     }
     if (!this.#has(made)) throw new Error("The forward was closed meanwhile.");
+    this.#client.enter();
   }
 
   #has({ key, forward }: Pick<Entry, "key" | "forward">): boolean {
@@ -190,8 +191,8 @@ export class ControlForwards {
     return sameKind.find((it) => isSameEnd(it.specification.listen, listen)) ??
       sameKind.find(({ specification, forward }) => {
         const { listen: asked } = specification;
-        if ("path" in asked || "path" in listen) return false;
-        return asked.host === listen.host && portOf(forward, asked) === listen.port;
+        return !("path" in asked) && !("path" in listen) && asked.host === listen.host &&
+          forward.port === listen.port;
       });
   }
 
@@ -249,10 +250,6 @@ function isEmpty(end: ForwardEnd): boolean {
 
 function isSameEnd(one: ForwardEnd, two: ForwardEnd): boolean {
   return JSON.stringify(one) === JSON.stringify(two);
-}
-
-function portOf(forward: LocalForward | RemoteForward, { port }: { port: number }): number {
-  return forward.port ?? port;
 }
 
 /** An end in words; a listener without a host is on loopback alone. */

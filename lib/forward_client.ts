@@ -5,7 +5,6 @@
 
 import { ChannelPipe, type PipeEnd } from "./channel_pipe.ts";
 import { ForwardedEnd } from "./forward_ends.ts";
-import type { RelayChannel } from "./relay_channel.ts";
 import type { RelayClient, RelayClientOptions } from "./relay_client.ts";
 
 /** How many connections may wait for their other end at a time. */
@@ -24,7 +23,7 @@ export interface ForwardClientOptions {
   isNeeded(): boolean;
 }
 
-/** The client and the connections; it makes one anew where there is none. */
+/** The client, which is made anew where there is none, and the connections. */
 export class ForwardClient {
   readonly #options: ForwardClientOptions;
   readonly #connections = new Set<ForwardedEnd>();
@@ -33,6 +32,11 @@ export class ForwardClient {
 
   constructor(options: ForwardClientOptions) {
     this.#options = options;
+  }
+
+  /** Joins the relay, where it has not yet. */
+  enter(): void {
+    this.#present();
   }
 
   /**
@@ -62,18 +66,12 @@ export class ForwardClient {
     return end;
   }
 
-  /** Asks upstream for the other end of a connection; `onOpen` is called when it is there. */
+  /** Asks upstream for the other end of a connection. */
   openChannel(
     { channelType, body }: { channelType: string; body: Uint8Array },
-    { connection, onOpen, onRefusal }: {
-      connection: ForwardedEnd;
-      onOpen: () => void;
-      onRefusal: (reason: string) => void;
-    },
+    pipe: { connection: ForwardedEnd; onOpen: () => void; onRefusal: (reason: string) => void },
   ): void {
-    const owner = (channel: RelayChannel) =>
-      new WaitingPipe(channel, { connection, onOpen, onRefusal });
-    this.#present().openChannel(channelType, { body }, owner);
+    this.#present().openChannel(channelType, { body }, (channel) => new ChannelPipe(channel, pipe));
   }
 
   /** Sends a global request. @returns the answer; `undefined` where it is refused. */
@@ -114,24 +112,5 @@ export class ForwardClient {
       },
     });
     return this.#client = client;
-  }
-}
-
-/** A pipe that tells when it is open. */
-class WaitingPipe extends ChannelPipe {
-  readonly #onOpen: () => void;
-
-  constructor(channel: RelayChannel, { connection, onOpen, onRefusal }: {
-    connection: PipeEnd;
-    onOpen: () => void;
-    onRefusal: (reason: string) => void;
-  }) {
-    super(channel, { connection, onRefusal });
-    this.#onOpen = onOpen;
-  }
-
-  override onOpen(): void {
-    this.#onOpen();
-    super.onOpen();
   }
 }
