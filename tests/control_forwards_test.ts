@@ -370,7 +370,6 @@ Deno.test("a remote forward that leads nowhere is led by SOCKS", async () => {
   const unanswered = await open();
   const free = freePort();
   unanswered.sendBytes(5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, free >> 8, free & 255);
-  await unanswered.expectBytes(5, 0, 5, 0, 0, 1, 0, 0, 0, 0, free >> 8, free & 255);
   await unanswered.expectClose();
   unanswered.close();
 });
