@@ -215,6 +215,8 @@ export class ControlConnection {
     }
     const guest = await this.#letIn();
     const { port, close } = await guest.openForward(request);
+    // Nobody is told of it any more.
+    if (this.#left.signal.aborted) return await close();
     this.#forwards.push(close);
     if (port === undefined) this.#send(ControlType.ok, request.id);
     else this.#send(ControlType.remotePort, request.id, port);

@@ -7,6 +7,7 @@ import { Confirmation } from "./confirm.ts";
 import { type OpenControl, openControl } from "./control_service.ts";
 import { Connector, type Lender, type Route } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
+import { ControlForwards } from "./control_forwards.ts";
 import type { HostConfig } from "./host_config.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import type { Presence } from "./lifetime.ts";
@@ -16,6 +17,7 @@ import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
+import { RelayClient, type RelayClientOptions } from "./relay_client.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
 import { composeStatus, findPrograms } from "./shim_status.ts";
 import type { RoundTripStatus, ShimStatus, UpstreamState } from "./status.ts";
@@ -70,6 +72,7 @@ export class Shim {
   readonly #relay: Relay;
   readonly #endpoint: Endpoint;
   readonly #upstream: Upstream;
+  readonly #forwards: ControlForwards;
   readonly #overflow: Overflow;
   readonly #audit: Audit | undefined;
   readonly #reception: Reception | undefined;
@@ -150,6 +153,7 @@ export class Shim {
         if (status !== undefined) life.onStatus(name, status);
       },
     });
+    this.#forwards = new ControlForwards({ makeClient: (options) => this.#makeClient(options) });
     const maximum = options.overflow;
     this.#overflow = new Overflow({ connector, relay, maximum, keepalive, schedule });
   }
@@ -210,10 +214,7 @@ export class Shim {
       presence: this.#presence,
       nextClientId: () => ++this.#lastClientId,
       agentSocket: Deno.env.get("SSH_AUTH_SOCK"),
-      forwards: {
-        open: () => Promise.reject(new Error("no forwards")),
-        close: () => Promise.reject(new Error("no forwards")),
-      },
+      forwards: this.#forwards,
       inform: () => Promise.reject(new Error("no such information")),
       onOwnRequest: () => Promise.reject(new Error("no such request")),
       onTerminate,
@@ -292,6 +293,22 @@ export class Shim {
     this.#audit?.onEnd(farewell);
   }
 
+  /** The client whose the forwards are; it counts as one for as long as there are any. */
+  #makeClient({ onOpen, onEnd }: Pick<RelayClientOptions, "onOpen" | "onEnd">): RelayClient {
+    this.#presence.enter();
+    return new RelayClient(this.#relay, {
+      about: {
+        ...{ id: ++this.#lastClientId, carrier: "lane", since: new Date().toISOString() },
+        ...{ address: null, user: null, key: null, exchange: null },
+      },
+      onOpen,
+      onEnd: (reason) => {
+        this.#presence.leave();
+        onEnd(reason);
+      },
+    });
+  }
+
   #stopListening(): void {
     this.#endpoint.stopListening();
     this.#control?.stopListening();
@@ -300,6 +317,7 @@ export class Shim {
   async #close(farewell: string): Promise<void> {
     this.#stopListening();
     await within(channelsTimeoutMs, this.#relay.closeAll(farewell));
+    await this.#forwards.closeAll();
     this.#upstream.close();
     this.#overflow.close();
     await this.#endpoint.close(farewell);
