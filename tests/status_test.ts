@@ -200,6 +200,19 @@ Deno.test("a refused channel is counted, and leaves nothing", async () => {
   await finish(client);
 });
 
+for (const option of ["--local-auth=publickey", "--confirm"]) {
+  Deno.test(`whoever is turned away by ${option} is counted, and shows nowhere`, async () => {
+    await using sshd = await startSshd();
+    await using inner = await startInnerShim(sshd, [option]);
+    assert.equal((await inner.target.ssh("true")).code, 255);
+    const status = checked(
+      await inner.until("it is counted", ({ totals }) => totals.clients.turnedAway > 0),
+    );
+    assert.deepEqual(status.totals.clients, { accepted: 0, turnedAway: 1 });
+    assert.deepEqual(status.clients, []);
+  });
+}
+
 Deno.test("a loss is told with its reason, who waits for its end, and what brought it back", async () => {
   await using path = await startFaultyPath();
   await using inner = await startInnerShim(path.upstream, ["--reconnect-max-delay", "60"]);
