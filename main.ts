@@ -41,6 +41,7 @@ import { UserPrompter } from "./lib/prompter.ts";
 import { nameFor } from "./lib/published_config.ts";
 import { healNames, publishedFolder } from "./lib/published_files.ts";
 import type { SshName } from "./lib/publishing.ts";
+import { unreadiness } from "./lib/ready_file.ts";
 import { setUp, undoSetup } from "./lib/setup.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
 import { StopSignals } from "./lib/stop_signals.ts";
@@ -280,6 +281,12 @@ async function main(args: string[]): Promise<number> {
       configureLogging({ verbosity: "normal", format: "text" });
       await changeSetup(command);
       return 0;
+    }
+    if (command.kind === "ready") {
+      const reason = unreadiness(command.file);
+      if (reason === undefined) return 0;
+      console.error(`sshshim: not ready: ${reason}.`);
+      return 1;
     }
     options = command.options;
     configureLogging({ verbosity: options.verbosity, format: options.logFormat });
