@@ -31,6 +31,7 @@ const requirements: Requirement[] = [
   { package: "ansible-core", brings: () => hasProgram("ansible") },
   { package: "procps", brings: () => hasProgram("ps") },
   { package: "python3", brings: () => succeeds("/usr/bin/python3", "-V") },
+  { package: "python3-yaml", brings: () => hasPythonModule("yaml") },
   { package: "python3-paramiko", brings: () => hasPythonModule("paramiko") },
   { package: "python3-asyncssh", brings: () => hasPythonModule("asyncssh") },
 ];
