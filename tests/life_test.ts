@@ -78,7 +78,10 @@ Deno.test("a ready file is there while the port can be used", async (t) => {
     shim.kill("SIGTERM");
     assert.equal((await shim.drained()).code, 0);
     assert.equal(await exists(path), false);
-    await assertReady(path, /^sshshim: not ready: \S+ cannot be read: No such file or directory\.$/m);
+    await assertReady(
+      path,
+      /^sshshim: not ready: \S+ cannot be read: No such file or directory\.$/m,
+    );
     assert.deepEqual([...Deno.readDirSync(folder.path)].map(({ name }) => name), []);
   });
   await t.step(
