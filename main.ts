@@ -146,7 +146,7 @@ async function runCommand(
   const keys = hostKeys.map(({ publicKey }) => publicKeyLine(publicKey));
   const environment = await makeCommandEnvironment(
     shims.hosts.map(({ name, config: { user }, shim: { address } }) => ({
-      name: nameFor(name),
+      name: nameFor(options.name ?? name),
       user,
       address,
       hostKeys: keys,

@@ -17,9 +17,9 @@ const pages = [
 
 /** A command that serves until Ctrl-C, as far as its words tell. */
 const serving =
-  /^sshshim (?!setup|ready|status)(?!.* (--|-G|--print-config|--completion|-V|-h|--version|--help)( |$))/;
+  /^sshshim (?!setup|ready|status)(?![^]* (--|-G|--print-config|--completion|-V|-h|--version|--help)( |$))/;
 /** It cannot be left running in a terminal of its own here; `-f` waits for its forwards. */
-const forwarding = /^ssh (?=(.* )?-N )/;
+const forwarding = /^ssh (?=([^]* )?-N )/;
 
 /** The reader at work on one page. */
 class Reader implements AsyncDisposable {
@@ -60,7 +60,8 @@ class Reader implements AsyncDisposable {
   async #serve({ command, shown }: Step): Promise<void> {
     const process = this.#world.start(command);
     this.#servers.push({ command, process });
-    const count = command.split(/[\s@]+/).filter((word) => hosts.includes(word)).length;
+    const words = command.replace(/ -J \S+/, "").split(/[\s@]+/);
+    const count = words.filter((word) => hosts.includes(word)).length;
     const banner = `^sshshim: .* is at .*\\n(?:[^]*?^sshshim: .* is at .*\\n){${count - 1}}`;
     try {
       await process.stdout.waitFor(new RegExp(count > 1 ? banner : "Ctrl-C ends it|^Host ", "m"));

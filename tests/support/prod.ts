@@ -106,7 +106,7 @@ export async function makeWorld(): Promise<World> {
 /** The output goes to a file: what stays in the background would hold a pipe open. */
 const runScript = `
 eval "$0"
-set -e
+set -ea
 eval "$1" >"$OUTPUT" 2>&1 </dev/null
 { export -p; printf 'cd %q\\n' "$PWD"; } >"$STATE"
 `;
