@@ -23,7 +23,7 @@ interface Page {
 const root = fileURLToPath(new URL("../", import.meta.url));
 const folders = [".", ".github"];
 /** Pages that are linked to already. Whoever adds one takes it from here. */
-const pagesToCome = ["LIBRARY", "RECIPES"]
+const pagesToCome = ["LIBRARY"]
   .map((name) => `.github/${name}.md`);
 
 /** `[text](target)`, `[name]: target`, and the same in HTML. */

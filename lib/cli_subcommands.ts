@@ -92,12 +92,13 @@ export const subcommands: readonly SubcommandGrammar[] = [
   defined({
     name: "ready",
     usage: "ready FILE",
-    brief: "Tell whether the one with --ready-file FILE can be used.",
-    about: "Ends with status 0 if an sshshim that was started with --ready-file FILE can be used, " +
-      "and with 1 if not: for probes in containers, which have no shell.",
+    brief: "Tell whether the one with this --ready-file can be used.",
+    about:
+      "Ends with status 0 if the sshshim that has this `--ready-file` can be used, and with 1 " +
+      "if not: for probes in containers, which have no shell.",
     parser: object({
       file: argument(string({ metavar: "FILE", pattern: /^[^\0]+$/ }), {
-        description: [text("What --ready-file names.")],
+        description: [text("What `--ready-file` named.")],
       }),
     }),
     command: ({ file }) => ({ kind: "ready", file }),
