@@ -46,8 +46,11 @@ export interface ShimParts {
   access: EndpointAccess;
   /** Takes the clients; closed with the shim. */
   listener: Deno.TcpListener;
-  /** Told of clients that come and go, and how the connection is, in words for people. */
-  life: Presence & { onStatus(host: string, status: string): void };
+  /** Told of clients that come and go, and how the connection is; `onStatus` in words for people. */
+  life: Presence & {
+    onStatus(host: string, status: string): void;
+    onState?(state: UpstreamState): void;
+  };
   /** Asks a person, about log-ins and about clients. */
   prompter: Prompter;
   /** Takes the lines of the audit, if there is to be one. */
@@ -55,7 +58,7 @@ export interface ShimParts {
 }
 
 /** How a connection is, by its state; of others nothing is said. */
-const statuses: Partial<Record<UpstreamState, string>> = {
+const statuses: Partial<Record<UpstreamState["kind"], string>> = {
   ready: "connected",
   waiting: "the connection is lost, and tried again",
   asleep: "not connected until the next client comes",
@@ -122,7 +125,8 @@ export class Shim {
       maximumDelayMs: options.reconnectMaxDelayMs,
       keepalive,
       onState: (state) => {
-        const status = statuses[state];
+        life.onState?.(state);
+        const status = statuses[state.kind];
         if (status !== undefined) life.onStatus(name, status);
       },
     });

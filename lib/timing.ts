@@ -1,4 +1,4 @@
-/** Timers as functions that can be handed on. */
+/** Timers as functions that can be handed on, and waiting that ends in time. */
 
 /** Calls `action` after `delayMs`, unless the returned function is called before. */
 export function schedule(delayMs: number, action: () => void): () => void {
@@ -12,4 +12,19 @@ export async function within(timeoutMs: number, task: Promise<unknown>): Promise
   const cancel = schedule(timeoutMs, expired.resolve);
   await Promise.race([task, expired.promise]);
   cancel();
+}
+
+/** Resolves as `promise` does; rejects with the reason of `signal` if that is aborted first. */
+export async function unlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
+  if (signal === undefined) return await promise;
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal.reason);
+  signal.addEventListener("abort", onAbort);
+  // A signal that was aborted before tells nobody any more.
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
