@@ -16,7 +16,7 @@ import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
-import { schedule, within } from "./timing.ts";
+import { Timers, within } from "./timing.ts";
 import { Upstream, type UpstreamState } from "./upstream.ts";
 
 const log = logger();
@@ -72,6 +72,7 @@ export class Shim {
   readonly #upstream: Upstream;
   readonly #overflow: Overflow;
   readonly #audit: Audit | undefined;
+  readonly #timers = new Timers();
   readonly #wasConnected = Promise.withResolvers<void>();
   /** Channels that lead to other hosts that are served. */
   #lentCount = 0;
@@ -82,6 +83,7 @@ export class Shim {
     const { config, route, access, listener, life, prompter, writeAudit } = parts;
     const connector = new Connector(route, (text) => log.warn("{text}", { text }));
     const { name } = connector;
+    const { schedule } = this.#timers;
     const audit = writeAudit && new Audit(writeAudit, name);
     this.#audit = audit;
     const confirmation = options.confirms
@@ -210,6 +212,7 @@ export class Shim {
   /** Ends the clients' channels, then the connections on both sides, in bounded time. */
   async close(farewell = usualFarewell): Promise<void> {
     await within(closingTimeoutMs, this.#close(farewell));
+    this.#timers.close();
     this.#audit?.onEnd(farewell);
   }
 

@@ -6,6 +6,33 @@ export function schedule(delayMs: number, action: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
+/** Timers that have one end. */
+export class Timers {
+  readonly #cancels = new Set<() => void>();
+  #isClosed = false;
+
+  /** As {@link schedule}; what is due after the end is not called. */
+  readonly schedule = (delayMs: number, action: () => void): () => void => {
+    if (this.#isClosed) return () => {};
+    const cancelTimer = schedule(delayMs, () => {
+      this.#cancels.delete(cancel);
+      action();
+    });
+    const cancel = () => {
+      this.#cancels.delete(cancel);
+      cancelTimer();
+    };
+    this.#cancels.add(cancel);
+    return cancel;
+  };
+
+  /** No timer is left, and none is made any more. May be called twice. */
+  close(): void {
+    this.#isClosed = true;
+    for (const cancel of this.#cancels) cancel();
+  }
+}
+
 /** Waits for `task`, but no longer than `timeoutMs`. */
 export async function within(timeoutMs: number, task: Promise<unknown>): Promise<void> {
   const expired = Promise.withResolvers<void>();
