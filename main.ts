@@ -2,6 +2,16 @@
  * sshshim: one authenticated SSH connection to a remote host, served to every stock SSH client at
  * a port on 127.0.0.1.
  *
+ * As a program it is run by `deno run -A jsr:@x/sshshim HOST`. As a library:
+ *
+ * ```ts
+ * import { startShim } from "@x/sshshim";
+ *
+ * await using shim = await startShim({ destination: "prod" });
+ * const args = ["-F", shim.sshConfigFile, shim.host, "uptime"];
+ * await new Deno.Command("ssh", { args }).spawn().status;
+ * ```
+ *
  * This file takes the arguments and gives the exit status; it alone prints to the user and exits.
  *
  * @module
@@ -47,6 +57,8 @@ import { type ServedHost, Shims } from "./lib/shims.ts";
 import { StopSignals } from "./lib/stop_signals.ts";
 import { schedule, within } from "./lib/timing.ts";
 
+export * from "./lib/library.ts";
+
 const log = logger();
 
 /** How long the last words may take to be read, in milliseconds. */
@@ -73,6 +85,9 @@ async function run(options: Options): Promise<number> {
   if (options.printsConfig) {
     print(printHostConfig(await readUpstreamConfig(options, options.destinations[0]!)));
     return 0;
+  }
+  if (options.credential?.kind === "password") {
+    log.warn("--password can be read by every user in the process list; use --password-file");
   }
   const { access, clientKey } = await findAdmission(options);
   const prompter = new UserPrompter();

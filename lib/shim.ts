@@ -16,7 +16,7 @@ import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
-import { schedule, within } from "./timing.ts";
+import { Timers, within } from "./timing.ts";
 import { Upstream, type UpstreamState } from "./upstream.ts";
 
 const log = logger();
@@ -46,8 +46,11 @@ export interface ShimParts {
   access: EndpointAccess;
   /** Takes the clients; closed with the shim. */
   listener: Deno.TcpListener;
-  /** Told of clients that come and go, and how the connection is, in words for people. */
-  life: Presence & { onStatus(host: string, status: string): void };
+  /** Told of clients that come and go, and how the connection is; `onStatus` in words for people. */
+  life: Presence & {
+    onStatus(host: string, status: string): void;
+    onState?(state: UpstreamState): void;
+  };
   /** Asks a person, about log-ins and about clients. */
   prompter: Prompter;
   /** Takes the lines of the audit, if there is to be one. */
@@ -55,7 +58,7 @@ export interface ShimParts {
 }
 
 /** How a connection is, by its state; of others nothing is said. */
-const statuses: Partial<Record<UpstreamState, string>> = {
+const statuses: Partial<Record<UpstreamState["kind"], string>> = {
   ready: "connected",
   waiting: "the connection is lost, and tried again",
   asleep: "not connected until the next client comes",
@@ -69,6 +72,7 @@ export class Shim {
   readonly #upstream: Upstream;
   readonly #overflow: Overflow;
   readonly #audit: Audit | undefined;
+  readonly #timers = new Timers();
   readonly #wasConnected = Promise.withResolvers<void>();
   /** Channels that lead to other hosts that are served. */
   #lentCount = 0;
@@ -79,6 +83,7 @@ export class Shim {
     const { config, route, access, listener, life, prompter, writeAudit } = parts;
     const connector = new Connector(route, (text) => log.warn("{text}", { text }));
     const { name } = connector;
+    const { schedule } = this.#timers;
     const audit = writeAudit && new Audit(writeAudit, name);
     this.#audit = audit;
     const confirmation = options.confirms
@@ -122,7 +127,8 @@ export class Shim {
       maximumDelayMs: options.reconnectMaxDelayMs,
       keepalive,
       onState: (state) => {
-        const status = statuses[state];
+        life.onState?.(state);
+        const status = statuses[state.kind];
         if (status !== undefined) life.onStatus(name, status);
       },
     });
@@ -206,6 +212,7 @@ export class Shim {
   /** Ends the clients' channels, then the connections on both sides, in bounded time. */
   async close(farewell = usualFarewell): Promise<void> {
     await within(closingTimeoutMs, this.#close(farewell));
+    this.#timers.close();
     this.#audit?.onEnd(farewell);
   }
 

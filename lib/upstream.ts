@@ -37,7 +37,7 @@ export interface UpstreamOptions {
   backoff?: Pick<Backoff, "next" | "reset">;
   /** How long a connection has to live to end the series of failures; 60 s by default. */
   provenMs?: number;
-  /** Told of each new state. */
+  /** Told of each new state; it must not throw. */
   onState?(state: UpstreamState): void;
 }
 
@@ -45,15 +45,22 @@ type State =
   | { kind: "idle" }
   | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
   | { kind: "ready"; connection: ReadyConnection; provenTimer: Timer }
-  | { kind: "waiting"; retryAt: number; timer: Timer }
+  | { kind: "waiting"; reason: Error; retryAt: number; timer: Timer }
   /** Nothing to do until a client comes. */
   | { kind: "asleep"; reason: Error }
   /** Another attempt would fail alike: only a person's word starts one. */
   | { kind: "stopped"; reason: Error }
   | { kind: "closed" };
 
-/** Where the connection stands. */
-export type UpstreamState = State["kind"];
+/** Where the connection to the remote host stands, and why it is down where that is so. */
+export type UpstreamState =
+  | { kind: "connecting" | "ready" | "closed" }
+  /**
+   * - `waiting`: tried again after a while, or as soon as a client wants something.
+   * - `asleep`: tried again when a client wants something.
+   * - `stopped`: tried again when a person wants it.
+   */
+  | { kind: "waiting" | "asleep" | "stopped"; reason: Error };
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -251,7 +258,8 @@ export class Upstream {
     } else if (reason instanceof UpstreamLostError) {
       const delayMs = this.#backoff.next();
       const timer = setTimeout(() => void this.#reconnect({ mayAsk: false }), delayMs);
-      this.#transition({ kind: "waiting", retryAt: performance.now() + delayMs, timer });
+      const retryAt = performance.now() + delayMs;
+      this.#transition({ kind: "waiting", reason, retryAt, timer });
       log.info("{reason}; trying again in {seconds} s", {
         reason: reason.message.replace(/\.$/, ""),
         seconds: (delayMs / 1000).toFixed(1),
@@ -270,7 +278,7 @@ export class Upstream {
     log.info("{reason}; the next client wakes the connection", { reason: reason.message });
   }
 
-  #transition(next: State): void {
+  #transition(next: Exclude<State, { kind: "idle" }>): void {
     const previous = this.#state;
     if (!followers[previous.kind].includes(next.kind)) {
       throw new Error(`no way from ${previous.kind} to ${next.kind}`);
@@ -279,6 +287,8 @@ export class Upstream {
     if (previous.kind === "ready") clearTimeout(previous.provenTimer);
     this.#state = next;
     log.debug("{name}: {from} → {to}", { name: this.name, from: previous.kind, to: next.kind });
-    this.#options.onState?.(next.kind);
+    this.#options.onState?.(
+      "reason" in next ? { kind: next.kind, reason: next.reason } : { kind: next.kind },
+    );
   }
 }
