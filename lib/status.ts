@@ -56,7 +56,7 @@ export interface LocalStatus {
 }
 
 /** Where the connection stands. */
-export type UpstreamState =
+export type UpstreamStateName =
   | "idle"
   | "connecting"
   | "ready"
@@ -67,7 +67,7 @@ export type UpstreamState =
 
 /** The one connection to the host. */
 export interface UpstreamStatus {
-  state: UpstreamState;
+  state: UpstreamStateName;
   /** Since when it has been in this state. */
   since: string;
   /** Where it waits: when it is tried again, if nobody wants it before. */

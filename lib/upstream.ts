@@ -24,7 +24,6 @@ import type {
   HostStatus,
   RoundTripStatus,
   TotalsStatus,
-  UpstreamState,
   UpstreamStatus,
 } from "./status.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
@@ -50,7 +49,7 @@ export interface UpstreamOptions {
   backoff?: Pick<Backoff, "next" | "reset">;
   /** How long a connection has to live to end the series of failures; 60 s by default. */
   provenMs?: number;
-  /** Told of each new state. */
+  /** Told of each new state; it must not throw. */
   onState?(state: UpstreamState): void;
 }
 
@@ -70,6 +69,16 @@ type State =
   /** Another attempt would fail alike: only a person's word starts one. */
   | { kind: "stopped"; reason: Error }
   | { kind: "closed" };
+
+/** Where the connection to the remote host stands, and why it is down where that is so. */
+export type UpstreamState =
+  | { kind: "connecting" | "ready" | "closed" }
+  /**
+   * - `waiting`: tried again after a while, or as soon as a client wants something.
+   * - `asleep`: tried again when a client wants something.
+   * - `stopped`: tried again when a person wants it.
+   */
+  | { kind: "waiting" | "asleep" | "stopped"; reason: Error };
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -336,7 +345,7 @@ export class Upstream {
     log.info("{reason}; the next client wakes the connection", { reason: reason.message });
   }
 
-  #transition(next: State): void {
+  #transition(next: Exclude<State, { kind: "idle" }>): void {
     const previous = this.#state;
     if (!followers[previous.kind].includes(next.kind)) {
       throw new Error(`no way from ${previous.kind} to ${next.kind}`);
@@ -346,7 +355,9 @@ export class Upstream {
     this.#state = next;
     this.#stateSince = Date.now();
     log.debug("{name}: {from} → {to}", { name: this.name, from: previous.kind, to: next.kind });
-    this.#options.onState?.(next.kind);
+    this.#options.onState?.(
+      "reason" in next ? { kind: next.kind, reason: next.reason } : { kind: next.kind },
+    );
   }
 }
 
