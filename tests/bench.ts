@@ -19,6 +19,7 @@ import { files } from "./bench/files.ts";
 import { keystrokes } from "./bench/keystrokes.ts";
 import { latency } from "./bench/latency.ts";
 import { memory } from "./bench/memory.ts";
+import { hasOwnNetwork, runInOwnNetwork } from "./bench/network.ts";
 import {
   describeMachine,
   type FamilyReport,
@@ -53,7 +54,9 @@ async function main(words: string[]): Promise<number> {
   }
   if (Deno.build.os !== "linux") throw new Error("The bench reads /proc: it needs Linux.");
   const chosen = chooseFamilies(values.only);
-  if (Deno.uid() === 0 && !Deno.env.has(ownNetwork)) return await runInOwnNetwork(words);
+  if (Deno.uid() === 0 && !hasOwnNetwork()) {
+    return await runInOwnNetwork(fileURLToPath(import.meta.url), words);
+  }
 
   const report: Report = {
     machine: await describeMachine(),
@@ -88,26 +91,6 @@ async function measure(family: Family, isQuick: boolean): Promise<FamilyReport> 
     report.rows.push(row);
   }
   return report;
-}
-
-/** The variable that says that this process is in a network of its own. */
-const ownNetwork = "SSHSHIM_BENCH_NETWORK";
-
-/**
- * Runs all of it again in a network namespace that has nothing but its loopback. Packets there are
- * of Ethernet's size: with loopback's 64 KB, kernels keep megabytes for a connection that no link
- * has under way.
- */
-async function runInOwnNetwork(words: string[]): Promise<number> {
-  const script = 'ip link set lo mtu 1500 up && exec "$@"';
-  const child = new Deno.Command("unshare", {
-    args: [
-      ...["-n", "/bin/sh", "-c", script, "sh"],
-      ...[Deno.execPath(), "run", "-A", fileURLToPath(import.meta.url), ...words],
-    ],
-    env: { [ownNetwork]: "1" },
-  }).spawn();
-  return (await child.status).code;
 }
 
 Deno.exit(await main(Deno.args));

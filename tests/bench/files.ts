@@ -27,7 +27,7 @@ async function* measure({ isQuick }: FamilyOptions): AsyncGenerator<Row> {
     for (const direction of ["down", "up"] as const) {
       const samples = await inTurn(
         ways.all,
-        isQuick ? 1 : 5,
+        isQuick ? 1 : 4,
         (way) => timeCopy(way, ways, { program, direction, source }),
       );
       yield rowOf(`${program}, ${fileCount} small files ${direction}`, "ms", samples, Number);

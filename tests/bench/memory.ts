@@ -70,8 +70,8 @@ async function* measureWay(name: WayName, isQuick: boolean): AsyncGenerator<[str
   await using ways = await startWays();
   const way = ways.all.find((one) => one.name === name)!;
   const count = isQuick ? 1000 : 10_000;
-  const lanes = 4;
-  await Promise.all(Array.from(Array(lanes), () => runExecs(way, count / lanes)));
+  const atOnce = 4;
+  await Promise.all(Array.from(Array(atOnce), () => runExecs(way, count / atOnce)));
   yield [`after ${count} execs`, await settled(way)];
 }
 

@@ -1,7 +1,7 @@
 /** How long it takes until sshshim can be used: at its start, and when the network has failed. */
 
 import { startShim } from "../support/shim.ts";
-import type { Family, FamilyOptions, Row } from "./rows.ts";
+import { type Family, type FamilyOptions, inTurn, type Row, rowOf } from "./rows.ts";
 import { startWays } from "./ways.ts";
 
 export const start: Family = {
@@ -15,13 +15,12 @@ async function* measure({ isQuick }: FamilyOptions): AsyncGenerator<Row> {
   await using ways = await startWays({});
   const rounds = isQuick ? 3 : 10;
   const { sshd } = ways;
-  const startsMs: number[] = [];
-  for (let round = 0; round < rounds; round++) {
+  const starts = await inTurn([{ name: "port" } as const], rounds, async () => {
     const began = performance.now();
     await using _shim = await startShim(sshd);
-    startsMs.push(performance.now() - began);
-  }
-  yield { what: "start to listening", unit: "ms", samples: { port: startsMs } };
+    return performance.now() - began;
+  });
+  yield rowOf("start to listening", "ms", starts, Number);
 
   const samples: Row["samples"] = { ssh: [], port: [], lane: [] };
   for (let round = 0; round < rounds; round++) {
