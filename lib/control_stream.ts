@@ -15,6 +15,8 @@ const mostWaiting = 3;
 export interface ControlStream {
   /** Who has connected, where the system tells. */
   readonly peer: Credentials | undefined;
+  /** Whether descriptors can come along. Where they cannot, they hold up what comes with them. */
+  readonly passesDescriptors: boolean;
   /** The next bytes, valid until the next read; `undefined` at the end. */
   read(): Promise<Uint8Array | undefined>;
   /** Sends behind all that was sent. */
@@ -36,6 +38,7 @@ export interface ControlStream {
 
 /** A connection by the system's own calls. */
 export class DescriptorStream implements ControlStream {
+  readonly passesDescriptors = true;
   readonly peer: Credentials | undefined;
   onDrain: (() => void) | undefined;
   readonly #system: Descriptors;
@@ -131,6 +134,7 @@ export class DescriptorStream implements ControlStream {
 
 /** A connection by Deno's own, where the system's library cannot be used. */
 export class PlainStream implements ControlStream {
+  readonly passesDescriptors = false;
   readonly peer = undefined;
   onDrain: (() => void) | undefined;
   readonly #connection: Deno.UnixConn;

@@ -33,7 +33,7 @@ async function get(url: string): Promise<string> {
 Deno.test("the page has what was done, to the byte", async () => {
   await using ground = await startGround({
     sshd: { config: ["MaxSessions 100"] },
-    shim: { arguments: ["--metrics", "127.0.0.1:0"] },
+    shim: { arguments: ["-v", "--metrics", "127.0.0.1:0"] },
   });
   const target = shimTarget(ground);
   const url = await urlOf(ground.shim);
@@ -41,6 +41,8 @@ Deno.test("the page has what was done, to the byte", async () => {
   await using client = target.startSsh("echo ready; cat");
   await client.stdout.waitFor(/ready/);
   const page = await get(url);
+  // Commands are for the status alone.
+  assert(!`${page}${ground.shim.log.text}`.includes("echo over"));
   const host = `host="${ground.sshd.host}"`;
   const values = valuesOf(page);
   const expected = {
@@ -63,8 +65,10 @@ Deno.test("the page has what was done, to the byte", async () => {
   assert(values.get("sshshim_process_resident_memory_bytes")! > 10_000_000);
   const startedAt = values.get("sshshim_process_start_timestamp_seconds")! * 1000;
   assert(Math.abs(Date.now() - startedAt) < 3_600_000);
+  const manual = await Deno.readTextFile(new URL("../.github/MONITORING.md", import.meta.url));
   for (const [name, { type, unit, help }] of parseOpenMetrics(page)) {
     assert(name.startsWith("sshshim_") && type !== "unknown" && help !== undefined, name);
+    assert(manual.includes(`| \`${name}${type === "counter" ? "_total" : ""}\` `), name);
     assert.equal(unit, /_(seconds|bytes)$/.exec(name)?.[1], name);
   }
 });
