@@ -288,10 +288,9 @@ class Guest implements ControlGuest {
     carrier: Carrier,
     { onOpen }: { onOpen?: (open: ChannelOpen) => Promise<OwnerOf> | undefined },
   ): RelayClient {
-    let onLeft: (() => void) | undefined;
     const about = this.#about(carrier);
-    const client = new RelayClient(this.#options.relay, { onOpen, about, onEnd: () => onLeft!() });
-    onLeft = this.#enter(client.peer);
+    const client = new RelayClient(this.#options.relay, { onOpen, about, onEnd: () => onLeft() });
+    const onLeft = this.#enter(client.peer);
     return client;
   }
 

@@ -76,13 +76,16 @@ export class LaneStreams {
    * @returns `undefined` at the end, or when it is not wanted any more.
    */
   async read(mostBytes: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    while (this.#isTerminal && !await isWaitingToRead(this.#pid)) {
-      await pause(otherOwnerMs, signal);
-      if (signal.aborted) return undefined;
-    }
     const buffer = this.#buffer(mostBytes);
-    const count = await this.#input.read(buffer, signal);
+    const isOurs = this.#isTerminal ? () => this.#hasTerminal(signal) : undefined;
+    const count = await this.#input.read(buffer, signal, isOurs);
     return count === 0 ? undefined : buffer.subarray(0, count);
+  }
+
+  async #hasTerminal(signal: AbortSignal): Promise<boolean> {
+    const isOurs = await isWaitingToRead(this.#pid);
+    if (!isOurs) await pause(otherOwnerMs, signal);
+    return isOurs;
   }
 
   /** Writes behind all that was written; `onDone` is told whether it was taken. */

@@ -38,11 +38,17 @@ export class PassedStream {
   /**
    * Reads what there is.
    *
+   * @param isOurs whether what has come is for us; it is asked before anything is taken.
    * @returns how many bytes, 0 at the end or when it is not wanted any more.
    */
-  async read(buffer: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<number> {
+  async read(
+    buffer: Uint8Array<ArrayBuffer>,
+    signal: AbortSignal,
+    isOurs?: () => Promise<boolean>,
+  ): Promise<number> {
     // Whoever shares it may have taken what was there.
     while (!signal.aborted && !this.#isClosed) {
+      if (isOurs && !(await this.#ready("readable", signal) && await isOurs())) continue;
       const count = await this.#readOnce(buffer, signal);
       if (count >= 0) return count;
       if (count === failed) return 0;
