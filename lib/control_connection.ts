@@ -48,7 +48,7 @@ export interface ControlGuest {
    *
    * @throws {Error} where it is refused; the streams are closed.
    */
-  startSession(request: SessionRequest, options: PassengerOptions): Passenger;
+  startSession(request: SessionRequest, options: PassengerOptions): Promise<Passenger>;
   /** The same for one forwarded connection. */
   startForward(connect: ForwardEnd, options: PassengerOptions): Passenger;
   /** Takes the connection as a client that speaks the connection protocol, until its end. */
@@ -268,7 +268,7 @@ export class ControlConnection {
         throw error;
       }
       this.#passenger = request.type === "new-session"
-        ? guest.startSession(request, options)
+        ? await guest.startSession(request, options)
         : guest.startForward(request.connect, options);
       if (this.#left.signal.aborted) this.#passenger.abandon();
     });

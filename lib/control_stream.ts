@@ -3,7 +3,7 @@
  * system's library there are bytes alone.
  */
 
-import type { Credentials, Descriptors } from "./descriptors.ts";
+import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
 
 /** What is read at a time, in bytes. */
 const bufferBytes = 64 * 1024;
@@ -82,9 +82,9 @@ export class DescriptorStream implements ControlStream {
 
   send(bytes: Uint8Array): void {
     if (this.#isClosing) return;
-    const sent = this.#isSending ? 0 : this.#system.send(this.#socket, bytes);
+    const sent = this.#isSending ? 0 : this.#sendNow(bytes);
     if (sent === bytes.length) return;
-    if (sent < 0) return this.close({ isLost: true });
+    if (sent === failed) return this.close({ isLost: true });
     this.#unsent.push(bytes.slice(sent));
     this.#unsentBytes += bytes.length - sent;
     if (!this.#isSending) void this.#flush();
@@ -112,8 +112,8 @@ export class DescriptorStream implements ControlStream {
     this.#isSending = true;
     while (this.#unsent.length > 0) {
       const [first] = this.#unsent;
-      const sent = this.#system.send(this.#socket, first!);
-      if (sent < 0) break;
+      const sent = this.#sendNow(first!);
+      if (sent === failed) break;
       this.#unsentBytes -= sent;
       if (sent === first!.length) this.#unsent.shift();
       else this.#unsent[0] = first!.subarray(sent);
@@ -122,6 +122,12 @@ export class DescriptorStream implements ControlStream {
     }
     this.#isSending = false;
     this.#closeIfUnused();
+  }
+
+  /** @returns how much the system has taken. */
+  #sendNow(bytes: Uint8Array): number {
+    const sent = this.#system.sendNow(this.#socket, bytes as Uint8Array<ArrayBuffer>);
+    return sent === nothingNow ? 0 : sent;
   }
 
   #closeIfUnused(): void {

@@ -1,5 +1,5 @@
 /**
- * What runs, as one plain object that can be written as JSON: the types of it, and no code.
+ * What runs, as one plain object that can be written as JSON: the types of it, and hardly any code.
  *
  * Instants are texts of ISO 8601 in UTC, durations milliseconds, sizes bytes; `null` stands for what
  * is not known or not there. Texts that a peer may have chosen are cut and free of control

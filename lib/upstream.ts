@@ -14,10 +14,10 @@ import type { Connects } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
 import type { Session } from "./handshake.ts";
 import { logger } from "./log.ts";
-import { Losses } from "./losses.ts";
+import { Losses, shownReason } from "./losses.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
 import type { Relay } from "./relay.ts";
-import { escapeControls, shownText } from "./shown_text.ts";
+import { escapeControls } from "./shown_text.ts";
 import { SleepWatch } from "./sleep_watch.ts";
 import type {
   AttemptCause,
@@ -34,9 +34,6 @@ const defaultProvenMs = 60_000;
 
 /** A client hurries a wait, and a person an attempt, that is longer than this; in milliseconds. */
 const hurryMs = 1000;
-
-/** How much of a reason is shown, in characters. */
-const longestReason = 500;
 
 /** How upstream is kept. */
 export interface UpstreamOptions {
@@ -55,13 +52,7 @@ export interface UpstreamOptions {
 
 type State =
   | { kind: "idle" }
-  | {
-    kind: "connecting";
-    attempt: AbortController;
-    mayAsk: boolean;
-    since: number;
-    cause: AttemptCause;
-  }
+  | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
   | { kind: "ready"; connection: ReadyConnection; session: Session; provenTimer: Timer }
   | { kind: "waiting"; reason: Error; retryAt: number; timer: Timer }
   /** Nothing to do until a client comes. */
@@ -135,7 +126,7 @@ export class Upstream {
       state: state.kind,
       since: new Date(this.#stateSince).toISOString(),
       nextAttempt: state.kind === "waiting" ? instantOf(state.retryAt) : null,
-      reason: "reason" in state ? shownText(state.reason.message, longestReason) : null,
+      reason: "reason" in state ? shownReason(state.reason) : null,
       address: this.#address ?? null,
       exchange: isReady ? state.session.exchange ?? null : null,
       roundTrip: isReady ? state.connection.lastRoundTrip ?? null : null,
@@ -212,7 +203,7 @@ export class Upstream {
   ): Promise<void> {
     const attempt = new AbortController();
     const since = performance.now();
-    const connecting: State = { kind: "connecting", attempt, mayAsk, since, cause };
+    const connecting: State = { kind: "connecting", attempt, mayAsk, since };
     this.#transition(connecting);
     this.#losses.onAttempt();
     let connection: ReadyConnection | undefined;

@@ -1,7 +1,8 @@
 /** `ssh -O forward` and its like: by a master of ssh's own, and by the shim's control socket. */
 
 import assert from "node:assert/strict";
-import { type Target, testComparison } from "./support/both.ts";
+import { shimTarget } from "./support/behind.ts";
+import { startGround, type Target, testComparison } from "./support/both.ts";
 import { finish, lead, startForwarding, withoutPorts } from "./support/forwarding.ts";
 import { freePort } from "./support/ports.ts";
 import { waitUntil } from "./support/processes.ts";
@@ -254,3 +255,20 @@ testComparison("what is not forwarded cannot be cancelled", async (target) => {
   );
   return cancelled;
 }, { expect: (result) => assert.equal(result, "refused") });
+
+Deno.test("a shim that is stopped takes its forwards and their connections along", async () => {
+  await using ground = await startGround();
+  await using echo = startEcho({ greeting: "hello\n" });
+  const path = `${ground.sshd.folder}/socket`;
+  const { environment } = shimTarget(ground);
+  const command = [
+    ...["ssh", "-F", "none", "-S", ground.shim.banner.controlPath!, "-O", "forward"],
+    ...["-L", `${path}:127.0.0.1:${echo.port}`, "host"],
+  ];
+  assert.equal((await run(command, { environment })).code, 0);
+  using connection = await connect({ transport: "unix", path });
+  await readExactly(connection, 6);
+  await ground.shim.stop();
+  assert.equal((await readAll(connection)).length, 0);
+  await assert.rejects(Deno.lstat(path), Deno.errors.NotFound);
+});
