@@ -6,8 +6,8 @@
  *     deno task bench --charts FILE
  *
  * It prints tables in Markdown, or with `--json` all samples; progress goes to standard error.
- * `--charts` draws the charts of `.github/PERFORMANCE.md` from such JSON. On Linux; as root it runs
- * in a network of its own, so that nothing else of the machine is touched or in the way.
+ * `--charts` draws the charts of `.github/PERFORMANCE.md` from such JSON and prints its tables. On
+ * Linux; as root it runs in a network of its own, so that nothing else is touched or in the way.
  *
  * The figures depend on the machine and on what else it does; the ratios less so.
  */
@@ -50,6 +50,8 @@ async function main(words: string[]): Promise<number> {
   if (values.charts !== undefined) {
     const report: Report = JSON.parse(await Deno.readTextFile(values.charts));
     for (const [file, svg] of drawCharts(report)) await Deno.writeTextFile(`${pages}${file}`, svg);
+    for (const family of report.families) console.log(`${familyText(family)}\n`);
+    console.log(machineText(report.machine));
     return 0;
   }
   if (Deno.build.os !== "linux") throw new Error("The bench reads /proc: it needs Linux.");

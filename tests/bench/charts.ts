@@ -54,7 +54,7 @@ export function drawCharts(report: Report): Map<string, string> {
   const charts: Chart[] = [
     {
       file: "bench-latency.svg",
-      title: "How long `ssh HOST true` takes, by the round trip to the host (ms; less is better)",
+      title: 'Time of "ssh HOST true", by the round trip to the host (ms; less is better)',
       groups: [0, 20, 100, 200].map((ms) => group(`${ms} ms`, `exec, ${ms} ms away`)),
     },
     {
