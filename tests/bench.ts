@@ -65,14 +65,21 @@ async function main(words: string[]): Promise<number> {
     isQuick: values.quick,
     families: [],
   };
+  let status = 0;
   for (const family of chosen) {
-    const done = await measure(family, values.quick);
-    report.families.push(done);
-    if (!values.json) console.log(`${familyText(done)}\n`);
+    try {
+      const done = await measure(family, values.quick);
+      report.families.push(done);
+      if (!values.json) console.log(`${familyText(done)}\n`);
+    } catch (error) {
+      // The others took long, and are worth as much without it.
+      console.error(`${family.name} failed:`, error);
+      status = 1;
+    }
   }
   report.machine.load.push(loadNow());
   console.log(values.json ? JSON.stringify(report, null, 1) : machineText(report.machine));
-  return 0;
+  return status;
 }
 
 function chooseFamilies(only: string | undefined): Family[] {
