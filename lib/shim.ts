@@ -4,6 +4,9 @@ import { Audit } from "./audit.ts";
 import type { Options } from "./cli.ts";
 import { programFinder } from "./client_program.ts";
 import { Confirmation } from "./confirm.ts";
+import { ControlForwards } from "./control_forwards.ts";
+import { informationOf } from "./control_information.ts";
+import { onControlRequest, type SteeredHost } from "./control_requests.ts";
 import { type OpenControl, openControl } from "./control_service.ts";
 import { Connector, type Lender, type Route } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
@@ -16,8 +19,10 @@ import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
+import { RelayClient } from "./relay_client.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
 import { composeStatus, findPrograms } from "./shim_status.ts";
+import { StateWatch } from "./state_watch.ts";
 import type { RoundTripStatus, ShimStatus, UpstreamState } from "./status.ts";
 import { schedule, within } from "./timing.ts";
 import { Upstream } from "./upstream.ts";
@@ -77,6 +82,9 @@ export class Shim {
   /** Why the control socket is not for the use of the host. */
   readonly #objection: string | undefined;
   #control: OpenControl | undefined;
+  /** Those that clients of the control socket have opened. */
+  readonly #forwards: ControlForwards;
+  readonly #states = new StateWatch();
   readonly #config: HostConfig;
   readonly #maxSessions: number | undefined;
   /** The names by which ssh finds the port. */
@@ -118,6 +126,16 @@ export class Shim {
       observe: audit?.observe,
     });
     const relay = this.#relay;
+    this.#forwards = new ControlForwards({
+      makeClient: (options) =>
+        new RelayClient(relay, {
+          about: {
+            ...{ id: ++this.#lastClientId, carrier: "lane", since: new Date().toISOString() },
+            ...{ address: null, user: null, key: null, exchange: null },
+          },
+          ...options,
+        }),
+    });
     this.#presence = life;
     this.#objection = options.localAuth === "publickey"
       ? "keys alone decide who may use the host: go to the port"
@@ -146,6 +164,7 @@ export class Shim {
       maximumDelayMs: options.reconnectMaxDelayMs,
       keepalive,
       onState: (state) => {
+        this.#states.onState(state);
         const status = statuses[state];
         if (status !== undefined) life.onStatus(name, status);
       },
@@ -210,15 +229,31 @@ export class Shim {
       presence: this.#presence,
       nextClientId: () => ++this.#lastClientId,
       agentSocket: Deno.env.get("SSH_AUTH_SOCK"),
-      forwards: {
-        open: () => Promise.reject(new Error("no forwards")),
-        close: () => Promise.reject(new Error("no forwards")),
-      },
-      inform: () => Promise.reject(new Error("no such information")),
-      onOwnRequest: () => Promise.reject(new Error("no such request")),
+      forwards: this.#forwards,
+      inform: async (name) => informationOf(name, await this.status({ findsPrograms: false })),
+      onOwnRequest: (text, answer, signal) =>
+        onControlRequest(this.#steered(onTerminate), text, { answer, signal }),
       onTerminate,
     });
     return this.#control?.takesStreams ? this.#control.path : undefined;
+  }
+
+  /** What clients of the control socket may do beside using the host. */
+  #steered(stop: () => void): SteeredHost {
+    return {
+      name: this.#config.alias,
+      status: (options) => this.status(options),
+      measureRoundTrip: () => this.measureRoundTrip(),
+      upstream: this.#upstream,
+      states: this.#states,
+      reconnect: () => {
+        this.#upstream.reconnect();
+        this.#overflow.retry();
+      },
+      stop,
+      clients: () => this.#relay.describe().clients,
+      forwards: () => this.#forwards.list(),
+    };
   }
 
   /** A person wants tried at once what has failed. */
@@ -299,6 +334,7 @@ export class Shim {
 
   async #close(farewell: string): Promise<void> {
     this.#stopListening();
+    void this.#forwards.closeAll();
     await within(channelsTimeoutMs, this.#relay.closeAll(farewell));
     this.#upstream.close();
     this.#overflow.close();
