@@ -70,7 +70,9 @@ const handlers: Record<string, Handler> = {
   },
   kill(host, { fields }) {
     const { client } = fields;
-    if (!Number.isSafeInteger(client)) throw new Error('"client" has to be the number of a client.');
+    if (!Number.isSafeInteger(client)) {
+      throw new Error('"client" has to be the number of a client.');
+    }
     const found = host.clients().filter(({ about }) => about.id === client);
     if (found.length === 0) throw new Error(`There is no client ${client}.`);
     log.info("client {client} is ended by a request for it", { client });
