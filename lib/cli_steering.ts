@@ -1,7 +1,7 @@
 /** The subcommands that see and steer shims that run: how they are written. */
 
 import { object } from "@optique/core/constructs";
-import { text } from "@optique/core/message";
+import { formatMessage, text } from "@optique/core/message";
 import { multiple, optional } from "@optique/core/modifiers";
 import { argument } from "@optique/core/primitives";
 import { integer, string, type ValueParser } from "@optique/core/valueparser";
@@ -40,19 +40,24 @@ const nameValue: ValueParser<"sync", string> = {
 };
 
 const about = "with or without .shim, as `sshshim list` shows it.";
-const nameIsMissing = [text("The name of a shim is missing: `sshshim list` shows those that run.")];
-const name = argument(nameValue, {
+/** Where the only shim that runs could be another one than was meant. */
+const name = optional(argument(nameValue, {
   description: [text(`The name of a running shim, ${about}`)],
-  errors: { endOfInput: nameIsMissing, invalidValue: nameIsMissing },
-});
-const clientIsMissing = [text("The number of a client is missing: `sshshim status` shows them.")];
+}));
 const optionalName = optional(argument(nameValue, {
   description: [text(`The name of a running shim, ${about} Default: the only one that runs.`)],
 }));
+const clientIsMissing = [text("The number of a client is missing: `sshshim status` shows them.")];
 const json = toggle(["--json"], "Write JSON, as status.schema.json describes it.");
 
 function steer(steering: Steering): Command {
   return { kind: "steer", steering };
+}
+
+/** @throws {UsageError} where there is none. */
+function given(name: string | undefined): string {
+  if (name !== undefined) return name;
+  throw new UsageError("The name of a shim is missing: `sshshim list` shows those that run.");
 }
 
 /** What `-L`, `-R` or `-D` takes. */
@@ -142,12 +147,15 @@ export const steeringCommands: readonly SubcommandGrammar<Command>[] = [
     about: "Ends one client of a running shim, and what it has open; the others go on.",
     parser: object({
       name,
-      client: argument(integer({ metavar: "CLIENT", min: 1 }), {
+      client: optional(argument(integer({ metavar: "CLIENT", min: 1 }), {
         description: [text("Its number, as `sshshim status` shows it.")],
-        errors: { endOfInput: clientIsMissing, invalidValue: clientIsMissing },
-      }),
+        errors: { invalidValue: clientIsMissing },
+      })),
     }),
-    command: ({ name, client }) => steer({ kind: "kill", name, client }),
+    command: ({ name, client }) => {
+      if (client === undefined) throw new UsageError(formatMessage(clientIsMissing));
+      return steer({ kind: "kill", name: given(name), client });
+    },
   }),
   defined({
     name: "forward",
@@ -185,7 +193,7 @@ export const steeringCommands: readonly SubcommandGrammar<Command>[] = [
       if (forwards.length === 0 && !list) {
         throw new UsageError("Nothing is asked for: give -L, -R, -D or --list.");
       }
-      return steer({ kind: "forward", name, forwards, cancels: cancel, lists: list });
+      return steer({ kind: "forward", name: given(name), forwards, cancels: cancel, lists: list });
     },
   }),
   defined({
@@ -207,7 +215,7 @@ export const steeringCommands: readonly SubcommandGrammar<Command>[] = [
       "Joins standard input and output to the local port of a running shim, for a ProxyCommand " +
       "such as `sshshim connect prod`.",
     parser: object({ name }),
-    command: ({ name }) => steer({ kind: "connect", name }),
+    command: ({ name }) => steer({ kind: "connect", name: given(name) }),
   }),
 ];
 
