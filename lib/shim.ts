@@ -4,12 +4,12 @@ import { Audit } from "./audit.ts";
 import type { Options } from "./cli.ts";
 import { programFinder } from "./client_program.ts";
 import { Confirmation } from "./confirm.ts";
-import { ControlForwards } from "./control_forwards.ts";
 import { informationOf } from "./control_information.ts";
 import { onControlRequest, type SteeredHost } from "./control_requests.ts";
 import { type OpenControl, openControl } from "./control_service.ts";
 import { Connector, type Lender, type Route } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
+import { ControlForwards } from "./control_forwards.ts";
 import type { HostConfig } from "./host_config.ts";
 import type { LocalHostKey } from "./local_host_key.ts";
 import type { Presence } from "./lifetime.ts";
@@ -19,7 +19,7 @@ import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
-import { RelayClient } from "./relay_client.ts";
+import { RelayClient, type RelayClientOptions } from "./relay_client.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
 import { composeStatus, findPrograms } from "./shim_status.ts";
 import { StateWatch } from "./state_watch.ts";
@@ -75,6 +75,7 @@ export class Shim {
   readonly #relay: Relay;
   readonly #endpoint: Endpoint;
   readonly #upstream: Upstream;
+  readonly #forwards: ControlForwards;
   readonly #overflow: Overflow;
   readonly #audit: Audit | undefined;
   readonly #reception: Reception | undefined;
@@ -82,8 +83,6 @@ export class Shim {
   /** Why the control socket is not for the use of the host. */
   readonly #objection: string | undefined;
   #control: OpenControl | undefined;
-  /** Those that clients of the control socket have opened. */
-  readonly #forwards: ControlForwards;
   readonly #states = new StateWatch();
   readonly #config: HostConfig;
   readonly #maxSessions: number | undefined;
@@ -126,16 +125,6 @@ export class Shim {
       observe: audit?.observe,
     });
     const relay = this.#relay;
-    this.#forwards = new ControlForwards({
-      makeClient: (options) =>
-        new RelayClient(relay, {
-          about: {
-            ...{ id: ++this.#lastClientId, carrier: "lane", since: new Date().toISOString() },
-            ...{ address: null, user: null, key: null, exchange: null },
-          },
-          ...options,
-        }),
-    });
     this.#presence = life;
     this.#objection = options.localAuth === "publickey"
       ? "keys alone decide who may use the host: go to the port"
@@ -169,6 +158,7 @@ export class Shim {
         if (status !== undefined) life.onStatus(name, status);
       },
     });
+    this.#forwards = new ControlForwards({ makeClient: (options) => this.#makeClient(options) });
     const maximum = options.overflow;
     this.#overflow = new Overflow({ connector, relay, maximum, keepalive, schedule });
   }
@@ -327,6 +317,22 @@ export class Shim {
     this.#audit?.onEnd(farewell);
   }
 
+  /** The client whose the forwards are; it counts as one for as long as there are any. */
+  #makeClient({ onOpen, onEnd }: Pick<RelayClientOptions, "onOpen" | "onEnd">): RelayClient {
+    this.#presence.enter();
+    return new RelayClient(this.#relay, {
+      about: {
+        ...{ id: ++this.#lastClientId, carrier: "lane", since: new Date().toISOString() },
+        ...{ address: null, user: null, key: null, exchange: null },
+      },
+      onOpen,
+      onEnd: (reason) => {
+        this.#presence.leave();
+        onEnd(reason);
+      },
+    });
+  }
+
   #stopListening(): void {
     this.#endpoint.stopListening();
     this.#control?.stopListening();
@@ -334,8 +340,8 @@ export class Shim {
 
   async #close(farewell: string): Promise<void> {
     this.#stopListening();
-    void this.#forwards.closeAll();
     await within(channelsTimeoutMs, this.#relay.closeAll(farewell));
+    await this.#forwards.closeAll();
     this.#upstream.close();
     this.#overflow.close();
     await this.#endpoint.close(farewell);
