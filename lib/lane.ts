@@ -231,7 +231,6 @@ export class Lane {
     const escape = this.#filter!.name;
     switch (wish.kind) {
       case "end":
-        this.#say(`${escape}.\r\n`);
         this.#stopReading();
         return this.#channel.close();
       case "help":

@@ -250,6 +250,8 @@ function comparable(value: unknown, target: Target): unknown {
   }
   if (typeof value === "string") {
     return value
+      // By a control socket ssh says it in other words, and also where it otherwise says nothing.
+      .replaceAll(/(Shared c|C)onnection to \S+ closed\.\r*\n/g, "")
       .replaceAll(target.folder, "FOLDER")
       .replaceAll(new RegExp(`(?<![0-9])${target.port}(?![0-9])`, "g"), "PORT");
   }
