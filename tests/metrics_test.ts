@@ -63,8 +63,10 @@ Deno.test("the page has what was done, to the byte", async () => {
   assert(values.get("sshshim_process_resident_memory_bytes")! > 10_000_000);
   const startedAt = values.get("sshshim_process_start_timestamp_seconds")! * 1000;
   assert(Math.abs(Date.now() - startedAt) < 3_600_000);
+  const manual = await Deno.readTextFile(new URL("../.github/MONITORING.md", import.meta.url));
   for (const [name, { type, unit, help }] of parseOpenMetrics(page)) {
     assert(name.startsWith("sshshim_") && type !== "unknown" && help !== undefined, name);
+    assert(manual.includes(`| \`${name}${type === "counter" ? "_total" : ""}\` `), name);
     assert.equal(unit, /_(seconds|bytes)$/.exec(name)?.[1], name);
   }
 });

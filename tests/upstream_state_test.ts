@@ -64,6 +64,32 @@ Deno.test("a lost connection is made again after the wait, and asks nobody", asy
   world.connector.expectNone();
 });
 
+Deno.test("the status says where it stands, why, what comes next, and what brought it back", async () => {
+  using world = new UpstreamWorld({ delaysMs: [longMs, longMs, 1] });
+  const { upstream, connector } = world;
+  const stateOf = () => upstream.describe().state;
+  assert.deepEqual([stateOf(), upstream.describe().losses], ["idle", []]);
+  let { attempt } = await world.start();
+  const causes: (string | null)[] = [];
+  for (const wake of [() => upstream.hurry(), () => upstream.retry(), () => {}]) {
+    world.client("holder").open();
+    assert.deepEqual([stateOf(), upstream.describe().reason], ["ready", null]);
+    attempt.lose("gone");
+    const { state, reason, nextAttempt, losses } = upstream.describe();
+    assert.deepEqual([state, reason, losses.at(-1)!.backBy], ["waiting", "gone", null]);
+    assert(Date.parse(nextAttempt!) >= Date.parse(losses.at(-1)!.since));
+    wake();
+    attempt = await connector.next();
+    assert.deepEqual([stateOf(), upstream.describe().nextAttempt], ["connecting", null]);
+    attempt.succeed();
+    causes.push(upstream.describe().losses.at(-1)!.backBy);
+  }
+  assert.deepEqual(causes, ["client", "person", "timer"]);
+  assert.equal(upstream.describe().reconnections, 3);
+  upstream.close();
+  assert.equal(stateOf(), "closed");
+});
+
 Deno.test("attempts follow each other for as long as the network is to blame", async () => {
   using world = new UpstreamWorld({ delaysMs: [1, 2, 1, 2] });
   await world.startAndLose();
