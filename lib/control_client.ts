@@ -18,7 +18,7 @@ import type { ShimStatus } from "./status.ts";
 import { within } from "./timing.ts";
 
 /** How long whoever is at the socket may take for its first words, and for a status; in milliseconds. */
-const patienceMs = 8000;
+const patienceMs = 5000;
 
 /** The longest answer: there may be many channels. In bytes. */
 const longestAnswerBytes = 64 * 1024 * 1024;

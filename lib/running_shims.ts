@@ -36,7 +36,12 @@ export function namesOfShims(): string[] {
  */
 export async function meetShim(name: string | undefined): Promise<ControlClient> {
   const places = await findPlaces();
-  if (name === undefined) return await theOnly(await meetAll(places), "Several shims run");
+  if (name === undefined) {
+    const silent: string[] = [];
+    const clients = await meetAll(places, (reason) => silent.push(reason));
+    if (clients.length === 0 && silent.length > 0) throw new NotRunningError(silent.join("\n"));
+    return theOnly(clients, "Several shims run");
+  }
   const wanted = withoutEnding(name);
   for (const it of places) {
     if (it.name !== wanted) continue;
@@ -50,7 +55,7 @@ export async function meetShim(name: string | undefined): Promise<ControlClient>
     if (!called[at]) client[Symbol.dispose]();
     return called[at];
   });
-  if (found.length > 0) return await theOnly(found, `Several shims serve "${shownText(name)}"`);
+  if (found.length > 0) return theOnly(found, `Several shims serve "${shownText(name)}"`);
   const those = names === "" ? "No shim runs at all" : `Those that run: ${names}`;
   throw new NotRunningError(`No shim "${shownText(name)}" runs. ${those}.`);
 }
