@@ -160,7 +160,10 @@ export class ControlConnection {
 
   /** @returns whether the connection is somebody else's now. */
   async #onMessage(message: Uint8Array): Promise<boolean> {
-    if (this.#stream.backlogBytes > mostUntakenBytes) throw new Error("it takes no answers");
+    if (this.#stream.backlogBytes > mostUntakenBytes) {
+      this.#stream.close({ isLost: true });
+      throw new Error("it takes no answers");
+    }
     const request = parseControlRequest(message);
     switch (request.type) {
       case "hello":

@@ -19,7 +19,7 @@ const bufferBytes = 64 * 1024;
  * @throws {Deno.errors.BrokenPipe} where nobody takes the output.
  */
 export async function join(
-  connection: Deno.TcpConn,
+  connection: Pick<Deno.TcpConn, "read" | "write" | "closeWrite">,
   { input, output }: JoinedStreams,
 ): Promise<void> {
   const passing = pass(input, async (bytes) => {
