@@ -2,6 +2,16 @@
  * sshshim: one authenticated SSH connection to a remote host, served to every stock SSH client at
  * a port on 127.0.0.1.
  *
+ * As a program it is run by `deno run -A jsr:@x/sshshim HOST`. As a library:
+ *
+ * ```ts
+ * import { startShim } from "@x/sshshim";
+ *
+ * await using shim = await startShim({ destination: "prod" });
+ * const args = ["-F", shim.sshConfigFile, shim.host, "uptime"];
+ * await new Deno.Command("ssh", { args }).spawn().status;
+ * ```
+ *
  * This file takes the arguments and gives the exit status; it alone prints to the user and exits.
  *
  * @module
@@ -45,11 +55,14 @@ import { UserPrompter } from "./lib/prompter.ts";
 import { nameFor } from "./lib/published_config.ts";
 import { healNames, publishedFolder } from "./lib/published_files.ts";
 import type { SshName } from "./lib/publishing.ts";
+import { unreadiness } from "./lib/ready_file.ts";
 import { setUp, undoSetup } from "./lib/setup.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
 import { steer } from "./lib/steering.ts";
 import { StopSignals } from "./lib/stop_signals.ts";
 import { schedule, within } from "./lib/timing.ts";
+
+export * from "./lib/library.ts";
 
 const log = logger();
 
@@ -79,6 +92,9 @@ async function run(options: Options): Promise<number> {
   if (options.printsConfig) {
     print(printHostConfig(await readUpstreamConfig(options, options.destinations[0]!)));
     return 0;
+  }
+  if (options.credential?.kind === "password") {
+    log.warn("--password can be read by every user in the process list; use --password-file");
   }
   const { access, clientKey } = await findAdmission(options);
   const prompter = new UserPrompter();
@@ -155,7 +171,7 @@ async function runCommand(
   const keys = hostKeys.map(({ publicKey }) => publicKeyLine(publicKey));
   const environment = await makeCommandEnvironment(
     shims.hosts.map(({ name, config: { user }, shim: { address } }) => ({
-      name: nameFor(name),
+      name: nameFor(options.name ?? name),
       user,
       address,
       hostKeys: keys,
@@ -312,6 +328,12 @@ async function main(args: string[]): Promise<number> {
       configureLogging({ verbosity: "normal", format: "text" });
       await runSteering(command.steering);
       return 0;
+    }
+    if (command.kind === "ready") {
+      const reason = unreadiness(command.file);
+      if (reason === undefined) return 0;
+      console.error(`sshshim: not ready: ${reason}.`);
+      return 1;
     }
     options = command.options;
     configureLogging({ verbosity: options.verbosity, format: options.logFormat });

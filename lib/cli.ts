@@ -131,6 +131,17 @@ function commandFrom(args: readonly string[]): Command {
   return { kind: "run", options: optionsFrom(result.parsed, command) };
 }
 
+/**
+ * The options of one run, from words that a program has put together.
+ *
+ * @throws {UsageError} They are not understood. The message is one line.
+ */
+export function readOptions(words: readonly string[]): Options {
+  const command = commandFrom(words);
+  if (command.kind !== "run") throw new UsageError("The words ask for something else than a run.");
+  return command.options;
+}
+
 /** In which form an error of the command line is told: --log-format may stand anywhere. */
 export function errorFormat(args: readonly string[]): Options["logFormat"] {
   const end = args.indexOf("--");

@@ -1,9 +1,10 @@
-/** What sshshim does besides serving hosts: the first word says it, such as `setup`. */
+/** What sshshim does besides serving hosts: the first word says it, `setup` or `ready`. */
 
 import { object } from "@optique/core/constructs";
 import type { DocEntry } from "@optique/core/doc";
 import { text } from "@optique/core/message";
-import { option } from "@optique/core/primitives";
+import { argument, option } from "@optique/core/primitives";
+import { string } from "@optique/core/valueparser";
 import { defined, type SubcommandGrammar } from "./cli_definition.ts";
 import { type Steering, steeringCommands } from "./cli_steering.ts";
 
@@ -14,9 +15,16 @@ export interface Setup {
   mayAsk: boolean;
 }
 
+/** The question whether the sshshim with this ready file can be used. */
+export interface Ready {
+  kind: "ready";
+  file: string;
+}
+
 /** What is to be done; `print` as with other command lines. */
 export type Subcommand =
   | Setup
+  | Ready
   | { kind: "steer"; steering: Steering }
   | { kind: "print"; text: string };
 
@@ -33,6 +41,20 @@ export const subcommands: readonly SubcommandGrammar<Subcommand>[] = [
       undo: option("--undo", { description: [text("Take the line out again.")] }),
     }),
     command: ({ yes, undo }) => ({ kind: "setup", undoes: undo, mayAsk: !yes }),
+  }),
+  defined<{ file: string }, Subcommand>({
+    name: "ready",
+    usage: "ready FILE",
+    brief: "Tell whether the one with this --ready-file can be used.",
+    about:
+      "Ends with status 0 if the sshshim that has this `--ready-file` can be used, and with 1 " +
+      "if not: for probes in containers, which have no shell.",
+    parser: object({
+      file: argument(string({ metavar: "FILE", pattern: /^[^\0]+$/ }), {
+        description: [text("What `--ready-file` named.")],
+      }),
+    }),
+    command: ({ file }) => ({ kind: "ready", file }),
   }),
   ...steeringCommands,
 ];

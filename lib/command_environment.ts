@@ -27,6 +27,9 @@ type LocalFiles = Pick<LocalFacts, "home" | "environment">;
 /** The variables, and the files that they name. */
 export interface CommandEnvironment {
   variables: Record<string, string>;
+  /** The configuration of the endpoints alone, and the file that has the user's own as well. */
+  config: string;
+  configFile: string;
   /** Removes the files. */
   remove(): Promise<void>;
 }
@@ -47,6 +50,7 @@ export async function makeCommandEnvironment(
   const folder = await Deno.makeTempDir({ prefix: "sshshim-" });
   const [config, knownHosts] = [join(folder, "config"), join(folder, "known_hosts")];
   const included = usersFiles(configFile, local);
+  const sections = endpoints.map((endpoint) => section(endpoint, knownHosts));
   await Deno.writeTextFile(
     knownHosts,
     endpoints.flatMap(({ name, hostKeys }) => hostKeys.map((key) => `${hostOf({ name })} ${key}\n`))
@@ -56,7 +60,7 @@ export async function makeCommandEnvironment(
   await Deno.writeTextFile(
     config,
     [
-      ...endpoints.map((endpoint) => section(endpoint, knownHosts)),
+      ...sections,
       ...included.length === 0 ? [] : ["Match all\n"],
       ...included.map((file) => `Include "${file}"\n`),
     ].join("\n"),
@@ -73,6 +77,8 @@ export async function makeCommandEnvironment(
       GIT_SSH_COMMAND: `ssh -F ${quotedForShell(config)}`,
       RSYNC_RSH: `ssh -F ${quotedForRsync(config)}`,
     },
+    config: sections.join("\n"),
+    configFile: config,
     remove: () => Deno.remove(folder, { recursive: true }),
   };
 }

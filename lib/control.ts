@@ -28,6 +28,7 @@ import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
 import { type OwnerOf, RelayClient } from "./relay_client.ts";
 import type { ClientAbout } from "./relay_status.ts";
+import { wantsNoSession } from "./ssh_arguments.ts";
 import { encodeFields } from "./ssh_data.ts";
 import type { Carrier } from "./status.ts";
 import type { Peer } from "./transport.ts";
@@ -175,10 +176,19 @@ class Guest implements ControlGuest {
     this.#facts = facts;
   }
 
-  startSession(request: SessionRequest, { descriptors, events }: PassengerOptions): Passenger {
+  async startSession(
+    request: SessionRequest,
+    { descriptors, events }: PassengerOptions,
+  ): Promise<Passenger> {
     const { agentSocket, system } = this.#options;
     const [input, output, errors] = descriptors as [number, number, number];
     const streams = this.#take({ input, output, errors });
+    if (isShellWithoutTerminal(request) && await wantsNoSession(this.#peer?.pid)) {
+      // It stays for its forwards.
+      streams.close();
+      events.onOpen();
+      return { abandon() {} };
+    }
     const refuse = (reason: string) => {
       streams.close();
       return new Error(reason);
@@ -278,10 +288,9 @@ class Guest implements ControlGuest {
     carrier: Carrier,
     { onOpen }: { onOpen?: (open: ChannelOpen) => Promise<OwnerOf> | undefined },
   ): RelayClient {
-    let onLeft: (() => void) | undefined;
     const about = this.#about(carrier);
-    const client = new RelayClient(this.#options.relay, { onOpen, about, onEnd: () => onLeft!() });
-    onLeft = this.#enter(client.peer);
+    const client = new RelayClient(this.#options.relay, { onOpen, about, onEnd: () => onLeft() });
+    const onLeft = this.#enter(client.peer);
     return client;
   }
 
@@ -305,6 +314,10 @@ class Guest implements ControlGuest {
       ...{ address: null, user: null, key: null, exchange: null },
     };
   }
+}
+
+function isShellWithoutTerminal({ command, isSubsystem, wantsTerminal }: SessionRequest): boolean {
+  return command === "" && !isSubsystem && !wantsTerminal;
 }
 
 async function joinAgent(path: string): Promise<OwnerOf> {

@@ -56,7 +56,7 @@ export interface ControlGuest {
    *
    * @throws {Error} where it is refused; the streams are closed.
    */
-  startSession(request: SessionRequest, options: PassengerOptions): Passenger;
+  startSession(request: SessionRequest, options: PassengerOptions): Promise<Passenger>;
   /** The same for one forwarded connection. */
   startForward(connect: ForwardEnd, options: PassengerOptions): Passenger;
   /** Takes the connection as a client that speaks the connection protocol, until its end. */
@@ -227,6 +227,8 @@ export class ControlConnection {
     }
     const guest = await this.#letIn();
     const { port, close } = await guest.openForward(request);
+    // Nobody is told of it any more.
+    if (this.#left.signal.aborted) return await close();
     this.#forwards.push(close);
     if (port === undefined) this.#send(ControlType.ok, request.id);
     else this.#send(ControlType.remotePort, request.id, port);
@@ -248,8 +250,16 @@ export class ControlConnection {
     request: SessionRequest | { type: "stdio-forward"; id: number; connect: ForwardEnd },
   ): Promise<void> {
     const { id } = request;
-    const descriptors = await this.#takeDescriptors(request.type === "new-session" ? 3 : 2);
-    if (descriptors === undefined) return this.#fail(id, "no descriptors can be passed here");
+    const count = request.type === "new-session" ? 3 : 2;
+    const descriptors = this.#stream.passesDescriptors
+      ? await this.#takeDescriptors(count)
+      : undefined;
+    if (descriptors === undefined) {
+      this.#fail(id, "no streams can be passed here");
+      // ssh takes an end before it has passed all of them for worse than a refusal.
+      while (await this.#readMore()) this.#pending = new Uint8Array();
+      return;
+    }
     this.#hasSession = true;
     const session = id;
     const events: PassengerEvents = {
@@ -276,7 +286,7 @@ export class ControlConnection {
         throw error;
       }
       this.#passenger = request.type === "new-session"
-        ? guest.startSession(request, options)
+        ? await guest.startSession(request, options)
         : guest.startForward(request.connect, options);
       if (this.#left.signal.aborted) this.#passenger.abandon();
     });

@@ -6,7 +6,7 @@
 import { ControlConnection, type ControlHost } from "./control_connection.ts";
 import { type ControlPlace, removeSocket, takeControlPlace } from "./control_place.ts";
 import { type ControlStream, DescriptorStream, PlainStream } from "./control_stream.ts";
-import { Descriptors } from "./descriptors.ts";
+import type { Descriptors } from "./descriptors.ts";
 import { messageOf } from "./errors.ts";
 import { logger } from "./log.ts";
 

@@ -3,7 +3,7 @@
  * system's library there are bytes alone.
  */
 
-import type { Credentials, Descriptors } from "./descriptors.ts";
+import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
 
 /** What is read at a time, in bytes. */
 const bufferBytes = 64 * 1024;
@@ -15,6 +15,8 @@ const mostWaiting = 3;
 export interface ControlStream {
   /** Who has connected, where the system tells. */
   readonly peer: Credentials | undefined;
+  /** Whether descriptors can come along. Where they cannot, they hold up what comes with them. */
+  readonly passesDescriptors: boolean;
   /** The next bytes, valid until the next read; `undefined` at the end. */
   read(): Promise<Uint8Array | undefined>;
   /** Sends behind all that was sent. */
@@ -36,6 +38,7 @@ export interface ControlStream {
 
 /** A connection by the system's own calls. */
 export class DescriptorStream implements ControlStream {
+  readonly passesDescriptors = true;
   readonly peer: Credentials | undefined;
   onDrain: (() => void) | undefined;
   readonly #system: Descriptors;
@@ -81,9 +84,9 @@ export class DescriptorStream implements ControlStream {
 
   send(bytes: Uint8Array): void {
     if (this.#isClosing) return;
-    const sent = this.#isSending ? 0 : this.#system.send(this.#socket, bytes);
+    const sent = this.#isSending ? 0 : this.#sendNow(bytes);
     if (sent === bytes.length) return;
-    if (sent < 0) return this.close({ isLost: true });
+    if (sent === failed) return this.close({ isLost: true });
     this.#unsent.push(bytes.slice(sent));
     this.#unsentBytes += bytes.length - sent;
     if (!this.#isSending) void this.#flush();
@@ -114,8 +117,8 @@ export class DescriptorStream implements ControlStream {
     this.#isSending = true;
     while (this.#unsent.length > 0) {
       const [first] = this.#unsent;
-      const sent = this.#system.send(this.#socket, first!);
-      if (sent < 0) break;
+      const sent = this.#sendNow(first!);
+      if (sent === failed) break;
       this.#unsentBytes -= sent;
       if (sent === first!.length) this.#unsent.shift();
       else this.#unsent[0] = first!.subarray(sent);
@@ -124,6 +127,12 @@ export class DescriptorStream implements ControlStream {
     }
     this.#isSending = false;
     this.#closeIfUnused();
+  }
+
+  /** @returns how much the system has taken. */
+  #sendNow(bytes: Uint8Array): number {
+    const sent = this.#system.sendNow(this.#socket, bytes as Uint8Array<ArrayBuffer>);
+    return sent === nothingNow ? 0 : sent;
   }
 
   #closeIfUnused(): void {
@@ -136,6 +145,7 @@ export class DescriptorStream implements ControlStream {
 
 /** A connection by Deno's own, where the system's library cannot be used. */
 export class PlainStream implements ControlStream {
+  readonly passesDescriptors = false;
   readonly peer = undefined;
   onDrain: (() => void) | undefined;
   readonly #connection: Deno.UnixConn;

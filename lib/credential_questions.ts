@@ -7,6 +7,11 @@ import { escapeControls } from "./shown_text.ts";
 /** Asks a person. */
 export interface Prompter {
   /**
+   * Asks one question, of several lines perhaps, which the server may have had a part in; its
+   * words are marked, and nothing in them drives a terminal.
+   *
+   * @param options `echo`: whether the answer may be seen; `signal` takes the question back, and
+   *   then the answer is not used.
    * @returns what was typed; `undefined` where the person declines.
    * @throws {NobodyToAskError} where there is no way to ask.
    */

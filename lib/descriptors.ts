@@ -21,6 +21,10 @@ const socketLevel = 1;
 const peerCredentials = 17;
 const windowSize = 0x5413;
 
+const notControlling = 0o400;
+/** No address. */
+const nobody = new Uint8Array();
+
 const wouldBlock = 11;
 const interrupted = 4;
 
@@ -31,6 +35,10 @@ const passedDescriptors = 1;
 
 /** The most descriptors that one message brings; the system closes what there is no room for. */
 const mostPassed = 8;
+
+/** What a call that does not wait says: nothing can be had now, or never. */
+export const nothingNow = -1;
+export const failed = -2;
 
 /** Dimensions of a terminal, in characters and in pixels. */
 export interface Dimensions {
@@ -131,29 +139,57 @@ export class Descriptors {
     return { bytes: buffer.subarray(0, count), descriptors: passedIn(control.subarray(0, length)) };
   }
 
-  /** Sends as much as the system takes at once. @returns how much; -1 where it is gone. */
-  send(socket: number, bytes: Uint8Array): number {
-    const data = bytes as Uint8Array<ArrayBuffer>;
-    const flags = withoutWaiting | withoutSignal;
-    const nobody = new Uint8Array();
+  /**
+   * Opens what a descriptor leads to once more, without waiting: what is set there is for us alone.
+   * Not for files, whose place is shared. @returns `undefined` where that cannot be done.
+   */
+  reopen(descriptor: number, direction: "input" | "output"): number | undefined {
+    const path = new TextEncoder().encode(`/proc/self/fd/${descriptor}\0`);
+    const flags = closedOnExec | nonBlocking | notControlling | (direction === "input" ? 0 : 1);
+    const own = this.#libc.symbols.open(path, flags);
+    return own < 0 ? undefined : own;
+  }
+
+  /** Reads what there is. @returns how many bytes, {@link nothingNow} or {@link failed}. */
+  readNow(descriptor: number, buffer: Uint8Array<ArrayBuffer>): number {
+    return this.#now(this.#libc.symbols.read(descriptor, buffer, BigInt(buffer.length)));
+  }
+
+  /** Writes what is taken. @returns how many bytes, {@link nothingNow} or {@link failed}. */
+  writeNow(descriptor: number, bytes: Uint8Array<ArrayBuffer>): number {
+    return this.#now(this.#libc.symbols.write(descriptor, bytes, BigInt(bytes.length)));
+  }
+
+  /** The same from a socket. */
+  receiveNow(socket: number, buffer: Uint8Array<ArrayBuffer>): number {
     const { symbols } = this.#libc;
-    const sent = Number(symbols.sendto(socket, data, BigInt(data.length), flags, nobody, 0));
-    if (sent >= 0) return sent;
-    return this.#failure() === undefined ? 0 : -1;
+    return this.#now(symbols.recv(socket, buffer, BigInt(buffer.length), withoutWaiting));
   }
 
-  /** Reads, on a thread that waits. @returns how many bytes; 0 at the end, -1 after a failure. */
+  /** The same to a socket. */
+  sendNow(socket: number, bytes: Uint8Array<ArrayBuffer>): number {
+    const { symbols } = this.#libc;
+    const flags = withoutWaiting | withoutSignal;
+    return this.#now(symbols.sendto(socket, bytes, BigInt(bytes.length), flags, nobody, 0));
+  }
+
+  #now(result: bigint): number {
+    if (result >= 0n) return Number(result);
+    return this.#failure() === undefined ? nothingNow : failed;
+  }
+
+  /** Reads, on a thread that waits. @returns how many bytes; 0 at the end, {@link failed}. */
   async read(descriptor: number, buffer: Uint8Array<ArrayBuffer>): Promise<number> {
-    return Number(
-      await this.#libc.symbols.waitingRead(descriptor, buffer, BigInt(buffer.length)),
-    );
+    const { symbols } = this.#libc;
+    const count = await symbols.waitingRead(descriptor, buffer, BigInt(buffer.length));
+    return count < 0n ? failed : Number(count);
   }
 
-  /** Writes, on a thread that waits. @returns how many bytes; -1 after a failure. */
+  /** Writes, on a thread that waits. @returns how many bytes, or {@link failed}. */
   async write(descriptor: number, bytes: Uint8Array<ArrayBuffer>): Promise<number> {
-    return Number(
-      await this.#libc.symbols.waitingWrite(descriptor, bytes, BigInt(bytes.length)),
-    );
+    const { symbols } = this.#libc;
+    const count = await symbols.waitingWrite(descriptor, bytes, BigInt(bytes.length));
+    return count < 0n ? failed : Number(count);
   }
 
   /** A terminal's modes as the system's structure; `undefined` where it is no terminal. */
@@ -168,15 +204,6 @@ export class Descriptors {
     if (this.#libc.symbols.ioctl(descriptor, BigInt(windowSize), found) < 0) return undefined;
     const [rows, columns, width, height] = found;
     return { columns: columns!, rows: rows!, width: width!, height: height! };
-  }
-
-  /** Whether a descriptor is one that does not wait, and takes nothing at the moment. */
-  isFull(descriptor: number): boolean {
-    const entry = new DataView(new ArrayBuffer(8));
-    entry.setInt32(0, descriptor, true);
-    entry.setInt16(4, 0x4, true);
-    const found = this.#libc.symbols.poll(new Uint8Array(entry.buffer), 1n, 0);
-    return found === 0;
   }
 
   isTerminal(descriptor: number): boolean {

@@ -22,26 +22,31 @@ export const DisconnectReason = {
 
 /** The command line cannot be understood; exit status 2. */
 export class UsageError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "UsageError";
 }
 
 /** The host key of upstream is unknown, changed or revoked; exit status 4. */
 export class HostKeyError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "HostKeyError";
 }
 
 /** Upstream refused every credential, or a key file cannot be used; exit status 3. */
 export class AuthenticationError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "AuthenticationError";
 }
 
 /** Upstream cannot be reached, or the connection to it ended; exit status 5. Worth another try. */
 export class UpstreamLostError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "UpstreamLostError";
 }
 
 /** What a peer sends in a key exchange is not to be used; the words are for people. */
 export class KeyExchangeError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "KeyExchangeError";
   /** By which ssh2 tells its own errors from others. */
   readonly level = "handshake";
@@ -49,21 +54,25 @@ export class KeyExchangeError extends Error {
 
 /** Upstream and we cannot agree, and will not at the next attempt either; exit status 5. */
 export class NegotiationError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "NegotiationError";
 }
 
 /** Authentication needs a person, and nobody may be asked now; exit status 3. */
 export class NobodyToAskError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "NobodyToAskError";
 }
 
 /** The local port or the local host key cannot be used; exit status 6. */
 export class EndpointError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "EndpointError";
 }
 
 /** The files that tell ssh a name of the endpoint cannot be written; it can be used without. */
 export class PublishingError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "PublishingError";
 }
 
@@ -82,6 +91,7 @@ export class RefusedError extends Error {
  * Whoever handles the message ends that peer, and no other.
  */
 export class ProtocolError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "ProtocolError";
 }
 
@@ -90,11 +100,13 @@ export class ProtocolError extends Error {
  * knows the channel ends it.
  */
 export class ChannelProtocolError extends ProtocolError {
+  /** The class, for whoever reads it in a log. */
   override name = "ChannelProtocolError";
 }
 
 /** Bytes that are not of the data types that they should be (RFC 4251, section 5). */
 export class MalformedDataError extends Error {
+  /** The class, for whoever reads it in a log. */
   override name = "MalformedDataError";
 }
 

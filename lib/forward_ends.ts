@@ -11,7 +11,10 @@ const negotiationBytes = 1024;
 export class ForwardedEnd implements PipeEnd {
   readonly #connection: PipeEnd;
   readonly #onClose: () => void;
+  /** What was sent before there was anybody to take it. */
   #early: Uint8Array = new Uint8Array();
+  #answer: Uint8Array = new Uint8Array();
+  #granting: Promise<void> | undefined;
   #isClosed = false;
 
   /** @param onClose called once. */
@@ -28,12 +31,14 @@ export class ForwardedEnd implements PipeEnd {
     return part.length;
   }
 
-  write(bytes: Uint8Array): Promise<number> {
-    return this.#connection.write(bytes);
+  async write(bytes: Uint8Array): Promise<number> {
+    await this.#granting;
+    return await this.#connection.write(bytes);
   }
 
-  closeWrite(): Promise<void> {
-    return this.#connection.closeWrite();
+  async closeWrite(): Promise<void> {
+    await this.#granting;
+    await this.#connection.closeWrite();
   }
 
   close(): void {
@@ -44,7 +49,7 @@ export class ForwardedEnd implements PipeEnd {
   }
 
   /**
-   * Lets a SOCKS client say where it wants to be led.
+   * Lets a SOCKS client say where it wants to be led, which is to be granted once it is.
    *
    * @throws {Error} where it does not.
    */
@@ -55,11 +60,21 @@ export class ForwardedEnd implements PipeEnd {
       const count = await this.read(buffer);
       if (count === null) throw new Error("it has ended before its request");
       const { answer, request } = negotiation.take(buffer.slice(0, count));
-      await writeAll(this, answer);
-      if (request === undefined) continue;
+      if (request === undefined) {
+        await writeAll(this.#connection, answer);
+        continue;
+      }
       this.#early = request.rest;
+      this.#answer = answer;
       return request.destination;
     }
+  }
+
+  /** Tells a SOCKS client that it is led where it wanted, before all else. */
+  grant(): void {
+    if (this.#answer.length === 0) return;
+    this.#granting = writeAll(this.#connection, this.#answer);
+    this.#granting.catch(() => {/* Whoever writes next is told. */});
   }
 }
 
@@ -93,15 +108,13 @@ export class SocksEnd implements PipeEnd {
   async write(bytes: Uint8Array): Promise<number> {
     if (this.#connection) return await this.#connection.write(bytes);
     const { answer, request } = this.#negotiation.take(bytes);
+    if (request) {
+      this.#connection = await this.#connect(request.destination);
+      if (this.#isClosed) this.#connection.close();
+    }
     this.#answer = concatenate([this.#answer, answer]);
     this.#tell();
-    if (request) {
-      const connection = await this.#connect(request.destination);
-      this.#connection = connection;
-      if (this.#isClosed) connection.close();
-      this.#tell();
-      await writeAll(connection, request.rest);
-    }
+    if (request) await writeAll(this.#connection!, request.rest);
     return bytes.length;
   }
 

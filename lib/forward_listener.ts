@@ -63,14 +63,12 @@ export class ForwardListener {
 
   /** Takes no more connections; the unix socket is removed. May be called twice. */
   async close(): Promise<void> {
-    if (!this.#closed.signal.aborted) {
-      this.#closed.abort();
-      const restore = this.#socket?.setOthersAside();
-      for (const listener of this.#listeners) listener.close();
-      await this.#serving;
-      restore?.();
-    }
+    if (this.#closed.signal.aborted) return void await this.#serving;
+    this.#closed.abort();
+    const restore = this.#socket?.setOthersAside();
+    for (const listener of this.#listeners) listener.close();
     await this.#serving;
+    restore?.();
   }
 
   async #serve(listener: Deno.Listener): Promise<void> {
@@ -106,7 +104,13 @@ class OwnSocket {
     const present = identityOf(this.#path);
     if (present === undefined || present === this.#identity) return undefined;
     const aside = `${this.#path}.${crypto.randomUUID()}`;
-    Deno.renameSync(this.#path, aside);
+    try {
+      Deno.renameSync(this.#path, aside);
+    } catch (error) {
+      // Deno may not touch it either.
+      log.debug("{path} stays where it is: {error}", { path: this.#path, error });
+      return undefined;
+    }
     return () => Deno.renameSync(aside, this.#path);
   }
 }

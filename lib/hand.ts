@@ -92,6 +92,11 @@ export class Hand implements StartableTransport {
     if (!this.#isDropped) this.#other.#give(payload.slice());
   }
 
+  /** Sends one message, whose bytes are the other side's from now on. */
+  pass(payload: Uint8Array): void {
+    if (!this.#isDropped) this.#other.#give(payload);
+  }
+
   sendUnimplemented(): void {}
 
   disconnect(_reasonCode: number, description: string): void {

@@ -182,10 +182,7 @@ async function readPassword(
 ): Promise<string | undefined> {
   // With a key the password is for what the server may want beside it.
   if (credential === undefined || credential.kind === "key") return environmentPassword;
-  if (credential.kind === "password") {
-    log.warn("--password can be read by every user in the process list; use --password-file");
-    return credential.password;
-  }
+  if (credential.kind === "password") return credential.password;
   const { file } = credential;
   let text: string;
   try {

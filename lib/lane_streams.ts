@@ -1,9 +1,11 @@
 /**
- * The standard streams of a client that has passed them to us: descriptors that it shares with
- * whoever started it, and that go on without us.
+ * The standard streams of a client that has passed them to us: it shares them with whoever started
+ * it, and they go on without us.
  */
 
 import type { Descriptors, Dimensions } from "./descriptors.ts";
+import { PassedStream } from "./passed_stream.ts";
+import { concatenate } from "./ssh_data.ts";
 import { isWaitingToRead } from "./terminal_owner.ts";
 
 export type { Dimensions };
@@ -22,49 +24,50 @@ export interface Passed {
   errors?: number;
 }
 
-/** Output that is written in its order, by calls that may wait as long as whoever reads. */
+/** Output that is written in its order, as fast as whoever reads it takes it. */
 interface Outlet {
-  descriptor: number;
+  stream: PassedStream;
   queue: { data: Uint8Array; onDone: (isTaken: boolean) => void }[];
   isWriting: boolean;
-  /** Nobody takes any more. */
-  isBroken: boolean;
+  /** Aborted when nobody takes any more. */
+  broken: AbortController;
 }
 
 /** The streams of one client; `close` closes our copies of them. */
 export class LaneStreams {
   readonly #system: Descriptors;
-  readonly #passed: Passed;
   readonly #pid: number | undefined;
   readonly #isTerminal: boolean;
+  readonly #input: PassedStream;
   readonly #output: Outlet;
-  readonly #errors: Outlet | undefined;
+  readonly #errors: Outlet;
+  readonly #all: readonly PassedStream[];
   /** Two halves: one is read into while the other one is sent. */
   readonly #buffers: (Uint8Array<ArrayBuffer> | undefined)[] = [undefined, undefined];
   /** What the terminal was like before its client made it raw. */
   readonly terminalModes: Uint8Array | undefined;
-  /** Calls that have not returned. */
-  #calls = 0;
-  readonly #closed = Promise.withResolvers<void>();
-  #isClosed = false;
 
   /** @param pid the client, by which it is told whether the terminal is its own at the moment. */
   constructor(system: Descriptors, { passed, pid }: { passed: Passed; pid: number | undefined }) {
     this.#system = system;
-    this.#passed = passed;
     this.#pid = pid;
-    this.#isTerminal = system.isTerminal(passed.input);
-    this.terminalModes = system.terminalModes(passed.input);
-    this.#output = outlet(passed.output);
-    const { errors } = passed;
-    if (errors !== undefined) {
-      this.#errors = isSameFile(passed.output, errors) ? this.#output : outlet(errors);
-    }
+    const { input, output, errors } = passed;
+    this.#isTerminal = system.isTerminal(input);
+    this.terminalModes = system.terminalModes(input);
+    this.#input = new PassedStream(system, { descriptor: input, direction: "input" });
+    const outputs = [output, ...errors === undefined ? [] : [errors]].map((descriptor) =>
+      new PassedStream(system, { descriptor, direction: "output" })
+    );
+    this.#all = [this.#input, ...outputs];
+    this.#output = outlet(outputs[0]!);
+    this.#errors = errors === undefined || isSameFile(output, errors)
+      ? this.#output
+      : outlet(outputs[1]!);
   }
 
   /** Of its terminal; `undefined` where it has none. */
   get dimensions(): Dimensions | undefined {
-    return this.#system.dimensions(this.#passed.input);
+    return this.#system.dimensions(this.#input.descriptor);
   }
 
   /**
@@ -73,91 +76,53 @@ export class LaneStreams {
    * @returns `undefined` at the end, or when it is not wanted any more.
    */
   async read(mostBytes: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    const { input } = this.#passed;
-    // Whoever shares it may have taken what was there.
-    for (let failures = 0; failures < 16;) {
-      if (this.#isClosed || !await this.#system.when(input, "readable", signal)) return undefined;
-      if (this.#isTerminal && !await isWaitingToRead(this.#pid)) {
-        await pause(otherOwnerMs, signal);
-        continue;
-      }
-      const buffer = this.#buffer(mostBytes);
-      const count = await this.#call(() => this.#system.read(input, buffer));
-      if (count > 0) return buffer.subarray(0, count);
-      if (count === 0) return undefined;
-      failures++;
-    }
-    return undefined;
+    const buffer = this.#buffer(mostBytes);
+    const isOurs = this.#isTerminal ? () => this.#hasTerminal(signal) : undefined;
+    const count = await this.#input.read(buffer, signal, isOurs);
+    return count === 0 ? undefined : buffer.subarray(0, count);
+  }
+
+  async #hasTerminal(signal: AbortSignal): Promise<boolean> {
+    const isOurs = await isWaitingToRead(this.#pid);
+    if (!isOurs) await pause(otherOwnerMs, signal);
+    return isOurs;
   }
 
   /** Writes behind all that was written; `onDone` is told whether it was taken. */
   write(data: Uint8Array, isStderr: boolean, onDone: (isTaken: boolean) => void): void {
-    const outlet = isStderr && this.#errors ? this.#errors : this.#output;
+    const outlet = isStderr ? this.#errors : this.#output;
     outlet.queue.push({ data, onDone });
     if (!outlet.isWriting) void this.#write(outlet);
   }
 
   /** What was not written yet is not written any more. */
   dropOutput(): void {
-    for (const outlet of this.#outlets) outlet.isBroken = true;
+    for (const { broken } of [this.#output, this.#errors]) broken.abort();
   }
 
   /** Closes our copies, as soon as nothing uses them. */
   close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
     this.dropOutput();
-    this.#closeIfUnused();
+    for (const stream of this.#all) stream.close();
   }
 
   /** Resolves when our copies are closed. */
-  get whenClosed(): Promise<void> {
-    return this.#closed.promise;
-  }
-
-  get #outlets(): Outlet[] {
-    return this.#errors && this.#errors !== this.#output
-      ? [this.#output, this.#errors]
-      : [this.#output];
+  get whenClosed(): Promise<unknown> {
+    return Promise.all(this.#all.map(({ whenClosed }) => whenClosed));
   }
 
   async #write(outlet: Outlet): Promise<void> {
     outlet.isWriting = true;
     // What comes in the same turn is written together.
     await undefined;
-    while (outlet.queue.length > 0) {
-      const parts = takeUpTo(outlet.queue, longestWriteBytes);
-      let bytes = joined(parts.map(({ data }) => data));
-      while (bytes.length > 0 && !outlet.isBroken) {
-        const count = await this.#call(() => this.#system.write(outlet.descriptor, bytes));
-        if (count >= 0) bytes = bytes.subarray(count);
-        else outlet.isBroken = !await this.#takesMore(outlet.descriptor);
-      }
-      for (const { onDone } of parts) onDone(!outlet.isBroken);
+    const { queue, stream, broken } = outlet;
+    while (queue.length > 0) {
+      const parts = takeUpTo(queue, longestWriteBytes);
+      const isTaken = await stream.write(joined(parts.map(({ data }) => data)), broken.signal);
+      if (!isTaken) broken.abort();
+      for (const { onDone } of parts) onDone(isTaken);
     }
     outlet.isWriting = false;
-  }
-
-  /** A failure of a stream that somebody else has set to non-blocking is none. */
-  async #takesMore(descriptor: number): Promise<boolean> {
-    return this.#system.isFull(descriptor) && await this.#system.when(descriptor, "writable");
-  }
-
-  async #call(start: () => Promise<number>): Promise<number> {
-    this.#calls++;
-    const count = await start();
-    this.#calls--;
-    this.#closeIfUnused();
-    return count;
-  }
-
-  #closeIfUnused(): void {
-    if (!this.#isClosed || this.#calls > 0) return;
-    const { input, output, errors } = this.#passed;
-    for (const descriptor of [input, output, errors]) {
-      if (descriptor !== undefined) this.#system.closeOne(descriptor);
-    }
-    this.#closed.resolve();
   }
 
   #buffer(mostBytes: number): Uint8Array<ArrayBuffer> {
@@ -169,8 +134,8 @@ export class LaneStreams {
   }
 }
 
-function outlet(descriptor: number): Outlet {
-  return { descriptor, queue: [], isWriting: false, isBroken: false };
+function outlet(stream: PassedStream): Outlet {
+  return { stream, queue: [], isWriting: false, broken: new AbortController() };
 }
 
 /** Whether two descriptors lead to one file: then what goes there keeps its order. */
@@ -193,14 +158,7 @@ function takeUpTo<T extends { data: Uint8Array }>(queue: T[], mostBytes: number)
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  if (parts.length === 1) return parts[0] as Uint8Array<ArrayBuffer>;
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
+  return (parts.length === 1 ? parts[0]! : concatenate(parts)) as Uint8Array<ArrayBuffer>;
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -77,7 +77,10 @@ export class LocalForward {
       const body = encodeFields(...fields, hostname, port);
       this.#client.openChannel({ channelType, body }, {
         connection: end,
-        onOpen: endWait,
+        onOpen: () => {
+          endWait();
+          end.grant();
+        },
         onRefusal: (reason) => log.debug("a forwarded connection is refused: {reason}", { reason }),
       });
     } catch (error) {

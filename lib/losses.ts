@@ -7,12 +7,18 @@ import type { ConnectionEnd } from "./transport.ts";
 /** How many are kept. */
 const mostLosses = 20;
 
-/** How much of a reason is kept, in characters. */
+/** How much of a reason is shown, in characters. */
 const longestReason = 500;
 
+/** Why upstream is away, with what it may have said itself. */
+export function shownReason({ message }: Error): string {
+  return shownText(message, longestReason);
+}
+
 interface Loss {
-  /** In milliseconds since 1970; `undefined` while it is away. */
+  /** In milliseconds since 1970. */
   since: number;
+  /** `undefined` while it is away. */
   until: number | undefined;
   reason: string;
   endedBy: ConnectionEnd["endedBy"];
@@ -41,7 +47,7 @@ export class Losses {
     this.#losses.push({
       since: this.#now(),
       until: undefined,
-      reason: shownText(reason.message, longestReason),
+      reason: shownReason(reason),
       endedBy,
       attempts: 0,
       backBy: undefined,

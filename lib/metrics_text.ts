@@ -1,7 +1,7 @@
 /** Statuses as a page of metrics: OpenMetrics 1.0, which Prometheus and its like read. */
 
 import { countedTypeOf } from "./channel_totals.ts";
-import type { ShimStatus, UpstreamState } from "./status.ts";
+import type { ShimStatus, UpstreamStateName } from "./status.ts";
 import { channelsOf } from "./status_rates.ts";
 
 /** What the page is, for HTTP. */
@@ -21,7 +21,7 @@ interface Family {
   samplesOf(status: ShimStatus): Sample[];
 }
 
-const states: readonly UpstreamState[] = [
+const states: readonly UpstreamStateName[] = [
   ...["idle", "connecting", "ready", "waiting", "asleep", "stopped", "closed"] as const,
 ];
 const forwardStates = ["requested", "listening", "cancelling", "lost"] as const;

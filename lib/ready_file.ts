@@ -6,6 +6,7 @@
  * its name at the start has to be one that was left behind, or nothing starts.
  */
 
+import process from "node:process";
 import { reasonOf, UsageError } from "./errors.ts";
 
 /** The property by which a file is known for one of ours, as the banner in JSON. */
@@ -71,6 +72,32 @@ export class ReadyFile {
     } catch {
       // It is gone, or its folder is: that is what was wanted.
     }
+  }
+}
+
+/**
+ * Why the sshshim that has the file cannot be used, for a process of the same machine or container;
+ * `undefined` where it can.
+ */
+export function unreadiness(path: string): string | undefined {
+  let pid: unknown;
+  try {
+    const facts = JSON.parse(Deno.readTextFileSync(path));
+    if (facts?.event === mark) pid = facts.pid;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) return `${path} cannot be read: ${reasonOf(error)}`;
+  }
+  if (typeof pid !== "number") return `${path} was not written by sshshim`;
+  return lives(pid) ? undefined : `process ${pid}, which wrote ${path}, has ended`;
+}
+
+function lives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // It is another user's.
+    return (error as { code?: string }).code === "EPERM";
   }
 }
 

@@ -93,7 +93,7 @@ export class RelayChannel {
     for (let at = 0; at < data.length; at += state.packetSize) {
       const part = data.subarray(at, at + state.packetSize);
       this.#windowBytes -= part.length;
-      this.#hand.send(buildMessage(MessageType.channelData, state.channel, part));
+      this.#hand.pass(buildMessage(MessageType.channelData, state.channel, part));
     }
   }
 
@@ -102,7 +102,7 @@ export class RelayChannel {
     const state = this.#state;
     if (state.kind !== "open" || state.hasSentEof) return;
     state.hasSentEof = true;
-    this.#hand.send(buildMessage(MessageType.channelEof, state.channel));
+    this.#hand.pass(buildMessage(MessageType.channelEof, state.channel));
   }
 
   /** Asks for something, or tells something; without `onReply` no answer is wanted. */
@@ -112,7 +112,7 @@ export class RelayChannel {
     const { channelRequest } = MessageType;
     const wantReply = onReply !== undefined;
     if (onReply) this.#replies.push(onReply);
-    this.#hand.send(buildMessage(channelRequest, state.channel, requestType, wantReply, ...fields));
+    this.#hand.pass(buildMessage(channelRequest, state.channel, requestType, wantReply, ...fields));
   }
 
   /** So many bytes of what has come were taken, and as many may follow. */
@@ -148,7 +148,7 @@ export class RelayChannel {
       this.#incoming.windowBytes,
       maximumPacketSize,
     ];
-    this.#hand.send(buildMessage(channelOpenConfirmation, ...numbers));
+    this.#hand.pass(buildMessage(channelOpenConfirmation, ...numbers));
     this.#open(open.senderChannel, packetSize);
   }
 
@@ -217,7 +217,7 @@ export class RelayChannel {
 
   #tell(type: number, ...fields: Field[]): void {
     if (this.#state.kind === "open") {
-      this.#hand.send(buildMessage(type, this.#state.channel, ...fields));
+      this.#hand.pass(buildMessage(type, this.#state.channel, ...fields));
     }
   }
 }

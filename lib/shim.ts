@@ -23,9 +23,9 @@ import { RelayClient, type RelayClientOptions } from "./relay_client.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
 import { composeStatus, findPrograms } from "./shim_status.ts";
 import { StateWatch } from "./state_watch.ts";
-import type { RoundTripStatus, ShimStatus, UpstreamState } from "./status.ts";
-import { schedule, within } from "./timing.ts";
-import { Upstream } from "./upstream.ts";
+import type { RoundTripStatus, ShimStatus } from "./status.ts";
+import { Timers, within } from "./timing.ts";
+import { Upstream, type UpstreamState } from "./upstream.ts";
 
 const log = logger();
 
@@ -54,8 +54,11 @@ export interface ShimParts {
   access: EndpointAccess;
   /** Takes the clients; closed with the shim. */
   listener: Deno.TcpListener;
-  /** Told of clients that come and go, and how the connection is, in words for people. */
-  life: Presence & { onStatus(host: string, status: string): void };
+  /** Told of clients that come and go, and how the connection is; `onStatus` in words for people. */
+  life: Presence & {
+    onStatus(host: string, status: string): void;
+    onState?(state: UpstreamState): void;
+  };
   /** Asks a person, about log-ins and about clients. */
   prompter: Prompter;
   /** Takes the lines of the audit, if there is to be one. */
@@ -63,7 +66,7 @@ export interface ShimParts {
 }
 
 /** How a connection is, by its state; of others nothing is said. */
-const statuses: Partial<Record<UpstreamState, string>> = {
+const statuses: Partial<Record<UpstreamState["kind"], string>> = {
   ready: "connected",
   waiting: "the connection is lost, and tried again",
   asleep: "not connected until the next client comes",
@@ -89,6 +92,7 @@ export class Shim {
   /** The names by which ssh finds the port. */
   #sshNames: string[] = [];
   #lastClientId = 0;
+  readonly #timers = new Timers();
   readonly #wasConnected = Promise.withResolvers<void>();
   /** Channels that lead to other hosts that are served. */
   #lentCount = 0;
@@ -99,6 +103,7 @@ export class Shim {
     const { config, route, access, listener, life, prompter, writeAudit } = parts;
     const connector = new Connector(route, (text) => log.warn("{text}", { text }));
     const { name } = connector;
+    const { schedule } = this.#timers;
     const audit = writeAudit && new Audit(writeAudit, name);
     this.#audit = audit;
     this.#config = config;
@@ -153,8 +158,9 @@ export class Shim {
       maximumDelayMs: options.reconnectMaxDelayMs,
       keepalive,
       onState: (state) => {
-        this.#states.onState(state);
-        const status = statuses[state];
+        this.#states.onState();
+        life.onState?.(state);
+        const status = statuses[state.kind];
         if (status !== undefined) life.onStatus(name, status);
       },
     });
@@ -314,6 +320,7 @@ export class Shim {
   /** Ends the clients' channels, then the connections on both sides, in bounded time. */
   async close(farewell = usualFarewell): Promise<void> {
     await within(closingTimeoutMs, this.#close(farewell));
+    this.#timers.close();
     this.#audit?.onEnd(farewell);
   }
 

@@ -1,7 +1,7 @@
 /**
  * The server's half of SOCKS 4, 4a and 5 (RFC 1928) up to the request, as ssh has it for `-D`:
- * CONNECT without authentication. As with ssh a request is granted before anybody has connected, and
- * whatever is not understood has no answer.
+ * CONNECT without authentication. As with ssh whatever is not understood has no answer, and neither
+ * has a request for somebody who cannot be reached.
  */
 
 import { MalformedDataError } from "./errors.ts";
@@ -22,7 +22,7 @@ export interface SocksDestination {
 
 /** What comes of some bytes. */
 export interface SocksStep {
-  /** To be sent to the client; may be empty. */
+  /** To be sent to the client, with a request once it is connected; may be empty. */
   answer: Uint8Array;
   /** The end of the negotiation: where to, and what came after the request. */
   request?: { destination: SocksDestination; rest: Uint8Array };

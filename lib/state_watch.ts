@@ -1,6 +1,6 @@
 /** Those who wait until the connection to the host is there. */
 
-import type { UpstreamState, UpstreamStatus } from "./status.ts";
+import type { UpstreamStatus } from "./status.ts";
 
 /** What is looked at whenever the state is another one. */
 export interface WatchedUpstream {
@@ -14,7 +14,7 @@ export class StateWatch {
   readonly #onChange = new Set<() => void>();
 
   /** There is another state. */
-  onState(_state: UpstreamState): void {
+  onState(): void {
     for (const onChange of this.#onChange) onChange();
   }
 

@@ -1,5 +1,5 @@
 /**
- * What runs, as one plain object that can be written as JSON: the types of it, and no code.
+ * What runs, as one plain object that can be written as JSON: the types of it, and hardly any code.
  *
  * Instants are texts of ISO 8601 in UTC, durations milliseconds, sizes bytes; `null` stands for what
  * is not known or not there. Texts that a peer may have chosen are cut and free of control
@@ -56,7 +56,7 @@ export interface LocalStatus {
 }
 
 /** Where the connection stands. */
-export type UpstreamState =
+export type UpstreamStateName =
   | "idle"
   | "connecting"
   | "ready"
@@ -67,7 +67,7 @@ export type UpstreamState =
 
 /** The one connection to the host. */
 export interface UpstreamStatus {
-  state: UpstreamState;
+  state: UpstreamStateName;
   /** Since when it has been in this state. */
   since: string;
   /** Where it waits: when it is tried again, if nobody wants it before. */

@@ -8,7 +8,7 @@ import type {
   ClientStatus,
   LossStatus,
   ShimStatus,
-  UpstreamState,
+  UpstreamStateName,
   UpstreamStatus,
 } from "./status.ts";
 
@@ -59,7 +59,7 @@ export function listText(statuses: readonly ShimStatus[]): string {
     .map((line) => `${line}\n`).join("");
 }
 
-const shortStates: Record<UpstreamState, string> = {
+const shortStates: Record<UpstreamStateName, string> = {
   idle: "starting",
   connecting: "connecting",
   ready: "connected",

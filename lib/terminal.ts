@@ -9,6 +9,7 @@
  */
 
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
+import { unlessAborted } from "./timing.ts";
 
 /** A person to ask. Questions come one at a time. */
 export interface Terminal {
@@ -336,18 +337,4 @@ function openStandardStreams(): Device | undefined {
     discardTyped: nothing,
     close: nothing,
   };
-}
-
-async function unlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
-  if (signal === undefined) return await promise;
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = () => reject(signal.reason);
-  signal.addEventListener("abort", onAbort);
-  // A signal that was aborted before tells nobody any more.
-  if (signal.aborted) onAbort();
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }

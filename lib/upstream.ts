@@ -14,17 +14,16 @@ import type { Connects } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
 import type { Session } from "./handshake.ts";
 import { logger } from "./log.ts";
-import { Losses } from "./losses.ts";
+import { Losses, shownReason } from "./losses.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
 import type { Relay } from "./relay.ts";
-import { escapeControls, shownText } from "./shown_text.ts";
+import { escapeControls } from "./shown_text.ts";
 import { SleepWatch } from "./sleep_watch.ts";
 import type {
   AttemptCause,
   HostStatus,
   RoundTripStatus,
   TotalsStatus,
-  UpstreamState,
   UpstreamStatus,
 } from "./status.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
@@ -35,9 +34,6 @@ const defaultProvenMs = 60_000;
 
 /** A client hurries a wait, and a person an attempt, that is longer than this; in milliseconds. */
 const hurryMs = 1000;
-
-/** How much of a reason is shown, in characters. */
-const longestReason = 500;
 
 /** How upstream is kept. */
 export interface UpstreamOptions {
@@ -50,19 +46,13 @@ export interface UpstreamOptions {
   backoff?: Pick<Backoff, "next" | "reset">;
   /** How long a connection has to live to end the series of failures; 60 s by default. */
   provenMs?: number;
-  /** Told of each new state. */
+  /** Told of each new state; it must not throw. */
   onState?(state: UpstreamState): void;
 }
 
 type State =
   | { kind: "idle" }
-  | {
-    kind: "connecting";
-    attempt: AbortController;
-    mayAsk: boolean;
-    since: number;
-    cause: AttemptCause;
-  }
+  | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
   | { kind: "ready"; connection: ReadyConnection; session: Session; provenTimer: Timer }
   | { kind: "waiting"; reason: Error; retryAt: number; timer: Timer }
   /** Nothing to do until a client comes. */
@@ -70,6 +60,16 @@ type State =
   /** Another attempt would fail alike: only a person's word starts one. */
   | { kind: "stopped"; reason: Error }
   | { kind: "closed" };
+
+/** Where the connection to the remote host stands, and why it is down where that is so. */
+export type UpstreamState =
+  | { kind: "connecting" | "ready" | "closed" }
+  /**
+   * - `waiting`: tried again after a while, or as soon as a client wants something.
+   * - `asleep`: tried again when a client wants something.
+   * - `stopped`: tried again when a person wants it.
+   */
+  | { kind: "waiting" | "asleep" | "stopped"; reason: Error };
 
 type Timer = ReturnType<typeof setTimeout>;
 
@@ -126,7 +126,7 @@ export class Upstream {
       state: state.kind,
       since: new Date(this.#stateSince).toISOString(),
       nextAttempt: state.kind === "waiting" ? instantOf(state.retryAt) : null,
-      reason: "reason" in state ? shownText(state.reason.message, longestReason) : null,
+      reason: "reason" in state ? shownReason(state.reason) : null,
       address: this.#address ?? null,
       exchange: isReady ? state.session.exchange ?? null : null,
       roundTrip: isReady ? state.connection.lastRoundTrip ?? null : null,
@@ -221,7 +221,7 @@ export class Upstream {
   ): Promise<void> {
     const attempt = new AbortController();
     const since = performance.now();
-    const connecting: State = { kind: "connecting", attempt, mayAsk, since, cause };
+    const connecting: State = { kind: "connecting", attempt, mayAsk, since };
     this.#transition(connecting);
     this.#losses.onAttempt();
     let connection: ReadyConnection | undefined;
@@ -354,7 +354,7 @@ export class Upstream {
     log.info("{reason}; the next client wakes the connection", { reason: reason.message });
   }
 
-  #transition(next: State): void {
+  #transition(next: Exclude<State, { kind: "idle" }>): void {
     const previous = this.#state;
     if (!followers[previous.kind].includes(next.kind)) {
       throw new Error(`no way from ${previous.kind} to ${next.kind}`);
@@ -364,7 +364,9 @@ export class Upstream {
     this.#state = next;
     this.#stateSince = Date.now();
     log.debug("{name}: {from} → {to}", { name: this.name, from: previous.kind, to: next.kind });
-    this.#options.onState?.(next.kind);
+    this.#options.onState?.(
+      "reason" in next ? { kind: next.kind, reason: next.reason } : { kind: next.kind },
+    );
   }
 }
 

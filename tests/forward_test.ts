@@ -42,6 +42,7 @@ testComparison("-L to a port where nobody listens closes its connections", async
   const received = await exchange(tcpAddress(port), "").catch(() => new Uint8Array());
   return { received, ...await finish(client) };
 }, {
+  noLane: "ssh is not told why a connection is closed",
   expect: ({ received, code, stderr }) => {
     assert.deepEqual({ received: received.length, code }, { received: 0, code: 0 });
     assert.equal(stderr, "channel 3: open failed: connect failed: Connection refused\r\n");
@@ -79,6 +80,7 @@ testComparison("-R at port 0 tells the port that it got, and works there", async
     stderr: withoutPorts(stderr),
   };
 }, {
+  noLane: "ssh tells the port with -v alone",
   expect: ({ answers, code, stderr }) => {
     assert.deepEqual({ answers, code }, { answers: ["hello\nping", "hello\nping"], code: 0 });
     assert.equal(stderr.match(/^Allocated port N for remote forward to /gm)?.length, 2);
@@ -97,6 +99,7 @@ for (const fatal of [false, true]) {
         ...["-o", `ExitOnForwardFailure=${fatal ? "yes" : "no"}`],
       ],
     }), {
+    noLane: "ssh has more to say about it",
     expect: (result) => {
       assert.equal(result.code, fatal ? 255 : 0);
       assert.match(
@@ -152,6 +155,7 @@ testComparison(
     };
   },
   {
+    noLane: "the same forward of two clients is one",
     expect: ({ refused, answer, end, again, next }) => {
       assert.equal(refused.code, 255);
       assert.match(refused.stderr, /^Error: remote port forwarding failed for listen port/);
@@ -255,7 +259,10 @@ testComparison("~C adds and cancels a forward in the middle of a session", async
   await waitUntil("the port is closed", () => isFree(port));
   await terminal.type("\r\x04");
   return { answer, exit: await terminal.exit };
-}, { expect: (result) => assert.deepEqual(result, { answer: "hello\n~C", exit: 0 }) });
+}, {
+  noLane: "ssh has no ~C there",
+  expect: (result) => assert.deepEqual(result, { answer: "hello\n~C", exit: 0 }),
+});
 
 testComparison("1,000 refused connections do not hurt another session", async (target) => {
   await using bystander = target.startSsh("echo ready; cat");

@@ -29,8 +29,10 @@ const requirements: Requirement[] = [
   { package: "xauth", brings: () => hasProgram("xauth") },
   { package: "systemd", brings: () => hasProgram("systemd-analyze") },
   { package: "ansible-core", brings: () => hasProgram("ansible") },
+  { package: "iproute2", brings: () => hasProgram("ip") },
   { package: "procps", brings: () => hasProgram("ps") },
   { package: "python3", brings: () => succeeds("/usr/bin/python3", "-V") },
+  { package: "python3-yaml", brings: () => hasPythonModule("yaml") },
   { package: "python3-paramiko", brings: () => hasPythonModule("paramiko") },
   { package: "python3-asyncssh", brings: () => hasPythonModule("asyncssh") },
 ];

@@ -7,6 +7,9 @@ import { waitForFile, waitUntil } from "./support/processes.ts";
 import { Terminal } from "./support/pty.ts";
 import { run, RunningProcess, text } from "./support/run.ts";
 import { startAgent } from "./support/agent.ts";
+import { freePort, isListening } from "./support/ports.ts";
+import { startEcho } from "./support/services.ts";
+import { wantNoSession } from "../lib/ssh_arguments.ts";
 
 /** How many descriptors the shim has open. */
 async function descriptorCount({ shim }: Ground): Promise<number> {
@@ -302,4 +305,62 @@ Deno.test("ssh -W by the control socket joins the client's streams to a connecti
   });
   listener.close();
   await served.catch(() => {});
+});
+
+Deno.test("ssh -N runs nothing, and its forward is there as long as it is", async () => {
+  await using ground = await startGround();
+  await using echo = startEcho({ greeting: "hello\n" });
+  const target = laneTarget(ground);
+  const port = freePort();
+  await using client = new RunningProcess(
+    [
+      "sh",
+      "-c",
+      'exec "$@" < /dev/null',
+      "sh",
+      ...target.sshCommand(undefined, [
+        ...["-N", "-L", `${port}:127.0.0.1:${echo.port}`],
+      ]),
+    ],
+    { environment: target.environment },
+  );
+  await waitUntil("the forward listens", () => isListening(port));
+  const result = await target.ssh("echo 'a session of its own'");
+  assert.equal(text(result.stdout), "a session of its own\n");
+  const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  const greeting = new Uint8Array(6);
+  await connection.read(greeting);
+  assert.equal(text(greeting), "hello\n");
+  connection.close();
+  client.kill("SIGTERM");
+  await client.drained();
+  await waitUntil("the forward is closed", async () => !await isListening(port));
+  const script = await run(target.sshCommand(), {
+    environment: target.environment,
+    stdin: "echo a shell without a terminal\n",
+  });
+  assert.match(text(script.stdout), /a shell without a terminal/);
+});
+
+Deno.test("ssh's arguments tell whether it is to run nothing", () => {
+  const cases: [words: string, wantsNone: boolean][] = [
+    ["ssh -N host", true],
+    ["ssh -fNL 1:h:2 host", true],
+    ["ssh host -N", true],
+    ["ssh -o SessionType=none host", true],
+    ["ssh -osessiontype none host", true],
+    ["ssh -o SessionType=default -oSessionType=none host", false],
+    ["ssh host", false],
+    ["ssh -L N:1 host", false],
+    ["ssh -i -N host", false],
+    ["ssh -pN host", false],
+    ["ssh host cmd -N", false],
+    ["ssh -- host -N", false],
+  ];
+  for (const [words, wantsNone] of cases) {
+    const list = words === "ssh -osessiontype none host"
+      ? ["ssh", "-osessiontype none", "host"]
+      : words.split(" ");
+    assert.equal(wantNoSession(list), wantsNone, words);
+  }
 });

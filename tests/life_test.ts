@@ -8,7 +8,7 @@ import { freePort } from "./support/ports.ts";
 import { run, RunningProcess, text } from "./support/run.ts";
 import { startServing } from "./support/login.ts";
 import { startHosts, startShims, targetOf } from "./support/several.ts";
-import { shimEnvironment, shimProgram, upstreamArguments } from "./support/shim.ts";
+import { program, shimEnvironment, shimProgram, upstreamArguments } from "./support/shim.ts";
 import { type Sshd, startSshd } from "./support/sshd.ts";
 
 /** The shim at a free port, ended with its scope. */
@@ -17,6 +17,13 @@ function startShimOf(sshd: Sshd, args: string[]): RunningProcess {
   return new RunningProcess([...shimProgram, ...common, ...args], {
     environment: shimEnvironment(sshd.folder),
   });
+}
+
+/** Asserts what `sshshim ready` says of a file: nothing where it can be used. */
+async function assertReady(path: string, expected: RegExp | undefined): Promise<void> {
+  const { code, stderr } = await run([...program, "ready", path]);
+  assert.equal(code, expected === undefined ? 0 : 1);
+  assert.match(text(stderr), expected ?? /^$/);
 }
 
 function exists(path: string): Promise<boolean> {
@@ -67,9 +74,14 @@ Deno.test("a ready file is there while the port can be used", async (t) => {
     ]);
     await shim.stdout.waitFor(new RegExp(`is at 127\\.0\\.0\\.1:${facts.localPort}\n`));
     assert.equal((await Deno.stat(path)).mode! & 0o777, 0o600);
+    await assertReady(path, undefined);
     shim.kill("SIGTERM");
     assert.equal((await shim.drained()).code, 0);
     assert.equal(await exists(path), false);
+    await assertReady(
+      path,
+      /^sshshim: not ready: \S+ cannot be read: No such file or directory\.$/m,
+    );
     assert.deepEqual([...Deno.readDirSync(folder.path)].map(({ name }) => name), []);
   });
   await t.step(
@@ -82,6 +94,7 @@ Deno.test("a ready file is there while the port can be used", async (t) => {
         await shim.ended();
       }
       assert(await exists(path));
+      await assertReady(path, /^sshshim: not ready: process \d+, which wrote \S+, has ended\.$/m);
       const failure = await runProgram(folder.path, [
         ...["--host", "127.0.0.1", "--port", "1", "--ed25519-key", sshd.keyFile],
         ...["--local-port", "0", "--ready-file", path],
@@ -101,6 +114,7 @@ Deno.test("a ready file is there while the port can be used", async (t) => {
   });
   await t.step("what is not sshshim's is neither removed nor followed", async () => {
     await Deno.writeTextFile(`${folder.path}/precious`, '{"event":"other"}');
+    await assertReady(`${folder.path}/precious`, /\/precious was not written by sshshim\.$/m);
     await Deno.symlink(`${folder.path}/precious`, `${folder.path}/link`);
     await Deno.mkdir(`${folder.path}/folder`);
     for (

@@ -33,7 +33,7 @@ async function get(url: string): Promise<string> {
 Deno.test("the page has what was done, to the byte", async () => {
   await using ground = await startGround({
     sshd: { config: ["MaxSessions 100"] },
-    shim: { arguments: ["--metrics", "127.0.0.1:0"] },
+    shim: { arguments: ["-v", "--metrics", "127.0.0.1:0"] },
   });
   const target = shimTarget(ground);
   const url = await urlOf(ground.shim);
@@ -41,6 +41,8 @@ Deno.test("the page has what was done, to the byte", async () => {
   await using client = target.startSsh("echo ready; cat");
   await client.stdout.waitFor(/ready/);
   const page = await get(url);
+  // Commands are for the status alone.
+  assert(!`${page}${ground.shim.log.text}`.includes("echo over"));
   const host = `host="${ground.sshd.host}"`;
   const values = valuesOf(page);
   const expected = {

@@ -156,6 +156,20 @@ Deno.test("each kind of channel says what it is for, and a remote forward whose 
   ]);
 });
 
+Deno.test("a host behind this one is a client that comes from no port", async () => {
+  await using sshd = await startSshd();
+  await using inner = await startInnerShim(sshd);
+  await using echo = startEcho();
+  const way = await inner.shim.lender.openChannel({ host: "127.0.0.1", port: echo.port });
+  await way.whenOpen;
+  const status = await statusOf(inner);
+  const { carrier, address, program, channels } = status.clients[0]!;
+  assert.deepEqual([carrier, address, program], ["host", null, null]);
+  assert.equal(channels[0]!.target, `127.0.0.1:${echo.port}`);
+  way.close();
+  await inner.until("it has left", ({ clients }) => clients.length === 0);
+});
+
 Deno.test("a command of any length is cut, and shows no control characters", async () => {
   await using sshd = await startSshd();
   await using inner = await startInnerShim(sshd);
@@ -199,6 +213,19 @@ Deno.test("a refused channel is counted, and leaves nothing", async () => {
   assert.equal(onlyChannel(status).type, "session");
   await finish(client);
 });
+
+for (const option of ["--local-auth=publickey", "--confirm"]) {
+  Deno.test(`whoever is turned away by ${option} is counted, and shows nowhere`, async () => {
+    await using sshd = await startSshd();
+    await using inner = await startInnerShim(sshd, [option]);
+    assert.equal((await inner.target.ssh("true")).code, 255);
+    const status = checked(
+      await inner.until("it is counted", ({ totals }) => totals.clients.turnedAway > 0),
+    );
+    assert.deepEqual(status.totals.clients, { accepted: 0, turnedAway: 1 });
+    assert.deepEqual(status.clients, []);
+  });
+}
 
 Deno.test("a loss is told with its reason, who waits for its end, and what brought it back", async () => {
   await using path = await startFaultyPath();

@@ -308,6 +308,7 @@ Deno.test("text from elsewhere is cut, and drives no terminal", () => {
   assert.equal(shownText("x".repeat(201)), `${"x".repeat(199)}…`);
   assert.equal(shownText("\x1b".repeat(200)), `${"\\x1b".repeat(50).slice(0, 199)}…`);
   assert.equal(shownBytes(new TextEncoder().encode("é\0".repeat(1000)), 10), "é\\x00é\\x0…");
+  assert.equal(shownBytes(new TextEncoder().encode("語".repeat(10)), 10), "語".repeat(10));
   assert.equal(shownBytes(Uint8Array.of(0xff, 0x61)), "\ufffda");
   assert(shownText("\u{1f600}".repeat(300)).isWellFormed());
 });

@@ -20,6 +20,7 @@ const noMessages = [
   // Before a stack.
   "caused by …",
   // Reasons that nobody is shown.
+  "The words ask for something else than a run.",
   "… is not a table of the kernel's",
   "… ends inside a row",
   "it has left",

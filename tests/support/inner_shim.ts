@@ -46,7 +46,10 @@ export async function startInnerShim(
   const shims = await Shims.open(options, {
     prompter: { ask: () => Promise.reject(new NobodyToAskError("nobody is here")) },
     environmentPassword: undefined,
-    access: { kind: "user", admit: sameUserOnly(), keys: noKeys },
+    access: {
+      kind: options.localAuth === "publickey" ? "keys" : "user",
+      ...{ admit: sameUserOnly(), keys: noKeys },
+    },
     life: { enter() {}, leave() {}, onStatus() {} },
   });
   resources.defer(() => shims.close());
@@ -64,7 +67,7 @@ export async function startInnerShim(
   );
   const target = makeTarget({
     ...{ mode: "shim", host: hostname, port, knownHostsFile, folder },
-    ...{ username: "anybody", keyFile: "/dev/null" },
+    ...{ username: "anybody", keyFile: upstream.keyFile },
     environment: clientEnvironment(folder),
   });
   const owned = resources.move();

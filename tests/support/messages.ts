@@ -18,8 +18,8 @@ export interface SourceText {
 
 const root = new URL("../../", import.meta.url);
 
-/** Whose words are printed because they were asked for. */
-const otherFiles = ["lib/completion_bash.ts", "lib/help.ts"];
+/** Whose words are printed because they were asked for, or are for other programs. */
+const otherFiles = ["lib/completion_bash.ts", "lib/help.ts", "lib/library.ts"];
 
 /** Words about bytes, for whoever made them: the page has the messages that they come in. */
 const peerErrors = /^(Protocol|ChannelProtocol|MalformedData|KeyExchange|Range|Type)Error$/;
