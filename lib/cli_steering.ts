@@ -39,13 +39,14 @@ const nameValue: ValueParser<"sync", string> = {
   },
 };
 
-const about = "with or without .shim, as `sshshim list` shows it.";
 /** Where the only shim that runs could be another one than was meant. */
 const name = optional(argument(nameValue, {
-  description: [text(`The name of a running shim, ${about}`)],
+  description: [text("The name of a running shim, as `sshshim list` shows it.")],
 }));
 const optionalName = optional(argument(nameValue, {
-  description: [text(`The name of a running shim, ${about} Default: the only one that runs.`)],
+  description: [text(
+    "The name of a running shim, as `sshshim list` shows it. Default: the only one that runs.",
+  )],
 }));
 const clientIsMissing = [text("The number of a client is missing: `sshshim status` shows them.")];
 const json = toggle(["--json"], "Write JSON, as status.schema.json describes it.");

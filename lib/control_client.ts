@@ -13,6 +13,7 @@ import {
   unixSocketPort,
 } from "./control_messages.ts";
 import { messageOf, NotRunningError, RefusedError } from "./errors.ts";
+import { escapeControls } from "./shown_text.ts";
 import { concatenate, displayText, Reader, utf8String } from "./ssh_data.ts";
 import type { ShimStatus } from "./status.ts";
 import { within } from "./timing.ts";
@@ -175,7 +176,7 @@ export class ControlClient implements Disposable {
           try {
             const isRefusal = reply.type === ControlType.failure ||
               reply.type === ControlType.permissionDenied;
-            if (isRefusal) throw new RefusedError(displayText(reply.reader.text()));
+            if (isRefusal) throw new RefusedError(escapeControls(displayText(reply.reader.text())));
             if (await onReply(reply)) end(resolve);
           } catch (error) {
             end(() => reject(error));

@@ -176,7 +176,7 @@ async function whenReady(shim: ControlClient): Promise<void> {
     await shim.ask({ request: "wait" });
   } catch (error) {
     if (!(error instanceof RefusedError)) throw error;
-    throw new NotRunningError(`${shim.name}: ${escapeControls(error.message)}`, { cause: error });
+    throw new NotRunningError(`${shim.name}: ${error.message}`, { cause: error });
   }
 }
 
