@@ -96,7 +96,12 @@ async function meetAll(
 
 /** @returns `undefined` where nobody is. */
 async function meet({ name, place }: NamedPlace): Promise<ControlClient | undefined> {
-  const connection = await connectTo(place);
+  let connection: Deno.UnixConn | undefined;
+  try {
+    connection = await connectTo(place);
+  } catch (error) {
+    throw new NotRunningError(messageOf(error), { cause: error });
+  }
   return connection && await ControlClient.meet(name, connection);
 }
 

@@ -75,14 +75,8 @@ async function steerOne(
       return;
     case "forward":
       return await forward(shim, steering, output);
-    case "logs": {
-      const request = { request: "logs", follows: steering.follows };
-      return await shim.follow(request, (answer) => output.print(logText(answer)))
-        .catch(async (error) => {
-          // Its end is the end of its log, and no failure of whoever follows it.
-          if (!steering.follows || !(error instanceof NotRunningError)) throw error;
-        });
-    }
+    case "logs":
+      return await logs(shim, steering, output);
     case "connect": {
       const { local } = await shim.status({ full: false });
       // It is not needed any more, and has its place among the shim's clients.
@@ -145,14 +139,10 @@ async function wait(
   const cancel = timeoutMs === undefined ? () => {} : schedule(timeoutMs, onOver);
   try {
     using shim = await meetInTime(name, () => isOver);
-    const ready = whenReady(shim);
-    await Promise.race([
-      ready,
-      expired.promise.then(() => {
-        ready.catch(() => {/* Nobody waits any more. */});
-        throw new NotRunningError(`${shim.name} is not connected yet.`);
-      }),
-    ]);
+    const late = expired.promise.then(() => {
+      throw new NotRunningError(`${shim.name} is not connected yet.`);
+    });
+    await Promise.race([whenReady(shim), late]);
   } finally {
     cancel();
   }
@@ -177,6 +167,22 @@ async function whenReady(shim: ControlClient): Promise<void> {
   } catch (error) {
     if (!(error instanceof RefusedError)) throw error;
     throw new NotRunningError(`${shim.name}: ${error.message}`, { cause: error });
+  }
+}
+
+async function logs(
+  shim: ControlClient,
+  { follows }: Extract<Steering, { kind: "logs" }>,
+  output: Output,
+): Promise<void> {
+  try {
+    await shim.follow(
+      { request: "logs", follows },
+      (answer) => output.print(logText(answer)),
+    );
+  } catch (error) {
+    // Its end is the end of its log, and no failure of whoever follows it.
+    if (!follows || !(error instanceof NotRunningError)) throw error;
   }
 }
 

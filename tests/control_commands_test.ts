@@ -120,11 +120,18 @@ Deno.test("several shims are listed, told apart by name, and stopped together", 
   });
   await assertFails(ground, ["status", "prod"], { code: 5, says: /Those that run: 127\.0\.0\.1/ });
 
+  const completed = await ground.run(["--completion", "bash", "status", "127"]);
+  assert.deepEqual(completed.stdout.trim().split(/\n+/), [`${name}-2`, name]);
+
+  // The name of the host finds the one that has it, where nobody is called so.
+  await one.stop();
+  assert.equal((await ground.status(`${name}.shim`)).local.port, two.port);
+  const again = await ground.start();
   const stopped = await ground.run(["stop", "--all"]);
   assert.equal(stopped.code, 0, stopped.stderr);
   assert.match(stopped.stdout, /^127\.0\.0\.1 has ended\.$/m);
   assert.match(stopped.stdout, /^127\.0\.0\.1-2 has ended\.$/m);
-  for (const shim of [one, two]) assert.equal((await shim.status).code, 0);
+  for (const shim of [again, two]) assert.equal((await shim.status).code, 0);
   assert.deepEqual(await ground.run(["list"]), ofCode(0, "No shim runs.\n"));
 });
 
@@ -384,6 +391,11 @@ Deno.test("status --watch is a line at a time where nobody watches at a terminal
   assert.match(json.stderr.text, /127\.0\.0\.1 has ended/);
 });
 
+/** Finds what a terminal is told behind ESC [. */
+function shownSequence(...patterns: string[]): RegExp {
+  return new RegExp(`\x1b\\[(?:${patterns.join("|")})`, "g");
+}
+
 for (const columns of [80, 40]) {
   Deno.test(`status --watch fits a terminal of ${columns} columns, and gives it back`, async () => {
     await using ground = await startSteering();
@@ -394,7 +406,7 @@ for (const columns of [80, 40]) {
       environment: ground.environment,
       dimensions: { rows: 24, columns },
     });
-    await terminal.screen.waitFor(/\x1b\[\?1049h/);
+    await terminal.screen.waitFor(shownSequence("\\?1049h"));
     await terminal.screen.waitFor(/cat/);
     // Rates are known from the second time on.
     let isSending = true;
@@ -407,14 +419,14 @@ for (const columns of [80, 40]) {
     await terminal.screen.waitFor(/kB\/s/);
     isSending = false;
     await sending;
-    const rows = terminal.screen.text.split(/\x1b\[\d+;1H|\x1b\[\?\d+[hl]/)
-      .map((row) => row.replace(/\x1b\[[\d;]*[A-Z]/g, ""));
+    const rows = terminal.screen.text.split(shownSequence("\\d+;1H", "\\?\\d+[hl]"))
+      .map((row) => row.replace(shownSequence("[\\d;]*[A-Z]"), ""));
     for (const row of rows) assert(row.length <= columns, row);
     await terminal.resize({ rows: 5, columns });
     await terminal.screen.waitFor(/\.\.\. \d+ more lines/);
     await terminal.type("\x03");
     assert.equal(await terminal.exit, 0);
-    assert.match(terminal.screen.text, /\x1b\[\?25h\x1b\[\?1049l$/);
+    assert(terminal.screen.text.endsWith("\x1b[?25h\x1b[?1049l"));
     await client.closeStdin();
     await client.drained();
   });

@@ -172,10 +172,10 @@ Deno.test("ssh's own requests for information have answers as ssh gives them", a
   const connection = await inform("connection");
   assert.match(connection, new RegExp(`^Connection information for .* pid ${shim.pid}$`, "m"));
   assert.match(connection, new RegExp(`^  connected to 127.0.0.1 port ${sshd.port}$`, "m"));
-  assert.match(connection, /^  kexalgorithm \S+\n  hostkeyalgorithm ssh-ed25519\n  cipher \S+$/m);
+  assert.match(connection, /^ +kexalgorithm \S+\n +hostkeyalgorithm ssh-ed25519\n +cipher \S+$/m);
   const channels = await inform("channels");
   assert.match(channels, /^The following connections are open:$/m);
-  assert.match(channels, /^  #0 client-session \(live i6 o0\): echo ready; cat$/m);
+  assert.match(channels, /^ +#0 client-session \(live i6 o0\): echo ready; cat$/m);
   assert.match(await inform("dances"), /no such information/);
   await session.closeStdin();
   assert.equal((await session.drained()).code, 0);
