@@ -82,6 +82,8 @@ export class Shim {
   readonly #overflow: Overflow;
   readonly #audit: Audit | undefined;
   readonly #reception: Reception | undefined;
+  /** Tells whose process a client is. */
+  readonly #identify = programFinder();
   readonly #presence: Presence;
   /** Why the control socket is not for the use of the host. */
   readonly #objection: string | undefined;
@@ -108,7 +110,7 @@ export class Shim {
     this.#audit = audit;
     this.#config = config;
     this.#maxSessions = options.maxSessions;
-    const identify = programFinder();
+    const identify = this.#identify;
     const confirmation = options.confirms
       ? new Confirmation({ host: name, prompter, schedule })
       : undefined;
@@ -222,6 +224,7 @@ export class Shim {
       relay: this.#relay,
       objection: this.#objection,
       reception: this.#reception,
+      identify: this.#identify,
       presence: this.#presence,
       nextClientId: () => ++this.#lastClientId,
       agentSocket: Deno.env.get("SSH_AUTH_SOCK"),

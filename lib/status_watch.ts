@@ -122,14 +122,12 @@ class Screen implements View {
     const lines = fitted(statusText(status, { columns }).trimEnd().split("\n"), rows);
     const before = this.#shown;
     this.#shown = lines;
+    // What is cleared first keeps its last column: behind a full line the cursor is still on it.
     const changes = lines.map((line, at) =>
-      line === before[at] ? "" : `\x1b[${at + 1};1H${line}\x1b[K`
+      line === before[at] ? "" : `\x1b[${at + 1};1H\x1b[2K${line}`
     );
-    await this.#output.print(
-      `${changes.join("")}\x1b[${lines.length};1H\x1b[${
-        String((lines.at(-1) ?? "").length + 1)
-      }G\x1b[J`,
-    );
+    const rest = lines.length < rows ? `\x1b[${lines.length + 1};1H\x1b[J` : "";
+    await this.#output.print(`${changes.join("")}${rest}`);
   }
 
   async end(): Promise<void> {

@@ -131,14 +131,14 @@ async function wait(
   { name, timeoutMs }: Extract<Steering, { kind: "wait" }>,
 ): Promise<void> {
   const expired = Promise.withResolvers<void>();
-  let isOver = timeoutMs === undefined;
-  const onOver = () => {
-    isOver = true;
+  // Without a time, whoever does not run yet is not waited for.
+  let mayLook = timeoutMs !== undefined;
+  const cancel = timeoutMs === undefined ? () => {} : schedule(timeoutMs, () => {
+    mayLook = false;
     expired.resolve();
-  };
-  const cancel = timeoutMs === undefined ? () => {} : schedule(timeoutMs, onOver);
+  });
   try {
-    using shim = await meetInTime(name, () => isOver);
+    using shim = await meetInTime(name, () => mayLook);
     const late = expired.promise.then(() => {
       throw new NotRunningError(`${shim.name} is not connected yet.`);
     });
@@ -148,13 +148,16 @@ async function wait(
   }
 }
 
-/** Looks for a shim until it is there or the time is over. */
-async function meetInTime(name: string | undefined, isOver: () => boolean): Promise<ControlClient> {
+/** Looks for a shim until it is there, or may not look any more. */
+async function meetInTime(
+  name: string | undefined,
+  mayLook: () => boolean,
+): Promise<ControlClient> {
   for (;;) {
     try {
       return await meetShim(name);
     } catch (error) {
-      if (!(error instanceof NotRunningError) || isOver()) throw error;
+      if (!(error instanceof NotRunningError) || !mayLook()) throw error;
       await new Promise<void>((resolve) => schedule(lookIntervalMs, resolve));
     }
   }

@@ -1,6 +1,7 @@
 /** The subcommands that see and steer shims that run: real shims, a real server, real clients. */
 
 import assert from "node:assert/strict";
+import { makeTarget } from "./support/both.ts";
 import { startFaultyPath } from "./support/faulty.ts";
 import { sha256 } from "./support/files.ts";
 import { faultsOf } from "./support/json_schema.ts";
@@ -218,6 +219,15 @@ Deno.test("kill ends one client with a word, and no other", async () => {
     says: /There is no client/,
   });
   assert.deepEqual((await ground.status()).clients.map(({ program }) => program?.pid), [two.pid]);
+
+  // The same where it comes by the control socket.
+  const lane = makeTarget({ ...target, controlPath: shim.banner.controlPath });
+  await using three = lane.startSsh("echo ready; cat");
+  await three.stdout.waitFor(/ready/);
+  const ofThree = (await ground.status()).clients.find(({ carrier }) => carrier === "lane")!;
+  assert.equal(ofThree.program?.pid, three.pid);
+  assert.deepEqual(await ground.run(["kill", name, String(ofThree.id)]), ofCode(0));
+  assert.equal((await three.drained()).code, 255);
   await two.closeStdin();
   assert.equal((await two.drained()).code, 0);
 });
