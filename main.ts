@@ -107,7 +107,7 @@ async function run(options: Options): Promise<number> {
     schedule,
   });
   const shims: Shims = await Shims.open(options, {
-    ...{ prompter, environmentPassword, access, life },
+    ...{ prompter, environmentPassword, access, life, hasControl: true },
     writeAudit: audit && ((line) => audit.write(line)),
   });
   await using _metrics = options.metrics &&

@@ -134,6 +134,7 @@ export async function startShim(
   const shims = await Shims.open(options, {
     prompter: prompterFrom(prompter),
     environmentPassword: undefined,
+    hasControl: false,
     access,
     life: {
       enter() {},

@@ -55,15 +55,21 @@ export class Shims {
   readonly #hosts: readonly ServedHost[];
   /** The folder of the user's account. */
   readonly #home: string;
+  readonly #hasControl: boolean;
   readonly #allListening = Promise.withResolvers<void>();
   #listeningCount = 0;
   readonly #terminated = Promise.withResolvers<string>();
   readonly #closing = new Map<ServedHost, Promise<void>>();
 
-  private constructor(options: Options, hosts: readonly ServedHost[], home: string) {
+  private constructor(
+    options: Options,
+    hosts: readonly ServedHost[],
+    { home, hasControl }: { home: string; hasControl: boolean },
+  ) {
     this.#options = options;
     this.#hosts = hosts;
     this.#home = home;
+    this.#hasControl = hasControl;
   }
 
   /**
@@ -78,6 +84,8 @@ export class Shims {
     given: {
       prompter: Prompter;
       environmentPassword: string | undefined;
+      /** Whether each host has a control socket, where there can be one. */
+      hasControl: boolean;
     } & Pick<ShimParts, "access" | "life" | "writeAudit">,
   ): Promise<Shims> {
     const { destinations } = options;
@@ -114,7 +122,10 @@ export class Shims {
       };
       served.set(host, await (found.length === 1 ? make() : aboutHost(name, make)));
     }
-    return new Shims(options, found.map((host) => served.get(host)!), home);
+    return new Shims(options, found.map((host) => served.get(host)!), {
+      home,
+      hasControl: given.hasControl,
+    });
   }
 
   /** Resolves when clients of every host are taken. */
@@ -197,14 +208,18 @@ export class Shims {
       const shown = await hostKeys;
       if (this.#closing.has(host)) return new Error("sshshim is stopping");
       shim.serve(shown);
-      const controlPath = await shim.openControl({
-        name: host.place.name?.name ?? nameFor(host.name),
-        home: this.#home,
-        onTerminate: () => this.#terminate(host),
-      });
+      const controlPath = this.#hasControl
+        ? await shim.openControl({
+          name: host.place.name?.name ?? nameFor(host.name),
+          home: this.#home,
+          onTerminate: () => this.#terminate(host),
+        })
+        : undefined;
+      // A command shares our terminal: who reads there for it is stopped.
+      const isForSsh = this.#options.usesLane && this.#options.command === undefined;
       const sshName = await publish(host.place, {
         home: this.#home,
-        ...this.#options.usesLane && { controlPath },
+        ...isForSsh && { controlPath },
         address: shim.address.hostname,
         user: host.config.user,
         hostKeys: shown,

@@ -8,7 +8,7 @@
  * a question does not answer it: it was meant for something else, perhaps for another host.
  */
 
-import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
+import { openNonblocking } from "./nonblocking_file.ts";
 import { unlessAborted } from "./timing.ts";
 
 /** A person to ask. Questions come one at a time. */
@@ -301,28 +301,22 @@ function openDevice(inputPath: string, outputPath: string): Device | undefined {
 function discardTyped(path: string): void {
   if (Deno.build.os === "windows") return;
   const buffer = new Uint8Array(lineBufferBytes);
-  let file: number | undefined;
   try {
-    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-    while (readSync(file, buffer) > 0);
+    using file = openNonblocking(path, "input");
+    while (file.read(buffer) > 0);
   } catch {
     // Nothing is left to be read, or the terminal is gone, as the next read will tell.
-  } finally {
-    if (file !== undefined) closeSync(file);
   }
 }
 
 /** Tries with a NUL, which no terminal shows; that of Windows has no such writes. */
 function takesOutput(path: string): boolean {
   if (Deno.build.os === "windows") return true;
-  let file: number | undefined;
   try {
-    file = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-    return writeSync(file, new Uint8Array(1)) > 0;
+    using file = openNonblocking(path, "output");
+    return file.write(new Uint8Array(1)) > 0;
   } catch {
     return false;
-  } finally {
-    if (file !== undefined) closeSync(file);
   }
 }
 

@@ -9,6 +9,7 @@ const noMessages = [
   // For programs to read.
   "# sshshim: pid …, port ……; written at its start, removed at its end",
   "config and folder",
+  "text/plain; charset=utf-8",
   "if not defined … exit 1",
   'originalhost … !exec "…"',
   `SSH_ORIGINAL_COMMAND="$(printf %b '…')"; export SSH_ORIGINAL_COMMAND; …`,
@@ -17,6 +18,7 @@ const noMessages = [
   "key exchange ……, host key …, cipher …",
   "the key … (…)",
   "…, of the agent",
+  "a client's request for the end",
   // Before a stack.
   "caused by …",
   // Reasons that nobody is shown.
@@ -24,6 +26,10 @@ const noMessages = [
   "… is not a table of the kernel's",
   "… ends inside a row",
   "it has left",
+  "it has left before its streams came",
+  "it has ended before its request",
+  "another version of the protocol",
+  "nobody reads it",
   "no client has come yet",
   'the certificate of "…"',
   "the connecting process belongs to user …",

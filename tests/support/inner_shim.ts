@@ -46,6 +46,7 @@ export async function startInnerShim(
   const shims = await Shims.open(options, {
     prompter: { ask: () => Promise.reject(new NobodyToAskError("nobody is here")) },
     environmentPassword: undefined,
+    hasControl: false,
     access: {
       kind: options.localAuth === "publickey" ? "keys" : "user",
       ...{ admit: sameUserOnly(), keys: noKeys },
