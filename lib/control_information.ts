@@ -4,15 +4,15 @@ import { durationText, sizeText } from "./quantity_text.ts";
 import type { ChannelStatus, ShimStatus } from "./status.ts";
 import { channelsOf } from "./status_rates.ts";
 
-/** @throws {Error} where there is no such information. */
-export function informationOf(name: string, status: ShimStatus): string {
+/** @returns `undefined` where there is no such information. */
+export function informationOf(name: string, status: ShimStatus): string | undefined {
   switch (name) {
     case "connection":
       return lines(connectionLines(status));
     case "channels":
       return lines(["The following connections are open:", ...channelsOf(status).map(channelLine)]);
     default:
-      throw new Error("There is no such information.");
+      return undefined;
   }
 }
 

@@ -6,6 +6,7 @@
 
 import type { Answer } from "./control_connection.ts";
 import type { ListedForward } from "./control_forwards.ts";
+import { informationOf } from "./control_information.ts";
 import { logger } from "./log.ts";
 import { logMemory } from "./log_memory.ts";
 import type { RelayStatus } from "./relay_status.ts";
@@ -98,6 +99,13 @@ const handlers: Record<string, Handler> = {
     return undefined;
   },
 };
+
+/** What ssh's own requests for information are answered. @throws {Error} where there is none. */
+export async function inform(host: SteeredHost, name: string): Promise<string> {
+  const text = informationOf(name, await host.status({ findsPrograms: false }));
+  if (text === undefined) throw new Error("no such information");
+  return text;
+}
 
 /** Does what a request asks for. @throws {Error} with the reason where it is refused. */
 export async function onControlRequest(

@@ -4,8 +4,7 @@ import { Audit } from "./audit.ts";
 import type { Options } from "./cli.ts";
 import { programFinder } from "./client_program.ts";
 import { Confirmation } from "./confirm.ts";
-import { informationOf } from "./control_information.ts";
-import { onControlRequest, type SteeredHost } from "./control_requests.ts";
+import { inform, onControlRequest, type SteeredHost } from "./control_requests.ts";
 import { type OpenControl, openControl } from "./control_service.ts";
 import { Connector, type Lender, type Route } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
@@ -220,6 +219,7 @@ export class Shim {
   async openControl(
     { name, home, onTerminate }: { name: string; home: string; onTerminate(): void },
   ): Promise<string | undefined> {
+    const steered = this.#steered(onTerminate);
     this.#control = await openControl({ name, home }, {
       relay: this.#relay,
       objection: this.#objection,
@@ -229,9 +229,8 @@ export class Shim {
       nextClientId: () => ++this.#lastClientId,
       agentSocket: Deno.env.get("SSH_AUTH_SOCK"),
       forwards: this.#forwards,
-      inform: async (name) => informationOf(name, await this.status({ findsPrograms: false })),
-      onOwnRequest: (text, answer, signal) =>
-        onControlRequest(this.#steered(onTerminate), text, { answer, signal }),
+      inform: (name) => inform(steered, name),
+      onOwnRequest: (text, answer, signal) => onControlRequest(steered, text, { answer, signal }),
       onTerminate,
     });
     return this.#control?.takesStreams ? this.#control.path : undefined;
