@@ -25,6 +25,7 @@ import type { ClientKey } from "./lib/client_key.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import { makeCommandEnvironment } from "./lib/command_environment.ts";
 import { CommandError, startCommand, statusOf } from "./lib/command_mode.ts";
+import type { Steering } from "./lib/cli_steering.ts";
 import type { Setup } from "./lib/cli_subcommands.ts";
 import {
   AuthenticationError,
@@ -33,7 +34,9 @@ import {
   messageOf,
   NegotiationError,
   NobodyToAskError,
+  NotRunningError,
   PublishingError,
+  RefusedError,
   UpstreamLostError,
   UsageError,
 } from "./lib/errors.ts";
@@ -55,6 +58,7 @@ import type { SshName } from "./lib/publishing.ts";
 import { unreadiness } from "./lib/ready_file.ts";
 import { setUp, undoSetup } from "./lib/setup.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
+import { steer } from "./lib/steering.ts";
 import { StopSignals } from "./lib/stop_signals.ts";
 import { schedule, within } from "./lib/timing.ts";
 
@@ -74,6 +78,8 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
   [NegotiationError, 5],
   [EndpointError, 6],
   [PublishingError, 6],
+  [NotRunningError, 5],
+  [RefusedError, 6],
 ];
 
 /**
@@ -176,6 +182,7 @@ async function runCommand(
   try {
     const running = startCommand(words, environment.variables);
     stopSignals.passTo(running.onSignal);
+    void shims.whenTerminated.then(() => running.onSignal("SIGTERM"));
     const status = await running.status;
     await shims.drain();
     return status;
@@ -289,6 +296,20 @@ async function changeSetup({ undoes, mayAsk }: Setup): Promise<void> {
   print(`${done}\n`);
 }
 
+/** The subcommands about shims that run. Whoever takes no more of what they write has had enough. */
+async function runSteering(steering: Steering): Promise<void> {
+  const write = async (bytes: Uint8Array) => {
+    for (let sent = 0; sent < bytes.length;) sent += await Deno.stdout.write(bytes.subarray(sent));
+  };
+  const print = (text: string) => write(new TextEncoder().encode(text));
+  const output = { isTerminal: Deno.stdout.isTerminal(), print, write };
+  try {
+    await steer(steering, { input: Deno.stdin, output });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
 /** Reads the arguments, runs, and tells the user of whatever went wrong. */
 async function main(args: string[]): Promise<number> {
   let options: Options | undefined;
@@ -301,6 +322,11 @@ async function main(args: string[]): Promise<number> {
     if (command.kind === "setup") {
       configureLogging({ verbosity: "normal", format: "text" });
       await changeSetup(command);
+      return 0;
+    }
+    if (command.kind === "steer") {
+      configureLogging({ verbosity: "normal", format: "text" });
+      await runSteering(command.steering);
       return 0;
     }
     if (command.kind === "ready") {

@@ -35,7 +35,8 @@ const destinationValue: ValueParser<"sync", string> = {
   },
 };
 
-function valued<T>(
+/** An option with a value. */
+export function valued<T>(
   names: OptionName | readonly [OptionName, OptionName],
   value: ValueParser<"sync", T>,
   { takes, description }: { takes: string; description: string },
@@ -56,7 +57,8 @@ function fileNamed(
   return valued(names, fileValue, { takes: "the name of a file", description });
 }
 
-function toggle(names: readonly [OptionName, ...OptionName[]], description: string) {
+/** An option without a value. */
+export function toggle(names: readonly [OptionName, ...OptionName[]], description: string) {
   const name = names.at(-1) ?? "";
   const unexpectedValue = message`${text(name)} takes no value.`;
   return option(...names, {

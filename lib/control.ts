@@ -5,6 +5,7 @@
  */
 
 import type { ClientFacts } from "./audit.ts";
+import { describeProgram, type Identify } from "./client_program.ts";
 import { ChannelPipe } from "./channel_pipe.ts";
 import type {
   Answer,
@@ -51,6 +52,8 @@ export interface ControlOptions {
   /** Why nobody may use the host by this way; `undefined` where they may. */
   objection: string | undefined;
   reception: Reception | undefined;
+  /** Tells whose process a client is. */
+  identify: Identify;
   presence: Presence;
   nextClientId(): number;
   /** The socket of the agent that is lent to sessions; `undefined` where there is none. */
@@ -312,6 +315,8 @@ class Guest implements ControlGuest {
     return {
       ...{ id: this.#id, carrier, since: new Date().toISOString() },
       ...{ address: null, user: null, key: null, exchange: null },
+      findProgram: async () =>
+        describeProgram(await this.#options.identify({ process: this.#peer })),
     };
   }
 }

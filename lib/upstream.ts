@@ -184,6 +184,24 @@ export class Upstream {
     }
   }
 
+  /**
+   * A person wants a new connection, whatever the one is like that there is.
+   *
+   * @throws {Error} where the loss of the connection would be the end.
+   */
+  reconnect(): void {
+    const state = this.#state;
+    if (state.kind === "ready") {
+      if (!this.#options.reconnects) {
+        throw new Error("The connection is not given up: with --no-reconnect that is the end.");
+      }
+      const reason = new UpstreamLostError(`${this.name}: a new connection is wanted`);
+      state.connection.end({ reason, endedBy: "us" });
+      state.connection.transport.disconnect(DisconnectReason.byApplication, reason.message);
+    }
+    this.retry();
+  }
+
   /** Ends the connection for good. May be called twice. */
   close(): void {
     const state = this.#state;
