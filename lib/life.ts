@@ -11,6 +11,7 @@ export class Life implements Presence {
   readonly #readyFile: ReadyFile | undefined;
   readonly #manager: ServiceManager;
   readonly #hostCount: number;
+  readonly #onChange: () => void;
   /** The hosts that can be used, or have failed. */
   readonly #settled = new Set<string>();
   /** What is told of those that can be used, by their names. */
@@ -22,9 +23,15 @@ export class Life implements Presence {
   /** @throws {UsageError} where the ready file cannot be ours. */
   constructor(
     { destinations, idleExitMs, maxLifeMs, readyFile, notifies }: Options,
-    parts: Pick<LifetimeOptions, "isBusy" | "onLastMinute" | "schedule">,
+    { onChange = () => {}, ...parts }:
+      & Pick<LifetimeOptions, "isBusy" | "onLastMinute" | "schedule">
+      & {
+        /** Called when something may have changed, at any time and often; it must not throw. */
+        onChange?(): void;
+      },
   ) {
     this.#hostCount = destinations.length;
+    this.#onChange = onChange;
     this.#lifetime = new Lifetime({ idleExitMs, maxLifeMs, ...parts });
     this.#manager = notifies ? ServiceManager.fromEnvironment() : new ServiceManager();
     this.#readyFile = readyFile === undefined ? undefined : new ReadyFile(readyFile);
@@ -65,10 +72,22 @@ export class Life implements Presence {
 
   enter(): void {
     this.#lifetime.enter();
+    this.#onChange();
   }
 
   leave(): void {
     this.#lifetime.leave();
+    this.#onChange();
+  }
+
+  /** The connection to a host is in another state. */
+  onState(): void {
+    this.#onChange();
+  }
+
+  /** A second has passed. */
+  onTick(): void {
+    this.#onChange();
   }
 
   /** How the connection to a host is, in words for people. */

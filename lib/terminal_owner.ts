@@ -1,4 +1,4 @@
-/** Whether a terminal is a program's own at the moment, by Linux's /proc. */
+/** Whose a terminal is at the moment, where Linux's /proc tells it. */
 
 /**
  * Whether a process may read from its terminal: it is not stopped, and in the foreground. One that
@@ -9,13 +9,53 @@
 export async function isWaitingToRead(pid: number | undefined): Promise<boolean> {
   if (pid === undefined) return true;
   try {
-    const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
-    // Its name may hold anything; see proc(5) for the fields.
-    const [state, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const { state, group, foreground } = parseStat(await Deno.readTextFile(`/proc/${pid}/stat`));
     if (state === "T" || state === "t") return false;
     // It has another terminal than the one that it has passed, or none.
     return foreground === "-1" || foreground === group;
   } catch {
     return true;
   }
+}
+
+/** Whether we have a controlling terminal, and our processes are in its foreground. */
+export function isInForeground(): boolean {
+  if (Deno.build.os === "windows") return true;
+  if (Deno.build.os === "linux") {
+    const { group, foreground } = statOf("self");
+    return group === foreground;
+  }
+  try {
+    Deno.openSync("/dev/tty").close();
+    return true;
+  } catch {
+    return false; // There is no terminal.
+  }
+}
+
+/**
+ * Whether no shell would have our processes go on if Ctrl-Z stopped them (setpgid(2), "orphaned"):
+ * none of those that have started them is in another group of the same session. Linux alone.
+ */
+export function isOrphaned(): boolean {
+  const own = statOf("self");
+  let { parent } = own;
+  while (parent !== "0") {
+    const its = statOf(parent);
+    if (its.session !== own.session) return true;
+    if (its.group !== own.group) return false;
+    parent = its.parent;
+  }
+  return true;
+}
+
+function statOf(pid: string) {
+  return parseStat(Deno.readTextFileSync(`/proc/${pid}/stat`));
+}
+
+/** See proc(5), /proc/PID/stat, for the fields; the name before them may hold anything. */
+function parseStat(stat: string) {
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const [state, parent, group, session, , foreground] = fields as [string, ...string[]];
+  return { state, parent: parent!, group, session, foreground };
 }

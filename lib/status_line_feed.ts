@@ -1,0 +1,67 @@
+/** What the status line tells, and when: as soon as something has changed, and not too often. */
+
+import { noRates, type Rates, ratesBetween, statusLineText } from "./status_line.ts";
+import type { LineText } from "./status_line_terminal.ts";
+import type { ShimStatus } from "./status.ts";
+import type { Schedule } from "./transport.ts";
+
+/** The time from one text to the next is no shorter; in milliseconds. */
+const shortestMs = 500;
+
+/** What rates are found over, at least, in milliseconds. */
+const rateMs = 900;
+
+/** What the line is made of. */
+export interface StatusLineOptions {
+  line: { show(text: LineText | undefined): void };
+  /** What runs at this moment, by host. */
+  readStatuses(): Promise<readonly ShimStatus[]>;
+  schedule: Schedule;
+}
+
+/** The status line, until it is closed. */
+export class StatusLine {
+  readonly #options: StatusLineOptions;
+  #cancelTimer: (() => void) | undefined;
+  /** When it was last told, by `performance.now()`. */
+  #toldAt = -Infinity;
+  /** Since when the rates are counted. */
+  #sample: { at: number; statuses: readonly ShimStatus[] } | undefined;
+  #rates: Rates = noRates;
+  #isClosed = false;
+
+  constructor(options: StatusLineOptions) {
+    this.#options = options;
+    this.onChange();
+  }
+
+  /** What the line tells may have changed. */
+  onChange(): void {
+    if (this.#cancelTimer || this.#isClosed) return;
+    const delayMs = Math.max(0, this.#toldAt + shortestMs - performance.now());
+    this.#cancelTimer = this.#options.schedule(delayMs, () => {
+      this.#cancelTimer = undefined;
+      this.#toldAt = performance.now();
+      void this.#tell();
+    });
+  }
+
+  /** There is no line any more. May be called twice. */
+  close(): void {
+    this.#isClosed = true;
+    this.#cancelTimer?.();
+    this.#options.line.show(undefined);
+  }
+
+  async #tell(): Promise<void> {
+    const statuses = await this.#options.readStatuses();
+    if (this.#isClosed) return;
+    const at = performance.now();
+    if (this.#sample === undefined || at - this.#sample.at >= rateMs) {
+      this.#rates = ratesBetween(this.#sample?.statuses ?? statuses, statuses);
+      this.#sample = { at, statuses };
+    }
+    const rates = this.#rates;
+    this.#options.line.show((columns) => statusLineText(statuses, { columns, rates }));
+  }
+}
