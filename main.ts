@@ -102,7 +102,10 @@ async function run(options: Options): Promise<number> {
     isBusy: () => shims.channelCount > 0,
     onLastMinute: (text) => shims.tell(text),
     schedule,
-    onChange: () => statusLine?.onChange(),
+    display: {
+      onChange: () => statusLine?.onChange(),
+      onTick: () => statusLine?.onTick(),
+    },
   });
   const shims: Shims = await Shims.open(options, {
     ...{ prompter, environmentPassword, access, life },
