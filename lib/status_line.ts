@@ -49,7 +49,8 @@ export function statusLineText(
     [...hosts, clients],
     [...shortHosts, clients, ...both],
     [...shortHosts, clients],
-    [...barestHosts, clients],
+    shortHosts,
+    barestHosts,
     [summary, clients, ...both],
     [summary, clients],
   ].map((parts) => parts.join(separator));
