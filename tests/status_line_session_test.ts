@@ -99,6 +99,9 @@ Deno.test("a terminal has a line below all else, which tells of clients and is g
   await using seat = await Seat.at(sshd);
   const target = await seat.target();
   await seat.sees(/127\.0\.0\.1 ready · no clients/);
+  // What was drawn for another window is drawn anew.
+  await seat.terminal.resize({ rows: 60, columns: 159 });
+  await seat.sees(/127\.0\.0\.1 ready · no clients/);
   await using session = target.startSsh("echo begun; exec cat");
   await session.stdout.waitFor(/begun/);
   await seat.sees(/127\.0\.0\.1 ready · 1 client · 1 channel/);
@@ -212,7 +215,7 @@ Deno.test("Ctrl-Z leaves the terminal to the shell without the line, and fg brin
   await seat.terminal.type(`sh ${folder}/start\n`);
   await seat.sees(/ready · no clients/);
   await seat.terminal.type("\x1a");
-  await seat.sees(/Stopped[^]*\$ /);
+  await seat.sees(/\^Z\x1b\[J[^]*Stopped[^]*\$ /);
   assertNoLine(seat.rows);
   await seat.terminal.type("bg; echo in the background\n");
   await seat.sees(/\nin the background\r\n/);
