@@ -8,7 +8,7 @@
 
 import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { type LineTarget, writeAll } from "./line_queue.ts";
-import { isInForeground, isOrphaned } from "./terminal_owner.ts";
+import { hasShell, isInForeground } from "./terminal_owner.ts";
 
 /** The line's text in so many columns. */
 export type LineText = (columns: number) => string;
@@ -158,10 +158,10 @@ export const stderrTerminal: LineTerminal = {
   write: (bytes) => Deno.stderr.write(bytes),
   writeNow,
   dimensions() {
-    if (!isInForeground()) return undefined;
     try {
-      return Deno.consoleSize();
+      return isInForeground() ? Deno.consoleSize() : undefined;
     } catch {
+      // The system does not tell.
       return undefined;
     }
   },
@@ -192,7 +192,7 @@ export function followTerminal(line: TerminalLine): void {
   // Elsewhere it is not known whether there is a shell that would have us go on.
   if (Deno.build.os !== "linux") return;
   Deno.addSignalListener("SIGTSTP", () => {
-    if (isOrphaned()) return;
+    if (!hasShell()) return;
     line.clearNow();
     Deno.kill(Deno.pid, "SIGSTOP");
   });

@@ -34,19 +34,22 @@ export function isInForeground(): boolean {
 }
 
 /**
- * Whether no shell would have our processes go on if Ctrl-Z stopped them (setpgid(2), "orphaned"):
- * none of those that have started them is in another group of the same session. Linux alone.
+ * Whether a shell would have our processes go on if Ctrl-Z stopped them: one of those that have
+ * started them is in another group of the same session (setpgid(2), "orphaned"). Linux alone; where
+ * it is not told, none would.
  */
-export function isOrphaned(): boolean {
-  const own = statOf("self");
-  let { parent } = own;
-  while (parent !== "0") {
-    const its = statOf(parent);
-    if (its.session !== own.session) return true;
-    if (its.group !== own.group) return false;
-    parent = its.parent;
+export function hasShell(): boolean {
+  try {
+    const own = statOf("self");
+    let its = own;
+    while (its.session === own.session) {
+      if (its.group !== own.group) return true;
+      its = statOf(its.parent);
+    }
+  } catch {
+    // There is no such process, or it is not ours to see.
   }
-  return true;
+  return false;
 }
 
 function statOf(pid: string) {
@@ -56,6 +59,6 @@ function statOf(pid: string) {
 /** See proc(5), /proc/PID/stat, for the fields; the name before them may hold anything. */
 function parseStat(stat: string) {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  const [state, parent, group, session, , foreground] = fields as [string, ...string[]];
+  const [state, parent, group, session, , foreground] = fields;
   return { state, parent: parent!, group, session, foreground };
 }

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-control-regex
 /** The status line of the real program at a terminal: what it tells, and that it is in nobody's way. */
 
 import assert from "node:assert/strict";
