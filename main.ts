@@ -49,7 +49,7 @@ import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
 import { Life } from "./lib/life.ts";
 import { LifetimeEnd } from "./lib/lifetime.ts";
 import { localFacts } from "./lib/local_facts.ts";
-import { configureLogging, logFlushed, logger } from "./lib/log.ts";
+import { configureLogging, logFlushed, logger, terminalLine } from "./lib/log.ts";
 import { MetricsServer } from "./lib/metrics.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { nameFor } from "./lib/published_config.ts";
@@ -59,6 +59,8 @@ import { unreadiness } from "./lib/ready_file.ts";
 import { setUp, undoSetup } from "./lib/setup.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
 import { steer } from "./lib/steering.ts";
+import { StatusLine } from "./lib/status_line_feed.ts";
+import { canHaveLine, followTerminal } from "./lib/status_line_terminal.ts";
 import { StopSignals } from "./lib/stop_signals.ts";
 import { schedule, within } from "./lib/timing.ts";
 
@@ -97,21 +99,30 @@ async function run(options: Options): Promise<number> {
     log.warn("--password can be read by every user in the process list; use --password-file");
   }
   const { access, clientKey } = await findAdmission(options);
-  const prompter = new UserPrompter();
+  const prompter = new UserPrompter({ shown: terminalLine });
   await using audit = options.auditFile === undefined
     ? undefined
     : await AuditFile.open(options.auditFile, lostLine);
+  let statusLine: StatusLine | undefined;
   const life = new Life(options, {
     isBusy: () => shims.channelCount > 0,
     onLastMinute: (text) => shims.tell(text),
     schedule,
+    display: {
+      onChange: () => statusLine?.onChange(),
+      onTick: () => statusLine?.onTick(),
+    },
   });
   const shims: Shims = await Shims.open(options, {
     ...{ prompter, environmentPassword, access, life, hasControl: true },
     writeAudit: audit && ((line) => audit.write(line)),
   });
-  await using _metrics = options.metrics &&
-    new MetricsServer(options.metrics, () => shims.status({ findsPrograms: false }));
+  const readStatuses = () => shims.status({ findsPrograms: false });
+  await using _metrics = options.metrics && new MetricsServer(options.metrics, readStatuses);
+  if (options.showsStatus && canHaveLine()) {
+    followTerminal(terminalLine);
+    statusLine = new StatusLine({ line: terminalLine, readStatuses, schedule });
+  }
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
@@ -148,6 +159,7 @@ async function run(options: Options): Promise<number> {
         hostKeys: await hostKeys.all,
       });
   }
+  statusLine?.close();
   life.end();
   await shims.close(end instanceof LifetimeEnd ? end.reason : undefined);
   if (typeof end === "number") return end;
@@ -208,7 +220,9 @@ function surviveMistakes(): void {
 }
 
 /** What is said on stdout while sessions run; nobody has to read it. */
-const banners = new LineQueue(Deno.stdout);
+const banners = new LineQueue(
+  Deno.stdout.isTerminal() ? terminalLine.above(Deno.stdout) : Deno.stdout,
+);
 
 /** Tells on stdout how to use the endpoint. */
 function announce(

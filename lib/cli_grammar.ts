@@ -329,6 +329,10 @@ const output = object({
     }),
     "text",
   ),
+  noStatusLine: toggle(
+    ["--no-status-line"],
+    "Show no line at the bottom of the terminal with what runs.",
+  ),
   metrics: optional(valued("--metrics", string({ metavar: "ADDR:PORT", pattern: metricsPattern }), {
     takes: "a loopback address and a port, such as 127.0.0.1:9222",
     description: "Serve metrics for Prometheus at http://ADDR:PORT/metrics; a loopback address.",

@@ -16,6 +16,7 @@ import { fold, terminalColumns } from "./fold.ts";
 import { LineQueue } from "./line_queue.ts";
 import { logMemory } from "./log_memory.ts";
 import { escapeControls, escapeJson } from "./shown_text.ts";
+import { stderrTerminal, TerminalLine } from "./status_line_terminal.ts";
 import { configureSync, getLogger, type Logger, type LogRecord } from "@logtape/logtape";
 
 /** How much is logged, in what form, and to where. */
@@ -228,8 +229,11 @@ function plainError(error: Error, options: PlainOptions): unknown {
   );
 }
 
+/** The line below what is written to the terminal of standard error. */
+export const terminalLine = new TerminalLine(stderrTerminal);
+
 /** Nobody has to read it. */
-const stderr = new LineQueue(Deno.stderr, {
+const stderr = new LineQueue(terminalLine.above(Deno.stderr), {
   onDropped: (count) =>
     logger("log").warn("{count} lines were dropped, since nobody read them", { count }),
 });

@@ -53,10 +53,14 @@ export interface ShimParts {
   access: EndpointAccess;
   /** Takes the clients; closed with the shim. */
   listener: Deno.TcpListener;
-  /** Told of clients that come and go, and how the connection is; `onStatus` in words for people. */
+  /**
+   * Told of clients that come and go, and how the connection is; `onStatus` in words for people,
+   * `onTick` once a second.
+   */
   life: Presence & {
     onStatus(host: string, status: string): void;
     onState?(state: UpstreamState): void;
+    onTick?(): void;
   };
   /** Asks a person, about log-ins and about clients. */
   prompter: Prompter;
@@ -164,6 +168,7 @@ export class Shim {
         const status = statuses[state.kind];
         if (status !== undefined) life.onStatus(name, status);
       },
+      onTick: () => life.onTick?.(),
     });
     this.#forwards = new ControlForwards({ makeClient: (options) => this.#makeClient(options) });
     const maximum = options.overflow;

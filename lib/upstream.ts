@@ -48,6 +48,8 @@ export interface UpstreamOptions {
   provenMs?: number;
   /** Told of each new state; it must not throw. */
   onState?(state: UpstreamState): void;
+  /** Called once a second, whatever the state; it must not throw. */
+  onTick?(): void;
 }
 
 type State =
@@ -93,7 +95,10 @@ export type UpstreamOwnStatus =
 export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #backoff: Pick<Backoff, "next" | "reset">;
-  readonly #sleepWatch = new SleepWatch(() => this.#onWake());
+  readonly #sleepWatch = new SleepWatch({
+    onWake: () => this.#onWake(),
+    onTick: () => this.#options.onTick?.(),
+  });
   readonly #lost = Promise.withResolvers<Error>();
   readonly #losses = new Losses(Date.now);
   #state: State = { kind: "idle" };
