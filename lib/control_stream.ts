@@ -45,6 +45,8 @@ export class DescriptorStream implements ControlStream {
   readonly #socket: number;
   readonly #buffer = new Uint8Array(bufferBytes);
   readonly #ended = new AbortController();
+  /** What was not taken yet is not to be sent any more. */
+  readonly #lost = new AbortController();
   #waiting: number[] = [];
   #unsent: Uint8Array[] = [];
   #unsentBytes = 0;
@@ -103,7 +105,10 @@ export class DescriptorStream implements ControlStream {
 
   close({ isLost } = { isLost: false }): void {
     this.#isClosing = true;
-    if (isLost) this.#unsent = [];
+    if (isLost) {
+      this.#unsent = [];
+      this.#lost.abort();
+    }
     this.#ended.abort();
     this.#closeIfUnused();
   }
@@ -118,7 +123,7 @@ export class DescriptorStream implements ControlStream {
       if (sent === first!.length) this.#unsent.shift();
       else this.#unsent[0] = first!.subarray(sent);
       if (sent > 0) this.onDrain?.();
-      else if (!await this.#system.when(this.#socket, "writable")) break;
+      else if (!await this.#system.when(this.#socket, "writable", this.#lost.signal)) break;
     }
     this.#isSending = false;
     this.#closeIfUnused();

@@ -4,7 +4,7 @@
  * set to non-blocking, since whoever shares them would be too.
  */
 
-import { type Libc, loadLibc, unixAddress } from "./libc.ts";
+import { type Libc, loadLibc, openWithoutWaiting, unixAddress } from "./libc.ts";
 import { type Readiness, ReadinessWatch } from "./readiness.ts";
 import { termiosBytes } from "./terminal_modes.ts";
 
@@ -21,7 +21,6 @@ const socketLevel = 1;
 const peerCredentials = 17;
 const windowSize = 0x5413;
 
-const notControlling = 0o400;
 /** No address. */
 const nobody = new Uint8Array();
 
@@ -144,9 +143,7 @@ export class Descriptors {
    * Not for files, whose place is shared. @returns `undefined` where that cannot be done.
    */
   reopen(descriptor: number, direction: "input" | "output"): number | undefined {
-    const path = new TextEncoder().encode(`/proc/self/fd/${descriptor}\0`);
-    const flags = closedOnExec | nonBlocking | notControlling | (direction === "input" ? 0 : 1);
-    const own = this.#libc.symbols.open(path, flags);
+    const own = openWithoutWaiting(this.#libc, `/proc/self/fd/${descriptor}`, direction);
     return own < 0 ? undefined : own;
   }
 

@@ -56,6 +56,8 @@ const names = [
 const unix = 1;
 const datagram = 2;
 const closedOnExec = 0o2000000;
+const nonBlocking = 0o4000;
+const notControlling = 0o400;
 const withoutWaiting = 0x40;
 const withoutSignal = 0x4000;
 
@@ -77,6 +79,20 @@ export function loadLibc(): Libc {
     }
   }
   throw failure;
+}
+
+/**
+ * Opens a file so that nothing waits for it, and as nobody's terminal.
+ *
+ * @returns its descriptor; less than 0 where it cannot be opened.
+ */
+export function openWithoutWaiting(
+  { symbols }: Libc,
+  path: string,
+  direction: "input" | "output",
+): number {
+  const flags = (direction === "input" ? 0 : 1) | nonBlocking | notControlling | closedOnExec;
+  return symbols.open(new TextEncoder().encode(`${path}\0`), flags);
 }
 
 /**

@@ -1,10 +1,10 @@
 /**
- * A file that is read and written without waiting for anybody: by the system's own calls, where they
- * can be used, since Deno's do not know such files in every version.
+ * A file that is read and written without waiting for anybody: by the system's own calls where they
+ * can be used, since Deno has other systems' flags for that in some versions.
  */
 
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
-import { type Libc, loadLibc } from "./libc.ts";
+import { type Libc, loadLibc, openWithoutWaiting } from "./libc.ts";
 
 /** Each call fails, or gives less than 0, where it would have to wait. */
 export interface NonblockingFile extends Disposable {
@@ -16,14 +16,17 @@ export interface NonblockingFile extends Disposable {
 
 /** Opens a terminal, or another file that does not have to be waited for. @throws {Error} */
 export function openNonblocking(path: string, direction: "input" | "output"): NonblockingFile {
-  const { O_RDONLY, O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
-  const flags = (direction === "input" ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY;
   const libc = systemCalls();
-  return libc ? openBySystem(libc, path, flags) : openByDeno(path, flags);
+  return libc ? openBySystem(libc, path, direction) : openByDeno(path, direction);
 }
 
-function openBySystem({ symbols }: Libc, path: string, flags: number): NonblockingFile {
-  const file = symbols.open(new TextEncoder().encode(`${path}\0`), flags);
+function openBySystem(
+  libc: Libc,
+  path: string,
+  direction: "input" | "output",
+): NonblockingFile {
+  const { symbols } = libc;
+  const file = openWithoutWaiting(libc, path, direction);
   if (file < 0) throw new Error(`"${path}" cannot be opened`);
   return {
     read: (buffer) => Number(symbols.read(file, buffer, BigInt(buffer.length))),
@@ -32,7 +35,9 @@ function openBySystem({ symbols }: Libc, path: string, flags: number): Nonblocki
   };
 }
 
-function openByDeno(path: string, flags: number): NonblockingFile {
+function openByDeno(path: string, direction: "input" | "output"): NonblockingFile {
+  const { O_RDONLY, O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
+  const flags = (direction === "input" ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY;
   const file = openSync(path, flags);
   return {
     read: (buffer) => readSync(file, buffer),
