@@ -23,7 +23,7 @@ export interface ControlStream {
   send(bytes: Uint8Array): void;
   /** What was sent and not taken by the system yet, in bytes. */
   readonly backlogBytes: number;
-  /** Calls this whenever the backlog has shrunk. */
+  /** Called whenever the backlog has shrunk; there is none when nobody takes it any more. */
   onDrain: (() => void) | undefined;
   /**
    * Takes so many descriptors, which are the taker's from then on; `undefined` where others have come,
@@ -103,7 +103,7 @@ export class DescriptorStream implements ControlStream {
 
   close({ isLost } = { isLost: false }): void {
     this.#isClosing = true;
-    if (isLost) this.#unsent = [];
+    if (isLost) this.#forget();
     this.#ended.abort();
     this.#closeIfUnused();
   }
@@ -121,7 +121,15 @@ export class DescriptorStream implements ControlStream {
       else if (!await this.#system.when(this.#socket, "writable")) break;
     }
     this.#isSending = false;
+    // Nobody takes what is left.
+    this.#forget();
     this.#closeIfUnused();
+  }
+
+  #forget(): void {
+    this.#unsent = [];
+    this.#unsentBytes = 0;
+    this.onDrain?.();
   }
 
   /** @returns how much the system has taken. */
