@@ -25,6 +25,7 @@ import type { ClientKey } from "./lib/client_key.ts";
 import { errorFormat, type Options, parseArguments } from "./lib/cli.ts";
 import { makeCommandEnvironment } from "./lib/command_environment.ts";
 import { CommandError, startCommand, statusOf } from "./lib/command_mode.ts";
+import type { Steering } from "./lib/cli_steering.ts";
 import type { Setup } from "./lib/cli_subcommands.ts";
 import {
   AuthenticationError,
@@ -33,7 +34,9 @@ import {
   messageOf,
   NegotiationError,
   NobodyToAskError,
+  NotRunningError,
   PublishingError,
+  RefusedError,
   UpstreamLostError,
   UsageError,
 } from "./lib/errors.ts";
@@ -46,7 +49,7 @@ import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
 import { Life } from "./lib/life.ts";
 import { LifetimeEnd } from "./lib/lifetime.ts";
 import { localFacts } from "./lib/local_facts.ts";
-import { configureLogging, logFlushed, logger } from "./lib/log.ts";
+import { configureLogging, logFlushed, logger, terminalLine } from "./lib/log.ts";
 import { MetricsServer } from "./lib/metrics.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { nameFor } from "./lib/published_config.ts";
@@ -55,6 +58,9 @@ import type { SshName } from "./lib/publishing.ts";
 import { unreadiness } from "./lib/ready_file.ts";
 import { setUp, undoSetup } from "./lib/setup.ts";
 import { type ServedHost, Shims } from "./lib/shims.ts";
+import { steer } from "./lib/steering.ts";
+import { StatusLine } from "./lib/status_line_feed.ts";
+import { canHaveLine, followTerminal } from "./lib/status_line_terminal.ts";
 import { StopSignals } from "./lib/stop_signals.ts";
 import { schedule, within } from "./lib/timing.ts";
 
@@ -74,6 +80,8 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
   [NegotiationError, 5],
   [EndpointError, 6],
   [PublishingError, 6],
+  [NotRunningError, 5],
+  [RefusedError, 6],
 ];
 
 /**
@@ -91,21 +99,30 @@ async function run(options: Options): Promise<number> {
     log.warn("--password can be read by every user in the process list; use --password-file");
   }
   const { access, clientKey } = await findAdmission(options);
-  const prompter = new UserPrompter();
+  const prompter = new UserPrompter({ shown: terminalLine });
   await using audit = options.auditFile === undefined
     ? undefined
     : await AuditFile.open(options.auditFile, lostLine);
+  let statusLine: StatusLine | undefined;
   const life = new Life(options, {
     isBusy: () => shims.channelCount > 0,
     onLastMinute: (text) => shims.tell(text),
     schedule,
+    display: {
+      onChange: () => statusLine?.onChange(),
+      onTick: () => statusLine?.onTick(),
+    },
   });
   const shims: Shims = await Shims.open(options, {
     ...{ prompter, environmentPassword, access, life, hasControl: true },
     writeAudit: audit && ((line) => audit.write(line)),
   });
-  await using _metrics = options.metrics &&
-    new MetricsServer(options.metrics, () => shims.status({ findsPrograms: false }));
+  const readStatuses = () => shims.status({ findsPrograms: false });
+  await using _metrics = options.metrics && new MetricsServer(options.metrics, readStatuses);
+  if (options.showsStatus && canHaveLine()) {
+    followTerminal(terminalLine);
+    statusLine = new StatusLine({ line: terminalLine, readStatuses, schedule });
+  }
   const hostKeys = await loadLocalHostKeys(options.localHostKey);
   const { note } = hostKeys.first;
   if (note) log.warn("{note}", { note });
@@ -142,6 +159,7 @@ async function run(options: Options): Promise<number> {
         hostKeys: await hostKeys.all,
       });
   }
+  statusLine?.close();
   life.end();
   await shims.close(end instanceof LifetimeEnd ? end.reason : undefined);
   if (typeof end === "number") return end;
@@ -176,6 +194,7 @@ async function runCommand(
   try {
     const running = startCommand(words, environment.variables);
     stopSignals.passTo(running.onSignal);
+    void shims.whenTerminated.then(() => running.onSignal("SIGTERM"));
     const status = await running.status;
     await shims.drain();
     return status;
@@ -201,7 +220,9 @@ function surviveMistakes(): void {
 }
 
 /** What is said on stdout while sessions run; nobody has to read it. */
-const banners = new LineQueue(Deno.stdout);
+const banners = new LineQueue(
+  Deno.stdout.isTerminal() ? terminalLine.above(Deno.stdout) : Deno.stdout,
+);
 
 /** Tells on stdout how to use the endpoint. */
 function announce(
@@ -289,6 +310,20 @@ async function changeSetup({ undoes, mayAsk }: Setup): Promise<void> {
   print(`${done}\n`);
 }
 
+/** The subcommands about shims that run. Whoever takes no more of what they write has had enough. */
+async function runSteering(steering: Steering): Promise<void> {
+  const write = async (bytes: Uint8Array) => {
+    for (let sent = 0; sent < bytes.length;) sent += await Deno.stdout.write(bytes.subarray(sent));
+  };
+  const print = (text: string) => write(new TextEncoder().encode(text));
+  const output = { isTerminal: Deno.stdout.isTerminal(), print, write };
+  try {
+    await steer(steering, { input: Deno.stdin, output });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
 /** Reads the arguments, runs, and tells the user of whatever went wrong. */
 async function main(args: string[]): Promise<number> {
   let options: Options | undefined;
@@ -301,6 +336,11 @@ async function main(args: string[]): Promise<number> {
     if (command.kind === "setup") {
       configureLogging({ verbosity: "normal", format: "text" });
       await changeSetup(command);
+      return 0;
+    }
+    if (command.kind === "steer") {
+      configureLogging({ verbosity: "normal", format: "text" });
+      await runSteering(command.steering);
       return 0;
     }
     if (command.kind === "ready") {

@@ -19,6 +19,8 @@ const environment: Record<string, string> = {
   SSHSHIM_PASSWORD: "The password to log in with, where no option gives one.",
   SSHSHIM_UPSTREAM: "Set for a ProxyCommand and other commands that ssh's configuration has run: " +
     "in them a name of --as means the server itself.",
+  XDG_RUNTIME_DIR: "Where the control sockets are, in its folder sshshim; without it they are in " +
+    "`~/.ssh/sshshim`. The subcommands look there for shims that run.",
   XDG_STATE_HOME: "Where the state folder is; see FILES.",
   SHELL: "What runs a ProxyCommand and `Match exec`, and what runs after -- without a command.",
   NOTIFY_SOCKET: "With --notify, where the service manager listens.",

@@ -94,6 +94,8 @@ export interface Options {
   notifies: boolean;
   verbosity: "quiet" | "normal" | "verbose";
   logFormat: "text" | "json";
+  /** Whether a terminal has a line with what runs. */
+  showsStatus: boolean;
   /** Where metrics are served: a loopback address; port 0 takes a free one. */
   metrics: { hostname: string; port: number } | undefined;
 }
@@ -195,6 +197,7 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     notifies: parsed.life.notify,
     verbosity: verbosityFrom(parsed.output, command),
     logFormat,
+    showsStatus: showsStatusFrom(parsed.output, command),
     metrics: metricsFrom(parsed.output.metrics),
   };
 }
@@ -234,6 +237,14 @@ function verbosityFrom(
   if (isVerbose && quiet) throw new UsageError("--verbose and --quiet exclude each other.");
   if (isVerbose) return "verbose";
   return quiet || command !== undefined ? "quiet" : "normal";
+}
+
+/** The terminal is a command's own, and JSON and silence are for programs. */
+function showsStatusFrom(
+  { noStatusLine, quiet, logFormat }: Parsed["output"],
+  command: string[] | undefined,
+): boolean {
+  return !noStatusLine && !quiet && logFormat === "text" && command === undefined;
 }
 
 /** @throws {UsageError} An option is about one host, or would give what is one host's to others. */

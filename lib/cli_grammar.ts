@@ -35,7 +35,8 @@ const destinationValue: ValueParser<"sync", string> = {
   },
 };
 
-function valued<T>(
+/** An option with a value. */
+export function valued<T>(
   names: OptionName | readonly [OptionName, OptionName],
   value: ValueParser<"sync", T>,
   { takes, description }: { takes: string; description: string },
@@ -56,7 +57,8 @@ function fileNamed(
   return valued(names, fileValue, { takes: "the name of a file", description });
 }
 
-function toggle(names: readonly [OptionName, ...OptionName[]], description: string) {
+/** An option without a value. */
+export function toggle(names: readonly [OptionName, ...OptionName[]], description: string) {
   const name = names.at(-1) ?? "";
   const unexpectedValue = message`${text(name)} takes no value.`;
   return option(...names, {
@@ -326,6 +328,10 @@ const output = object({
         "Write the banner, log lines and errors as text, or json: one object per line. Default: text.",
     }),
     "text",
+  ),
+  noStatusLine: toggle(
+    ["--no-status-line"],
+    "Show no line at the bottom of the terminal with what runs.",
   ),
   metrics: optional(valued("--metrics", string({ metavar: "ADDR:PORT", pattern: metricsPattern }), {
     takes: "a loopback address and a port, such as 127.0.0.1:9222",

@@ -1,18 +1,12 @@
 /** What sshshim does besides serving hosts: the first word says it, `setup` or `ready`. */
 
 import { object } from "@optique/core/constructs";
-import type { DocEntry, DocPage } from "@optique/core/doc";
+import type { DocEntry } from "@optique/core/doc";
 import { text } from "@optique/core/message";
 import { argument, option } from "@optique/core/primitives";
 import { string } from "@optique/core/valueparser";
-import {
-  type CommandGrammar,
-  commonGroup,
-  completions,
-  helpPage,
-  parseWords,
-} from "./cli_parse.ts";
-import { layOut } from "./help.ts";
+import { defined, type SubcommandGrammar } from "./cli_definition.ts";
+import { type Steering, steeringCommands } from "./cli_steering.ts";
 
 /** The line in ssh's configuration by which the names of shims are found. */
 export interface Setup {
@@ -28,56 +22,15 @@ export interface Ready {
 }
 
 /** What is to be done; `print` as with other command lines. */
-export type Subcommand = Setup | Ready | { kind: "print"; text: string };
-
-/** How a subcommand is written, and the words that tell of it. */
-interface Definition<T> {
-  name: string;
-  /** From the name on. */
-  usage: string;
-  /** What it does, in a line of the whole program's help. */
-  brief: string;
-  /** The same for its own. */
-  about: string;
-  parser: CommandGrammar<T>["parser"];
-  /** What is to be done. */
-  command: (parsed: T) => Subcommand;
-}
-
-/** A subcommand as the command line, its help and the manual have it. */
-export interface SubcommandGrammar extends Omit<Definition<never>, "parser" | "command"> {
-  /** @throws {UsageError} The words after its name are not understood. */
-  parse(words: readonly string[]): Subcommand;
-  /** What the last of the words after its name may be completed to. */
-  completions(typed: { shell: string; words: readonly string[] }): string;
-  /** Its own options. */
-  page(): DocPage;
-}
-
-function defined<T>({ parser, command, ...words }: Definition<T>): SubcommandGrammar {
-  const grammar: CommandGrammar<T> = {
-    parser,
-    usage: words.usage,
-    completes: false,
-    help: (page) => layOut({ ...page, description: [text(words.about)] }),
-  };
-  return {
-    ...words,
-    parse(args) {
-      const result = parseWords(args, grammar);
-      return result.kind === "print" ? result : command(result.parsed);
-    },
-    completions: (typed) => completions(grammar, typed),
-    page() {
-      const page = helpPage(grammar);
-      return { ...page, sections: page.sections.filter(({ title }) => title !== commonGroup) };
-    },
-  };
-}
+export type Subcommand =
+  | Setup
+  | Ready
+  | { kind: "steer"; steering: Steering }
+  | { kind: "print"; text: string };
 
 /** All of them, as the help lists them. */
-export const subcommands: readonly SubcommandGrammar[] = [
-  defined({
+export const subcommands: readonly SubcommandGrammar<Subcommand>[] = [
+  defined<{ yes: boolean; undo: boolean }, Subcommand>({
     name: "setup",
     usage: "setup [--yes | --undo]",
     brief: "Let ssh find running shims by name; once.",
@@ -89,7 +42,7 @@ export const subcommands: readonly SubcommandGrammar[] = [
     }),
     command: ({ yes, undo }) => ({ kind: "setup", undoes: undo, mayAsk: !yes }),
   }),
-  defined({
+  defined<{ file: string }, Subcommand>({
     name: "ready",
     usage: "ready FILE",
     brief: "Tell whether the one with this --ready-file can be used.",
@@ -103,10 +56,13 @@ export const subcommands: readonly SubcommandGrammar[] = [
     }),
     command: ({ file }) => ({ kind: "ready", file }),
   }),
+  ...steeringCommands,
 ];
 
 /** The one that a first word names. */
-export function findSubcommand(word: string | undefined): SubcommandGrammar | undefined {
+export function findSubcommand(
+  word: string | undefined,
+): SubcommandGrammar<Subcommand> | undefined {
   return subcommands.find(({ name }) => name === word);
 }
 

@@ -5,7 +5,9 @@
 
 import { type Endpoints, findSockets, type SocketRecord } from "./access.ts";
 import { inBatches } from "./batches.ts";
+import { shownText } from "./shown_text.ts";
 import { findHolders } from "./socket_holders.ts";
+import type { ProgramStatus } from "./status.ts";
 
 /** A process. The time of its start tells it from another that had its number before. */
 export interface Process {
@@ -53,6 +55,17 @@ export function programFinder(): Identify {
       return connections.map(() => undefined);
     }
   });
+}
+
+/** The program as a status has it. */
+export function describeProgram(found: ClientProgram | undefined): ProgramStatus | undefined {
+  const [process] = found?.processes ?? [];
+  const name = process && (process.executable?.path ?? process.name);
+  return found && {
+    uid: found.uid,
+    pid: process?.pid ?? null,
+    name: name === undefined ? null : shownText(name),
+  };
 }
 
 /**

@@ -3,6 +3,7 @@
 import { constants } from "node:os";
 import { reasonOf } from "./errors.ts";
 import { userShell } from "./shell.ts";
+import { isInForeground } from "./terminal_owner.ts";
 
 /** The command cannot be started; `status` is what a shell says then. */
 export class CommandError extends Error {
@@ -82,23 +83,4 @@ export function statusOf(signal: Deno.Signal): number {
 function comesFromTerminal(signal: Deno.Signal): boolean {
   if (Deno.build.os === "windows") return true;
   return (signal === "SIGINT" || signal === "SIGQUIT") && isInForeground();
-}
-
-function isInForeground(): boolean {
-  if (Deno.build.os === "linux") {
-    const [group, , , foreground] = fieldsOfStat();
-    return group === foreground;
-  }
-  try {
-    Deno.openSync("/dev/tty").close();
-    return true;
-  } catch {
-    return false; // There is no terminal.
-  }
-}
-
-/** proc(5), /proc/PID/stat: pgrp, session, tty_nr, tpgid; the name before them may have anything. */
-function fieldsOfStat(): string[] {
-  const stat = Deno.readTextFileSync("/proc/self/stat");
-  return stat.slice(stat.lastIndexOf(")") + 2).split(" ").slice(2, 6);
 }

@@ -5,7 +5,9 @@
  */
 
 import type { ClientFacts } from "./audit.ts";
+import { describeProgram, type Identify } from "./client_program.ts";
 import { ChannelPipe } from "./channel_pipe.ts";
+import { mayHaveVariable } from "./client_environment.ts";
 import type {
   Answer,
   ControlGuest,
@@ -51,6 +53,8 @@ export interface ControlOptions {
   /** Why nobody may use the host by this way; `undefined` where they may. */
   objection: string | undefined;
   reception: Reception | undefined;
+  /** Tells whose process a client is. */
+  identify: Identify;
   presence: Presence;
   nextClientId(): number;
   /** The socket of the agent that is lent to sessions; `undefined` where there is none. */
@@ -177,12 +181,13 @@ class Guest implements ControlGuest {
   }
 
   async startSession(
-    request: SessionRequest,
+    asked: SessionRequest,
     { descriptors, events }: PassengerOptions,
   ): Promise<Passenger> {
     const { agentSocket, system } = this.#options;
     const [input, output, errors] = descriptors as [number, number, number];
     const streams = this.#take({ input, output, errors });
+    const request = await this.#withPossibleWishes(asked);
     if (isShellWithoutTerminal(request) && await wantsNoSession(this.#peer?.pid)) {
       // It stays for its forwards.
       streams.close();
@@ -230,6 +235,18 @@ class Guest implements ControlGuest {
         lane.abandon();
         end();
       },
+    };
+  }
+
+  /** ssh asks for a display and an agent even where it has none; at the port it lends none then. */
+  async #withPossibleWishes(request: SessionRequest): Promise<SessionRequest> {
+    const pid = this.#peer?.pid;
+    const { wantsX11, wantsAgent } = request;
+    return {
+      ...request,
+      wantsX11: wantsX11 && await mayHaveVariable(pid, "DISPLAY"),
+      wantsAgent: wantsAgent && (this.#options.agentSocket !== undefined ||
+        await mayHaveVariable(pid, "SSH_AUTH_SOCK")),
     };
   }
 
@@ -317,6 +334,8 @@ class Guest implements ControlGuest {
     return {
       ...{ id: this.#id, carrier, since: new Date().toISOString() },
       ...{ address: null, user: null, key: null, exchange: null },
+      findProgram: async () =>
+        describeProgram(await this.#options.identify({ process: this.#peer })),
     };
   }
 }

@@ -21,9 +21,6 @@ const log = logger("control");
 /** The extensions that we announce: OpenSSH's own requests for information, and ours. */
 const extensions = ["info", "0", "requests@sshshim", "1"];
 
-/** A client that leaves more than this unread is not read, in bytes. */
-const backlogLimitBytes = 1024 * 1024;
-
 /** How much a client may ask for at a time. */
 const mostTasks = 64;
 
@@ -41,8 +38,16 @@ export interface Passenger {
   abandon(): void;
 }
 
-/** Sends one answer of a request of our own; `isLast` ends the request. */
-export type Answer = (text: string, options: { isLast: boolean }) => void;
+/** How much of our answers a client may leave untaken before it is ended, in bytes. */
+const mostUntakenBytes = 4 * 1024 * 1024;
+
+/** Where the answers of a request of our own go. */
+export interface Answer {
+  /** Sends one; `isLast` ends the request. */
+  send(text: string, options: { isLast: boolean }): void;
+  /** How much the client has not taken yet, in bytes. */
+  readonly untakenBytes: number;
+}
 
 /** What a client may do with the host, once it is let in. */
 export interface ControlGuest {
@@ -147,11 +152,7 @@ export class ControlConnection {
   }
 
   async #readMore(): Promise<boolean> {
-    const stream = this.#stream;
-    while (stream.backlogBytes > backlogLimitBytes) {
-      await new Promise<void>((resolve) => stream.onDrain = resolve);
-    }
-    const bytes = await stream.read();
+    const bytes = await this.#stream.read();
     if (bytes === undefined) return false;
     this.#pending = concatenate([this.#pending, bytes]);
     return true;
@@ -159,6 +160,10 @@ export class ControlConnection {
 
   /** @returns whether the connection is somebody else's now. */
   async #onMessage(message: Uint8Array): Promise<boolean> {
+    if (this.#stream.backlogBytes > mostUntakenBytes) {
+      this.#stream.close({ isLost: true });
+      throw new Error("it takes no answers");
+    }
     const request = parseControlRequest(message);
     switch (request.type) {
       case "hello":
@@ -230,8 +235,14 @@ export class ControlConnection {
   }
 
   async #onOwn(id: number, text: string): Promise<void> {
-    await this.#host.onOwnRequest(text, (answer, { isLast }) => {
-      this.#send(ControlType.ownAnswer, id, isLast ? 1 : 0, utf8String(answer));
+    const stream = this.#stream;
+    await this.#host.onOwnRequest(text, {
+      send: (text, { isLast }) => {
+        this.#send(ControlType.ownAnswer, id, isLast ? 1 : 0, utf8String(text));
+      },
+      get untakenBytes() {
+        return stream.backlogBytes;
+      },
     }, this.#left.signal);
   }
 

@@ -39,7 +39,7 @@ export const ControlType = {
 } as const;
 
 /** Where a port stands for a unix socket, whose path is in the place of the host. */
-const unixSocketPort = 0xfffffffe;
+export const unixSocketPort = 0xfffffffe;
 
 /** No escape character. */
 const noEscape = 0xffffffff;
@@ -90,13 +90,17 @@ export type ControlRequest =
 /**
  * Takes the first message out of what has come.
  *
+ * @param longestBytes how long it may be; our own answers may be longer than what is asked.
  * @returns its fields; `undefined` where it is not complete yet.
  * @throws {MalformedDataError} where it is longer than any may be.
  */
-export function messageIn(bytes: Uint8Array): Uint8Array | undefined {
+export function messageIn(
+  bytes: Uint8Array,
+  longestBytes = longestControlMessageBytes,
+): Uint8Array | undefined {
   if (bytes.length < 4) return undefined;
   const length = readUint32(bytes, 0);
-  if (length > longestControlMessageBytes) throw new MalformedDataError("the message is too long");
+  if (length > longestBytes) throw new MalformedDataError("the message is too long");
   return bytes.length < 4 + length ? undefined : bytes.subarray(4, 4 + length);
 }
 

@@ -23,7 +23,7 @@ export interface ControlStream {
   send(bytes: Uint8Array): void;
   /** What was sent and not taken by the system yet, in bytes. */
   readonly backlogBytes: number;
-  /** Called whenever the backlog has shrunk; there is none when nobody takes it any more. */
+  /** Calls this whenever the backlog has shrunk. */
   onDrain: (() => void) | undefined;
   /**
    * Takes so many descriptors, which are the taker's from then on; `undefined` where others have come,
@@ -45,6 +45,8 @@ export class DescriptorStream implements ControlStream {
   readonly #socket: number;
   readonly #buffer = new Uint8Array(bufferBytes);
   readonly #ended = new AbortController();
+  /** What was not taken yet is not to be sent any more. */
+  readonly #lost = new AbortController();
   #waiting: number[] = [];
   #unsent: Uint8Array[] = [];
   #unsentBytes = 0;
@@ -103,7 +105,10 @@ export class DescriptorStream implements ControlStream {
 
   close({ isLost } = { isLost: false }): void {
     this.#isClosing = true;
-    if (isLost) this.#forget();
+    if (isLost) {
+      this.#unsent = [];
+      this.#lost.abort();
+    }
     this.#ended.abort();
     this.#closeIfUnused();
   }
@@ -118,18 +123,10 @@ export class DescriptorStream implements ControlStream {
       if (sent === first!.length) this.#unsent.shift();
       else this.#unsent[0] = first!.subarray(sent);
       if (sent > 0) this.onDrain?.();
-      else if (!await this.#system.when(this.#socket, "writable")) break;
+      else if (!await this.#system.when(this.#socket, "writable", this.#lost.signal)) break;
     }
     this.#isSending = false;
-    // Nobody takes what is left.
-    this.#forget();
     this.#closeIfUnused();
-  }
-
-  #forget(): void {
-    this.#unsent = [];
-    this.#unsentBytes = 0;
-    this.onDrain?.();
   }
 
   /** @returns how much the system has taken. */

@@ -76,6 +76,16 @@ export class PublishingError extends Error {
   override name = "PublishingError";
 }
 
+/** No shim of the name runs, or it does not answer, or is not what was waited for; exit status 5. */
+export class NotRunningError extends Error {
+  override name = "NotRunningError";
+}
+
+/** A shim that runs refuses what it is asked for; exit status 6. */
+export class RefusedError extends Error {
+  override name = "RefusedError";
+}
+
 /**
  * A peer broke RFC 4254: a message is malformed, or comes in a state that does not allow it.
  * Whoever handles the message ends that peer, and no other.

@@ -48,3 +48,14 @@ export function fold(text: string, columns: number): string[] {
   }
   return [...pieces, piece];
 }
+
+/** The text in so many columns; `...` stands for what is cut off. */
+export function clip(text: string, columns: number): string {
+  if (widthOf(text) <= columns) return text;
+  let clipped = "";
+  for (const character of text) {
+    if (widthOf(clipped + character) > columns - 3) break;
+    clipped += character;
+  }
+  return `${clipped}...`;
+}

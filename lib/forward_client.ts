@@ -8,7 +8,7 @@ import { ForwardedEnd } from "./forward_ends.ts";
 import type { RelayClient, RelayClientOptions } from "./relay_client.ts";
 
 /** How many connections may wait for their other end at a time. */
-const mostWaiting = 256;
+const mostWaiting = 600;
 
 /** What makes the client. */
 export type MakeClient = (options: Pick<RelayClientOptions, "onOpen" | "onEnd">) => RelayClient;

@@ -40,8 +40,9 @@ export const exitStatuses: readonly string[] = [
   "the server refused the login, a file to log in with cannot be used, or nobody is there to ask",
   "the server's host key was refused",
   "the server, or a jump host, cannot be reached or has no common algorithm; the connection was " +
-  "lost, with --no-reconnect",
-  "the local port, its host key or the file of authorized keys cannot be used",
+  "lost, with --no-reconnect; or no shim of the name runs, answers or is connected in time",
+  "the local port, its host key or the file of authorized keys cannot be used; or a running shim " +
+  "refuses what it is asked for",
 ];
 
 /** Which status a command has after `--`. */

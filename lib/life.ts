@@ -5,12 +5,21 @@ import { Lifetime, type LifetimeEnd, type LifetimeOptions, type Presence } from 
 import { ReadyFile } from "./ready_file.ts";
 import { ServiceManager } from "./service_manager.ts";
 
+/** Shows what runs; it must not throw. */
+export interface Display {
+  /** A client has come or gone, or a connection is in another state. */
+  onChange(): void;
+  /** Called once a second for each host. */
+  onTick(): void;
+}
+
 /** The life of all that one process serves. */
 export class Life implements Presence {
   readonly #lifetime: Lifetime;
   readonly #readyFile: ReadyFile | undefined;
   readonly #manager: ServiceManager;
   readonly #hostCount: number;
+  readonly #display: Display | undefined;
   /** The hosts that can be used, or have failed. */
   readonly #settled = new Set<string>();
   /** What is told of those that can be used, by their names. */
@@ -22,9 +31,12 @@ export class Life implements Presence {
   /** @throws {UsageError} where the ready file cannot be ours. */
   constructor(
     { destinations, idleExitMs, maxLifeMs, readyFile, notifies }: Options,
-    parts: Pick<LifetimeOptions, "isBusy" | "onLastMinute" | "schedule">,
+    { display, ...parts }:
+      & Pick<LifetimeOptions, "isBusy" | "onLastMinute" | "schedule">
+      & { display?: Display },
   ) {
     this.#hostCount = destinations.length;
+    this.#display = display;
     this.#lifetime = new Lifetime({ idleExitMs, maxLifeMs, ...parts });
     this.#manager = notifies ? ServiceManager.fromEnvironment() : new ServiceManager();
     this.#readyFile = readyFile === undefined ? undefined : new ReadyFile(readyFile);
@@ -65,10 +77,22 @@ export class Life implements Presence {
 
   enter(): void {
     this.#lifetime.enter();
+    this.#display?.onChange();
   }
 
   leave(): void {
     this.#lifetime.leave();
+    this.#display?.onChange();
+  }
+
+  /** The connection to a host is in another state. */
+  onState(): void {
+    this.#display?.onChange();
+  }
+
+  /** A second has passed. */
+  onTick(): void {
+    this.#display?.onTick();
   }
 
   /** How the connection to a host is, in words for people. */

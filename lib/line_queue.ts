@@ -59,7 +59,7 @@ export class LineQueue {
   async #writeAll(): Promise<void> {
     try {
       while (this.#waiting.length > 0) {
-        await this.#writeNext(this.#waiting[0]!);
+        await writeAll(this.#target, this.#waiting[0]!);
         this.#waitingBytes -= this.#waiting.shift()!.length;
         if (this.#waiting.length === 0) this.#tellDropped();
       }
@@ -71,15 +71,16 @@ export class LineQueue {
     this.#writing = undefined;
   }
 
-  async #writeNext(bytes: Uint8Array): Promise<void> {
-    for (let written = 0; written < bytes.length;) {
-      written += await this.#target.write(bytes.subarray(written));
-    }
-  }
-
   #tellDropped(): void {
     const count = this.#droppedCount;
     this.#droppedCount = 0;
     if (count > 0) this.#onDropped(count);
+  }
+}
+
+/** Writes all of the bytes, however few are taken at once. */
+export async function writeAll(target: LineTarget, bytes: Uint8Array): Promise<void> {
+  for (let written = 0; written < bytes.length;) {
+    written += await target.write(bytes.subarray(written));
   }
 }

@@ -7,7 +7,7 @@
 
 import type { Endpoints, SocketRecord } from "./access.ts";
 import type { ClientFacts } from "./audit.ts";
-import type { Identify } from "./client_program.ts";
+import { describeProgram, type Identify } from "./client_program.ts";
 import { ClientRules } from "./client_rules.ts";
 import { describeExchange } from "./exchange.ts";
 import { LocalUserAuth, type Login } from "./local_userauth.ts";
@@ -208,14 +208,7 @@ export class LocalClient implements Host {
 
   async #identify(): Promise<ProgramStatus | undefined> {
     const { identify, endpoints, socket } = this.#options;
-    const found = await identify?.({ endpoints, socket });
-    const [process] = found?.processes ?? [];
-    const name = process && (process.executable?.path ?? process.name);
-    return found && {
-      uid: found.uid,
-      pid: process?.pid ?? null,
-      name: name === undefined ? null : shownText(name),
-    };
+    return describeProgram(await identify?.({ endpoints, socket }));
   }
 
   #onTimeout(): void {

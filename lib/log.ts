@@ -14,7 +14,9 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { fold, terminalColumns } from "./fold.ts";
 import { LineQueue } from "./line_queue.ts";
+import { logMemory } from "./log_memory.ts";
 import { escapeControls, escapeJson } from "./shown_text.ts";
+import { stderrTerminal, TerminalLine } from "./status_line_terminal.ts";
 import { configureSync, getLogger, type Logger, type LogRecord } from "@logtape/logtape";
 
 /** How much is logged, in what form, and to where. */
@@ -37,10 +39,20 @@ export function configureLogging(
 ): void {
   const verbose = verbosity === "verbose";
   const formatRecord = (record: LogRecord) =>
-    format === "json" ? jsonRecord(record, verbose) : textRecord(record, verbose, columns());
+    format === "json"
+      ? jsonRecord(record, verbose)
+      : textRecord(record, { hasTime: verbose, hasStacks: verbose, columns: columns() });
+  // Whoever reads it later has another terminal, and wants to know when it was.
+  const keptRecord = (record: LogRecord) =>
+    textRecord(record, { hasTime: true, hasStacks: verbose, columns: Infinity });
   configureSync({
     reset: true,
-    sinks: { lines: (record) => write(formatRecord(record)) },
+    sinks: {
+      lines(record) {
+        write(formatRecord(record));
+        logMemory.add({ host: currentHost.getStore(), text: keptRecord(record).trimEnd() });
+      },
+    },
     loggers: [
       { category: "sshshim", sinks: ["lines"], lowestLevel: lowestLevels[verbosity] },
       // LogTape reports its own failures here, such as a sink that throws.
@@ -65,14 +77,17 @@ export function aboutHost<T>(name: string, action: () => T): T {
   return currentHost.run(name, action);
 }
 
-function textRecord(record: LogRecord, verbose: boolean, columns: number): string {
-  const time = verbose ? `${timeOf(record)} ` : "";
+function textRecord(
+  record: LogRecord,
+  { hasTime, hasStacks, columns }: { hasTime: boolean; hasStacks: boolean; columns: number },
+): string {
+  const time = hasTime ? `${timeOf(record)} ` : "";
   const parts = record.category[0] === "sshshim" ? record.category.slice(1) : record.category;
   const level = severe.has(record.level) ? [record.level] : [];
   const host = currentHost.getStore();
   const about = host === undefined ? [] : [escapeControls(host)];
   const head = `${time}${["sshshim", ...about, ...parts, ...level, messageOf(record)].join(": ")}`;
-  const stacks = verbose ? Object.values(record.properties).flatMap(stackOf) : [];
+  const stacks = hasStacks ? Object.values(record.properties).flatMap(stackOf) : [];
   const lines = [head, ...stacks].flatMap((line) =>
     fold(escapeControls(line), columns - indentation.length)
   );
@@ -214,8 +229,11 @@ function plainError(error: Error, options: PlainOptions): unknown {
   );
 }
 
+/** The line below what is written to the terminal of standard error. */
+export const terminalLine = new TerminalLine(stderrTerminal);
+
 /** Nobody has to read it. */
-const stderr = new LineQueue(Deno.stderr, {
+const stderr = new LineQueue(terminalLine.above(Deno.stderr), {
   onDropped: (count) =>
     logger("log").warn("{count} lines were dropped, since nobody read them", { count }),
 });

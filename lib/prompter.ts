@@ -8,8 +8,16 @@ import { messageOf, NobodyToAskError } from "./errors.ts";
 import { logger } from "./log.ts";
 import { escapeControls } from "./shown_text.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
+import { unlessAborted } from "./timing.ts";
 
 const log = logger("upstream");
+
+/** What else is shown at the terminal, and leaves it to a question. */
+export interface Shown {
+  /** It is gone when this resolves. */
+  hide(): Promise<void>;
+  unhide(): void;
+}
 
 /** Asks at the terminal, or with SSH_ASKPASS. Questions that come at once wait for each other. */
 export class UserPrompter implements Prompter {
@@ -17,6 +25,11 @@ export class UserPrompter implements Prompter {
   /** Of a question that was taken back: it still waits for what is typed. */
   #terminal: Terminal | undefined;
   #hasTerminal = true;
+  readonly #shown: Shown | undefined;
+
+  constructor({ shown }: { shown?: Shown } = {}) {
+    this.#shown = shown;
+  }
 
   /** From now on the terminal is somebody else's: only SSH_ASKPASS can ask. */
   leaveTerminal(): void {
@@ -27,9 +40,21 @@ export class UserPrompter implements Prompter {
     question: string,
     options: { echo: boolean; signal: AbortSignal },
   ): Promise<string | undefined> {
-    const answer = this.#last.then(() => this.#ask(question, options));
+    const answer = this.#last.then(() => this.#askAlone(question, options));
     this.#last = answer.catch(() => {});
     return answer;
+  }
+
+  async #askAlone(
+    question: string,
+    options: { echo: boolean; signal: AbortSignal },
+  ): Promise<string | undefined> {
+    try {
+      await unlessAborted(this.#shown?.hide() ?? Promise.resolve(), options.signal);
+      return await this.#ask(question, options);
+    } finally {
+      this.#shown?.unhide();
+    }
   }
 
   async #ask(

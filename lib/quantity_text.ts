@@ -29,6 +29,11 @@ export function durationText(ms: number): string {
   return twoUnits(Math.round(ms / hour), { of: 24, names: ["d", "h"] });
 }
 
+/** A round trip as `0.4 ms` or `12 ms`. */
+export function roundTripText(ms: number): string {
+  return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
+}
+
 function twoUnits(
   count: number,
   { of, names: [large, small] }: { of: number; names: [string, string] },

@@ -1,6 +1,7 @@
 /** What the relay tells of itself: who is there, what is open, and what waits. */
 
 import type { ChannelTotals } from "./channel_totals.ts";
+import { DisconnectReason } from "./errors.ts";
 import { describePlace, type Place } from "./forward_place.ts";
 import { shownText } from "./shown_text.ts";
 import type {
@@ -11,7 +12,7 @@ import type {
   ProgramStatus,
   ShimStatus,
 } from "./status.ts";
-import type { Peer } from "./transport.ts";
+import type { Peer, Transport } from "./transport.ts";
 
 /** What whoever adds a client knows of it, for those who ask what runs. */
 export interface ClientAbout extends Omit<ClientStatus, "program" | "channels"> {
@@ -28,7 +29,12 @@ export const unknownClient: ClientAbout = {
 /** What the relay knows. */
 export interface RelayStatus extends Pick<ShimStatus, "channelsWithoutClient" | "forwards"> {
   /** In the order in which they came. */
-  clients: { about: ClientAbout; channels: ChannelStatus[] }[];
+  clients: {
+    about: ClientAbout;
+    channels: ChannelStatus[];
+    /** Ends it with a word. */
+    end(description: string): void;
+  }[];
   /** The sessions of the one connection, and how many it allows; Infinity where nothing limits them. */
   sessions: { count: number; limit: number };
   totals: {
@@ -53,9 +59,16 @@ export interface RelayParts {
   };
 }
 
+/** A client, as far as it is asked here. */
+interface DescribedClient {
+  about: ClientAbout;
+  transport: Pick<Transport, "disconnect">;
+  leave(): void;
+}
+
 /** Puts the parts together. */
 export function describeRelay(
-  clients: ReadonlyMap<Peer, { about: ClientAbout }>,
+  clients: ReadonlyMap<Peer, DescribedClient>,
   { accepted, channels, forwards }: RelayParts,
 ): RelayStatus {
   const channelsOf = new Map<Peer, ChannelStatus[]>();
@@ -67,9 +80,13 @@ export function describeRelay(
   }
   const { totals, sessions } = channels;
   return {
-    clients: [...clients].map(([client, { about }]) => ({
+    clients: [...clients].map(([client, { about, transport, leave }]) => ({
       about,
       channels: channelsOf.get(client)!,
+      end: (description) => {
+        leave();
+        transport.disconnect(DisconnectReason.byApplication, description);
+      },
     })),
     channelsWithoutClient,
     forwards: forwards.list().map(({ place, state, since, owner }) => ({

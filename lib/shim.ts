@@ -4,6 +4,7 @@ import { Audit } from "./audit.ts";
 import type { Options } from "./cli.ts";
 import { programFinder } from "./client_program.ts";
 import { Confirmation } from "./confirm.ts";
+import { inform, onControlRequest, type SteeredHost } from "./control_requests.ts";
 import { type OpenControl, openControl } from "./control_service.ts";
 import { Connector, type Lender, type Route } from "./connector.ts";
 import type { Prompter } from "./credential_questions.ts";
@@ -20,6 +21,7 @@ import { Relay } from "./relay.ts";
 import { RelayClient, type RelayClientOptions } from "./relay_client.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
 import { composeStatus, findPrograms } from "./shim_status.ts";
+import { StateWatch } from "./state_watch.ts";
 import type { RoundTripStatus, ShimStatus } from "./status.ts";
 import { Timers, within } from "./timing.ts";
 import { Upstream, type UpstreamState } from "./upstream.ts";
@@ -51,10 +53,14 @@ export interface ShimParts {
   access: EndpointAccess;
   /** Takes the clients; closed with the shim. */
   listener: Deno.TcpListener;
-  /** Told of clients that come and go, and how the connection is; `onStatus` in words for people. */
+  /**
+   * Told of clients that come and go, and how the connection is; `onStatus` in words for people,
+   * `onTick` once a second.
+   */
   life: Presence & {
     onStatus(host: string, status: string): void;
     onState?(state: UpstreamState): void;
+    onTick?(): void;
   };
   /** Asks a person, about log-ins and about clients. */
   prompter: Prompter;
@@ -79,10 +85,13 @@ export class Shim {
   readonly #overflow: Overflow;
   readonly #audit: Audit | undefined;
   readonly #reception: Reception | undefined;
+  /** Tells whose process a client is. */
+  readonly #identify = programFinder();
   readonly #presence: Presence;
   /** Why the control socket is not for the use of the host. */
   readonly #objection: string | undefined;
   #control: OpenControl | undefined;
+  readonly #states = new StateWatch();
   readonly #config: HostConfig;
   readonly #maxSessions: number | undefined;
   /** The names by which ssh finds the port. */
@@ -104,7 +113,7 @@ export class Shim {
     this.#audit = audit;
     this.#config = config;
     this.#maxSessions = options.maxSessions;
-    const identify = programFinder();
+    const identify = this.#identify;
     const confirmation = options.confirms
       ? new Confirmation({ host: name, prompter, schedule })
       : undefined;
@@ -154,10 +163,12 @@ export class Shim {
       maximumDelayMs: options.reconnectMaxDelayMs,
       keepalive,
       onState: (state) => {
+        this.#states.onState();
         life.onState?.(state);
         const status = statuses[state.kind];
         if (status !== undefined) life.onStatus(name, status);
       },
+      onTick: () => life.onTick?.(),
     });
     this.#forwards = new ControlForwards({ makeClient: (options) => this.#makeClient(options) });
     const maximum = options.overflow;
@@ -213,19 +224,39 @@ export class Shim {
   async openControl(
     { name, home, onTerminate }: { name: string; home: string; onTerminate(): void },
   ): Promise<string | undefined> {
+    const steered = this.#steered(onTerminate);
     this.#control = await openControl({ name, home }, {
       relay: this.#relay,
       objection: this.#objection,
       reception: this.#reception,
+      identify: this.#identify,
       presence: this.#presence,
       nextClientId: () => ++this.#lastClientId,
       agentSocket: Deno.env.get("SSH_AUTH_SOCK"),
       forwards: this.#forwards,
-      inform: () => Promise.reject(new Error("no such information")),
-      onOwnRequest: () => Promise.reject(new Error("no such request")),
+      inform: (name) => inform(steered, name),
+      onOwnRequest: (text, answer, signal) => onControlRequest(steered, text, { answer, signal }),
       onTerminate,
     });
     return this.#control?.takesStreams ? this.#control.path : undefined;
+  }
+
+  /** What clients of the control socket may do beside using the host. */
+  #steered(stop: () => void): SteeredHost {
+    return {
+      name: this.#config.alias,
+      status: (options) => this.status(options),
+      measureRoundTrip: () => this.measureRoundTrip(),
+      upstream: this.#upstream,
+      states: this.#states,
+      reconnect: () => {
+        this.#upstream.reconnect();
+        this.#overflow.retry();
+      },
+      stop,
+      clients: () => this.#relay.describe().clients,
+      forwards: () => this.#forwards.list(),
+    };
   }
 
   /** A person wants tried at once what has failed. */

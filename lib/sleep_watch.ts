@@ -4,17 +4,18 @@ const tickMs = 1000;
 /** The clocks' usual drift is far below this, a sleep far above. In milliseconds. */
 const thresholdMs = 4000;
 
-/** Calls `onWake` after each sleep, until `stop`. */
+/** Calls `onWake` after each sleep, and `onTick` once a second, until `stop`. */
 export class SleepWatch {
   readonly #timer: ReturnType<typeof setInterval>;
   #offsetMs = clockOffset();
 
-  constructor(onWake: () => void) {
+  constructor({ onWake, onTick }: { onWake(): void; onTick(): void }) {
     this.#timer = setInterval(() => {
       const offsetMs = clockOffset();
       const hasSlept = Math.abs(offsetMs - this.#offsetMs) > thresholdMs;
       this.#offsetMs = offsetMs;
       if (hasSlept) onWake();
+      onTick();
     }, tickMs);
   }
 

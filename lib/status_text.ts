@@ -1,7 +1,7 @@
 /** A status as text for people, in ASCII but for what others have chosen. */
 
-import { fold, widthOf } from "./fold.ts";
-import { durationText, sizeText } from "./quantity_text.ts";
+import { clip, fold, widthOf } from "./fold.ts";
+import { durationText, roundTripText, sizeText } from "./quantity_text.ts";
 import { channelsOf } from "./status_rates.ts";
 import type {
   ChannelStatus,
@@ -118,9 +118,7 @@ function stateText({ state, since, nextAttempt, roundTrip }: UpstreamStatus, now
   switch (state) {
     case "ready": {
       const ms = roundTrip?.milliseconds;
-      const distance = ms === undefined
-        ? ""
-        : `, round trip ${glued(`${ms.toFixed(ms < 10 ? 1 : 0)} ms`)}`;
+      const distance = ms === undefined ? "" : `, round trip ${glued(roundTripText(ms))}`;
       return `connected for ${time}${distance}`;
     }
     case "waiting": {
@@ -307,15 +305,4 @@ function table(rows: readonly (readonly string[])[]): string[] {
 
 function padded(text: string, width: number): string {
   return text + " ".repeat(Math.max(0, width - widthOf(text)));
-}
-
-/** The text in so many columns; `...` stands for what is cut off. */
-function clip(text: string, columns: number): string {
-  if (widthOf(text) <= columns) return text;
-  let clipped = "";
-  for (const character of text) {
-    if (widthOf(clipped + character) > columns - 3) break;
-    clipped += character;
-  }
-  return `${clipped}...`;
 }

@@ -1,4 +1,4 @@
-/** Whether a terminal is a program's own at the moment, by Linux's /proc. */
+/** Whose a terminal is at the moment, where Linux's /proc tells it. */
 
 /**
  * Whether a process may read from its terminal: it is not stopped, and in the foreground. One that
@@ -9,13 +9,56 @@
 export async function isWaitingToRead(pid: number | undefined): Promise<boolean> {
   if (pid === undefined) return true;
   try {
-    const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
-    // Its name may hold anything; see proc(5) for the fields.
-    const [state, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const { state, group, foreground } = parseStat(await Deno.readTextFile(`/proc/${pid}/stat`));
     if (state === "T" || state === "t") return false;
     // It has another terminal than the one that it has passed, or none.
     return foreground === "-1" || foreground === group;
   } catch {
     return true;
   }
+}
+
+/** Whether we have a controlling terminal, and our processes are in its foreground. */
+export function isInForeground(): boolean {
+  if (Deno.build.os === "windows") return true;
+  if (Deno.build.os === "linux") {
+    const { group, foreground } = statOf("self");
+    return group === foreground;
+  }
+  try {
+    Deno.openSync("/dev/tty").close();
+    return true;
+  } catch {
+    return false; // There is no terminal.
+  }
+}
+
+/**
+ * Whether a shell would have our processes go on if Ctrl-Z stopped them: one of those that have
+ * started them is in another group of the same session (setpgid(2), "orphaned"). Linux alone; where
+ * it is not told, none would.
+ */
+export function hasShell(): boolean {
+  try {
+    const own = statOf("self");
+    let its = own;
+    while (its.session === own.session) {
+      if (its.group !== own.group) return true;
+      its = statOf(its.parent);
+    }
+  } catch {
+    // There is no such process, or it is not ours to see.
+  }
+  return false;
+}
+
+function statOf(pid: string) {
+  return parseStat(Deno.readTextFileSync(`/proc/${pid}/stat`));
+}
+
+/** See proc(5), /proc/PID/stat, for the fields; the name before them may hold anything. */
+function parseStat(stat: string) {
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const [state, parent, group, session, , foreground] = fields;
+  return { state, parent: parent!, group, session, foreground };
 }

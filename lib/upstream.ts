@@ -48,6 +48,8 @@ export interface UpstreamOptions {
   provenMs?: number;
   /** Told of each new state; it must not throw. */
   onState?(state: UpstreamState): void;
+  /** Called once a second, whatever the state; it must not throw. */
+  onTick?(): void;
 }
 
 type State =
@@ -93,7 +95,10 @@ export type UpstreamOwnStatus =
 export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #backoff: Pick<Backoff, "next" | "reset">;
-  readonly #sleepWatch = new SleepWatch(() => this.#onWake());
+  readonly #sleepWatch = new SleepWatch({
+    onWake: () => this.#onWake(),
+    onTick: () => this.#options.onTick?.(),
+  });
   readonly #lost = Promise.withResolvers<Error>();
   readonly #losses = new Losses(Date.now);
   #state: State = { kind: "idle" };
@@ -182,6 +187,24 @@ export class Upstream {
       this.#backoff.reset();
       state.attempt.abort(new UpstreamLostError(`${this.name} did not answer yet`));
     }
+  }
+
+  /**
+   * A person wants a new connection, whatever the one is like that there is.
+   *
+   * @throws {Error} where the loss of the connection would be the end.
+   */
+  reconnect(): void {
+    const state = this.#state;
+    if (state.kind === "ready") {
+      if (!this.#options.reconnects) {
+        throw new Error("The connection is not given up: with --no-reconnect that is the end.");
+      }
+      const reason = new UpstreamLostError(`${this.name}: a new connection is wanted`);
+      state.connection.end({ reason, endedBy: "us" });
+      state.connection.transport.disconnect(DisconnectReason.byApplication, reason.message);
+    }
+    this.retry();
   }
 
   /** Ends the connection for good. May be called twice. */

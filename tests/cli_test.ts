@@ -46,6 +46,7 @@ const defaults: Options = {
   notifies: false,
   verbosity: "normal",
   logFormat: "text",
+  showsStatus: true,
   metrics: undefined,
 };
 
@@ -167,9 +168,10 @@ const understood: [string[], Partial<Options> & Partial<Destination>][] = [
   [["prod", "-v"], { verbosity: "verbose" }],
   [["prod", "--verbose"], { verbosity: "verbose" }],
   [["prod", "-vvv", "-v"], { verbosity: "verbose" }],
-  [["prod", "-q"], { verbosity: "quiet" }],
-  [["prod", "--quiet"], { verbosity: "quiet" }],
-  [["prod", "--log-format", "json"], { logFormat: "json" }],
+  [["prod", "-q"], { verbosity: "quiet", showsStatus: false }],
+  [["prod", "--quiet"], { verbosity: "quiet", showsStatus: false }],
+  [["prod", "--log-format", "json"], { logFormat: "json", showsStatus: false }],
+  [["prod", "--no-status-line"], { showsStatus: false }],
   [["prod", "--log-format", "text"], {}],
 ];
 

@@ -67,7 +67,7 @@ Deno.test({
       environment: { ...home.environment, TERM: "dumb" },
     });
     const cases: [typed: string, ran: string][] = [
-      ["sta", "staging"],
+      ["stag", "staging"],
       ["prod me@inn", "prod me@inner"],
       ["db.ex", "db.example.com:2200"],
       ["db.example.com:22", "db.example.com:2200"],

@@ -565,12 +565,12 @@ Deno.test("there are 256 forwards at the most", async () => {
   });
 });
 
-Deno.test("256 connections may wait at the most; others are turned away until one is there", async () => {
+Deno.test("600 connections may wait at the most; others are turned away until one is there", async () => {
   await using far = new FarHost();
   const { port } = await openLocal(far);
   const waiting: Deno.Conn[] = [];
   try {
-    for (let count = 0; count < 256; count++) waiting.push(await connect(tcpAddress(port)));
+    for (let count = 0; count < 600; count++) waiting.push(await connect(tcpAddress(port)));
     const opens = [];
     for (const _ of waiting) opens.push(await far.next(MessageType.channelOpen));
     assert.equal((await exchange(tcpAddress(port), "").catch(() => [])).length, 0);

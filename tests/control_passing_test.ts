@@ -68,27 +68,6 @@ sys.stdin.readline()
   await assertNothingIsLeft(ground, before);
 });
 
-Deno.test("a client that does not read its answers is not read", async () => {
-  const { ground, before } = await startWarmGround();
-  await using _ = ground;
-  await runControlClient(
-    laneTarget(ground),
-    `
-client = Client()
-client.socket.setblocking(False)
-questions = framed(number(ALIVE_CHECK), number(1)) * 4096
-rest, sent = questions, 0
-while sent < 64 << 20 and select.select([], [client.socket], [], 5)[1]:
-    count = client.socket.send(rest)
-    sent += count
-    rest = rest[count:] or questions
-assert sent < 64 << 20, sent
-assert output_of("echo here") == (b"here\\n", 0)
-`,
-  );
-  await assertNothingIsLeft(ground, before);
-});
-
 Deno.test("what was not opened for reading is not read from, nor written to what was not opened for that", async () => {
   const { ground, before } = await startWarmGround();
   await using _ = ground;

@@ -17,7 +17,7 @@ const pages = [
 
 /** A command that serves until Ctrl-C, as far as its words tell. */
 const serving =
-  /^sshshim (?!setup|ready|status)(?![^]* (--|-G|--print-config|--completion|-V|-h|--version|--help)( |$))/;
+  /^sshshim (?!setup|ready|list|status|stop|reconnect|wait|kill|forward|logs|connect)(?![^]* (--|-G|--print-config|--completion|-V|-h|--version|--help)( |$))/;
 /** It cannot be left running in a terminal of its own here; `-f` waits for its forwards. */
 const forwarding = /^ssh (?=([^]* )?-N )/;
 

@@ -250,6 +250,10 @@ Deno.test("a session gets the agent of sshshim, and where there is none ssh goes
     assert.deepEqual([other.code, text(other.stdout).trim()], [0, agent.listing]);
     assert.match(text(other.stderr), /there is no agent to lend/);
     assert.match(without.shim.log.text, /connected from port/);
+
+    // Who has neither an agent nor a display is not told that there is none.
+    const { code, stderr } = await laneTarget(without).ssh("true", { options: ["-A", "-X"] });
+    assert.deepEqual([code, text(stderr)], [0, ""]);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

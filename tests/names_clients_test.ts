@@ -120,7 +120,7 @@ Deno.test({
       ...["-F", "none", ...upstreamArguments(sshd), "--name", "prod", "--local-port", "0"],
       "--print-ssh-config",
     ]);
-    const [printed] = await shim.stdout.waitFor(/^Host prod\.shim$[^]*ControlPath none$(?=\n)/m);
+    const [printed] = await shim.stdout.waitFor(/^Host prod\.shim$[^]*ControlPath .*$(?=\n)/m);
     // The port has an owner all the same, of whom others are told.
     const written = await Deno.readTextFile(`${home.path}/.ssh/sshshim/prod.conf`);
     assert.match(written, /^# sshshim: pid \d+, port \d+; .*\n$/);

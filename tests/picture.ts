@@ -77,7 +77,10 @@ async function prepare(folder: string, sshd: Sshd): Promise<Record<string, strin
   const program = [Deno.execPath(), "run", "--quiet", "--no-check", "-A", mainModule];
   await Deno.writeTextFile(
     `${folder}/bin/sshshim`,
-    `#!/bin/sh\nexec ${program.map((word) => `'${word}'`).join(" ")} "$@"\n`,
+    "#!/bin/sh\n" +
+      // A row that changes cannot be drawn.
+      `[ "$1" = setup ] || set -- --no-status-line "$@"\n` +
+      `exec ${program.map((word) => `'${word}'`).join(" ")} "$@"\n`,
     { mode: 0o755 },
   );
   await Deno.writeTextFile(

@@ -4,75 +4,10 @@ import assert from "node:assert/strict";
 import { widthOf } from "../lib/fold.ts";
 import { durationText, sizeText } from "../lib/quantity_text.ts";
 import { shownBytes, shownText } from "../lib/shown_text.ts";
-import type { ChannelStatus, ExchangeStatus, ShimStatus } from "../lib/status.ts";
+import type { ChannelStatus, ShimStatus } from "../lib/status.ts";
 import { withRates } from "../lib/status_rates.ts";
 import { listText, statusText } from "../lib/status_text.ts";
-
-const [minute, hour] = [60_000, 3_600_000];
-const now = Date.parse("2026-11-27T16:12:00.000Z");
-const ago = (ms: number) => new Date(now - ms).toISOString();
-
-const exchange: ExchangeStatus = {
-  keyExchange: "curve25519-sha256",
-  isPostQuantum: false,
-  hostKey: "ssh-ed25519",
-  cipher: "aes128-ctr",
-  mac: "hmac-sha2-256",
-};
-
-function channel(number: number, facts: Partial<ChannelStatus> = {}): ChannelStatus {
-  return {
-    number,
-    type: "session",
-    openedBy: "client",
-    since: ago(12 * minute),
-    ageMs: 12 * minute,
-    state: { kind: "live" },
-    isOnOverflow: false,
-    runs: null,
-    hasTerminal: false,
-    target: null,
-    toHostBytes: 1234,
-    toClientBytes: 30_400_000,
-    toHostBytesPerSecond: null,
-    toClientBytesPerSecond: null,
-    ...facts,
-  };
-}
-
-const nothing = { count: 0, longestMs: 0 };
-
-/** A host that nobody uses. */
-const idle: ShimStatus = {
-  version: 1,
-  time: ago(0),
-  process: { pid: 4000, since: ago(3 * hour), rssBytes: 88_123_456 },
-  name: "prod",
-  host: { hostName: "prod.example.com", port: 22, user: "deploy", address: "203.0.113.5" },
-  local: { address: "127.0.0.1", port: 2222, sshNames: [] },
-  upstream: {
-    state: "asleep",
-    since: ago(5000),
-    nextAttempt: null,
-    reason: "no client has come yet",
-    exchange: null,
-    roundTrip: null,
-    sessions: { count: 0, limit: null, limitIs: null },
-    losses: [],
-  },
-  overflow: { maximum: 0, connections: [] },
-  clients: [],
-  channelsWithoutClient: [],
-  forwards: [],
-  waiting: { upstream: nothing, session: nothing, answer: nothing },
-  totals: {
-    toHostBytes: 0,
-    toClientBytes: 0,
-    channels: [],
-    clients: { accepted: 0, turnedAway: 0 },
-    reconnections: 0,
-  },
-};
+import { ago, channel, exchange, hour, idle, minute } from "./support/statuses.ts";
 
 /** One that is used. */
 const busy: ShimStatus = {
@@ -143,7 +78,7 @@ const busy: ShimStatus = {
     { kind: "tcpip", place: "127.0.0.1:8080", state: "listening", since: ago(0), client: 3 },
     { kind: "streamlocal", place: "/run/x.sock", state: "lost", since: ago(0), client: 4 },
   ],
-  waiting: { upstream: nothing, session: { count: 1, longestMs: 3200 }, answer: nothing },
+  waiting: { ...idle.waiting, session: { count: 1, longestMs: 3200 } },
 };
 
 Deno.test("a status in 80 columns has a table of channels", () => {

@@ -26,6 +26,7 @@ const noMessages = [
   "… is not a table of the kernel's",
   "… ends inside a row",
   "it has left",
+  '"…" cannot be opened',
   "it has left before its streams came",
   "it has ended before its request",
   "another version of the protocol",

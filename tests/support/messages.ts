@@ -21,7 +21,8 @@ const root = new URL("../../", import.meta.url);
 /** Whose words are printed because they were asked for, or are for other programs. */
 const otherFiles = [
   ...["lib/completion_bash.ts", "lib/help.ts", "lib/library.ts"],
-  ...["lib/metrics_text.ts", "lib/status_text.ts"],
+  ...["lib/control_information.ts", "lib/metrics_text.ts"],
+  ...["lib/status_line.ts", "lib/status_text.ts"],
 ];
 
 /** Words about bytes, for whoever made them: the page has the messages that they come in. */
@@ -29,7 +30,7 @@ const peerErrors = /^(Protocol|ChannelProtocol|MalformedData|KeyExchange|Range|T
 
 /** Calls that ask about a text, or make something else of it than a message. */
 const otherCalls =
-  /^(includes|startsWith|endsWith|indexOf|has|get|test|join|group|Symbol|violate|enter)$/;
+  /^(includes|startsWith|endsWith|indexOf|has|get|test|join|group|Symbol|violate|enter|toggle)$/;
 
 /** Properties that hold the words of the help, and names of states. */
 const otherProperties = /^(description|kind|usage|brief|about)$/;

@@ -66,7 +66,8 @@ export interface Banner {
 /** `main.ts` of this project. */
 export const mainModule: string = fileURLToPath(new URL("../../main.ts", import.meta.url));
 
-const fromSource = [Deno.execPath(), "run", "--no-check", "-A"];
+/** How modules are run from their source. */
+export const fromSource: readonly string[] = [Deno.execPath(), "run", "--no-check", "-A"];
 const binary = Deno.env.get("SSHSHIM_BINARY");
 
 /**
