@@ -21,6 +21,11 @@ const socketLevel = 1;
 const peerCredentials = 17;
 const windowSize = 0x5413;
 
+/** fcntl(2). */
+const getFlags = 3;
+const accessMode = 3;
+const [readOnly, writeOnly, readAndWrite] = [0, 1, 2];
+
 /** No address. */
 const nobody = new Uint8Array();
 
@@ -136,6 +141,12 @@ export class Descriptors {
     }
     const length = Number(view.getBigUint64(messageHeader.controlLength, true));
     return { bytes: buffer.subarray(0, count), descriptors: passedIn(control.subarray(0, length)) };
+  }
+
+  /** Whether a descriptor was opened for reading, or for writing. */
+  allows(descriptor: number, direction: "input" | "output"): boolean {
+    const mode = this.#libc.symbols.fcntl(descriptor, getFlags, 0) & accessMode;
+    return mode === readAndWrite || mode === (direction === "input" ? readOnly : writeOnly);
   }
 
   /**

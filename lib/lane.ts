@@ -123,7 +123,7 @@ export class Lane {
     const encoded = modes ? encodeTerminalModes(modes) : Uint8Array.of(0);
     const fields = [this.#request.terminal, ...fieldsOf(dimensions), encoded];
     this.#channel.request("pty-req", fields, (isGranted) => {
-      if (isGranted || this.#hasEnded) return;
+      if (isGranted || this.#isClosed || this.#hasEnded) return;
       this.#say("PTY allocation request failed on channel 0\r\n");
       this.#events.onTerminalFailed();
     });

@@ -7,6 +7,7 @@ import type { Descriptors, Dimensions } from "./descriptors.ts";
 import { PassedStream } from "./passed_stream.ts";
 import { concatenate } from "./ssh_data.ts";
 import { isWaitingToRead } from "./terminal_owner.ts";
+import { pause } from "./timing.ts";
 
 export type { Dimensions };
 
@@ -159,14 +160,4 @@ function takeUpTo<T extends { data: Uint8Array }>(queue: T[], mostBytes: number)
 
 function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   return (parts.length === 1 ? parts[0]! : concatenate(parts)) as Uint8Array<ArrayBuffer>;
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
 }
