@@ -75,9 +75,12 @@ export class Descriptors {
     control: new Uint8Array(controlHeader.size + mostPassed * 4),
   };
 
-  /** @throws {Error} where the system's library cannot be used. */
-  constructor() {
-    this.#libc = loadLibc();
+  /**
+   * @param libc the system's library; whoever gives one closes it, when nothing waits any more.
+   * @throws {Error} where it cannot be used.
+   */
+  constructor(libc: Libc = loadLibc()) {
+    this.#libc = libc;
     this.#watch = new ReadinessWatch(this.#libc);
   }
 

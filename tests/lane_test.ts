@@ -227,7 +227,8 @@ Deno.test("a client that is stopped by Ctrl-Z leaves what is typed to the shell"
     await screen.waitFor(new RegExp(`local ${count + 100}\r`));
   }
   await terminal.type("fg\r");
-  await screen.waitFor(/fg\r\n/);
+  // The shell says what it takes up again; what is typed before that is typed to the shell.
+  await screen.waitFor(/fg\r\n[^]*exec cat'\r\n/);
   await terminal.type("second\r");
   await screen.waitFor(/second\r\nsecond/);
   await terminal.type("\x04");

@@ -35,7 +35,7 @@ export async function runControlCase(random: Random, trace: Trace): Promise<numb
   const bystander = world.client("bystander");
   const channel = world.open(bystander);
   const upstream = new HastyUpstream(world.upstream, random);
-  const system = new Descriptors();
+  const system = new Descriptors(libc);
   const control = new Control(noSocket as unknown as ControlSocket, {
     ...{ relay: world.relay, system, objection: undefined, reception: undefined },
     ...{ agentSocket: undefined, identify: () => Promise.resolve(undefined) },
