@@ -109,6 +109,7 @@ export class Lane {
     if (this.#hasEnded) return this.#channel.close();
     this.#events.onOpen();
     const { wantsAgent, wantsTerminal, environment } = this.#request;
+    if (wantsTerminal) this.#streams.holdUntilRaw();
     if (wantsAgent) this.#channel.request("auth-agent-req@openssh.com", []);
     if (wantsTerminal) this.#askForTerminal();
     for (const variable of environment) this.#channel.request("env", [...variable]);

@@ -6,6 +6,7 @@
 import type { Descriptors, Dimensions } from "./descriptors.ts";
 import { PassedStream } from "./passed_stream.ts";
 import { concatenate } from "./ssh_data.ts";
+import { isRaw } from "./terminal_modes.ts";
 import { isWaitingToRead } from "./terminal_owner.ts";
 import { pause } from "./timing.ts";
 
@@ -16,6 +17,10 @@ const longestWriteBytes = 256 * 1024;
 
 /** How long until a terminal that is another program's for now is looked at again, in milliseconds. */
 const otherOwnerMs = 200;
+
+/** How long a terminal is waited for, and how often it is looked at, in milliseconds. */
+const rawTimeoutMs = 2000;
+const rawPollMs = 5;
 
 /** The descriptors of one client. */
 export interface Passed {
@@ -45,6 +50,8 @@ export class LaneStreams {
   readonly #all: readonly PassedStream[];
   /** Two halves: one is read into while the other one is sent. */
   readonly #buffers: (Uint8Array<ArrayBuffer> | undefined)[] = [undefined, undefined];
+  /** Until then nothing is written. */
+  #raw: Promise<void> | undefined;
   /** What the terminal was like before its client made it raw. */
   readonly terminalModes: Uint8Array | undefined;
 
@@ -89,6 +96,23 @@ export class LaneStreams {
     return isOurs;
   }
 
+  /**
+   * The client makes its terminal raw once it hears of the session: what is written before that would
+   * be shown otherwise than it was meant. One that does not, such as one in the background, is not
+   * waited for longer than {@link rawTimeoutMs}.
+   */
+  holdUntilRaw(): void {
+    if (this.#isTerminal) this.#raw = this.#untilRaw();
+  }
+
+  async #untilRaw(): Promise<void> {
+    for (let ms = 0; ms < rawTimeoutMs; ms += rawPollMs) {
+      const modes = this.#system.terminalModes(this.#input.descriptor);
+      if (modes === undefined || isRaw(modes) || this.#output.broken.signal.aborted) return;
+      await new Promise((resolve) => setTimeout(resolve, rawPollMs));
+    }
+  }
+
   /** Writes behind all that was written; `onDone` is told whether it was taken. */
   write(data: Uint8Array, isStderr: boolean, onDone: (isTaken: boolean) => void): void {
     const outlet = isStderr ? this.#errors : this.#output;
@@ -115,7 +139,7 @@ export class LaneStreams {
   async #write(outlet: Outlet): Promise<void> {
     outlet.isWriting = true;
     // What comes in the same turn is written together.
-    await undefined;
+    await this.#raw;
     const { queue, stream, broken } = outlet;
     while (queue.length > 0) {
       const parts = takeUpTo(queue, longestWriteBytes);
