@@ -285,7 +285,7 @@ export class Channel {
   forward(from: Side, payload: Uint8Array): void {
     const other = this[opposite(from)];
     if (from === "upstream" && this.held && this.upstream.listens) {
-      this.held.payloads.push(payload);
+      this.held.payloads.push(payload.slice());
     }
     if (!other.listens) return;
     rewriteRecipient(payload, other.channel);

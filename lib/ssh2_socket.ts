@@ -47,6 +47,11 @@ export class ByteSocket extends EventEmitter {
   writable = true;
   readonly _readableState = { ended: false };
 
+  /**
+   * Whether whoever hears `data` keeps nothing of it: the memory is read into again.
+   */
+  keepsNothing = false;
+
   /** When the last bytes came, by `performance.now()`. */
   lastByteAt = performance.now();
 
@@ -181,13 +186,19 @@ export class ByteSocket extends EventEmitter {
   async #read(): Promise<void> {
     let buffer = new Uint8Array(smallestReadBytes);
     let used = 0;
+    /** Nobody keeps anything of it. */
+    let isOurs = false;
     try {
       while (!this.#isClosed) {
-        if (buffer.length - used < smallestReadBytes) {
-          // What was read before may still be in use: a buffer is never filled twice.
+        const isFull = buffer.length - used < smallestReadBytes;
+        const isGrowing = isFull && !(isOurs && buffer.length === largestBufferBytes);
+        // What was read before may still be in use.
+        if (isGrowing || isOurs !== this.keepsNothing) {
           buffer = new Uint8Array(Math.min(buffer.length * 2, largestBufferBytes));
+          isOurs = this.keepsNothing;
           used = 0;
         }
+        if (isOurs) used = 0;
         const count = await this.#connection.read(buffer.subarray(used));
         this.lastByteAt = performance.now();
         if (count === null) {
