@@ -59,6 +59,7 @@ export class ChannelAnswers {
     }
     end.announce(message, channel.held ? heldWindowBytes : 0);
     end.state = "live";
+    if (from === "upstream") channel.noteRoundTrip();
     const wasExhausted = from === "upstream" && channel.link?.room.onConfirmation(channel);
     channel.stopWaiting();
     switch (other.state) {

@@ -10,6 +10,7 @@
  */
 
 import { type Channel, isKeepalive, type Link, type LiveMessage } from "./channel.ts";
+import { takeDue, waitsBehind } from "./channel_ahead.ts";
 import { ChannelAnswers, isAnswer } from "./channel_answers.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import { ChannelEndings } from "./channel_endings.ts";
@@ -33,6 +34,7 @@ import {
   describeMessage,
   dropped,
   MessageType,
+  parseMessage,
 } from "./wire.ts";
 import { findOwner, offerHeld } from "./x11_handover.ts";
 
@@ -200,7 +202,7 @@ export class Channels {
   /** Ends every channel in both directions and refuses new ones. */
   closeAll(reason: string): void {
     this.refuseOpens(reason);
-    for (const channel of this.#table.all()) this.#endings.end(channel, reason);
+    for (const channel of this.#table.all()) this.#giveUp(channel, reason);
   }
 
   /** Tells the people at terminals something; their sessions go on. */
@@ -218,6 +220,7 @@ export class Channels {
     const record = this.#table.removeClient(client);
     for (const channel of [...record?.channels ?? []]) {
       this.#endings.leave(channel, "downstream", "the client has left");
+      this.#passOn(channel);
     }
   }
 
@@ -238,7 +241,10 @@ export class Channels {
       return;
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.owner === client) return this.#onMessage(channel, "downstream", message, payload);
+    if (channel?.owner === client) {
+      this.#onMessage(channel, "downstream", message, payload);
+      return this.#passOn(channel);
+    }
     expectLate(message, this.#table.client(client)?.former);
     this.#report(dropped("downstream", payload, closed), "debug");
   }
@@ -271,13 +277,14 @@ export class Channels {
   giveUp(upstream: Peer, slot: number | undefined): void {
     const channel = slot === undefined ? undefined : this.#table.get(slot);
     if (channel?.link?.peer === upstream) {
-      this.#endings.end(channel, "this is a mistake of sshshim; its log has more");
+      this.#giveUp(channel, "this is a mistake of sshshim; its log has more");
     }
   }
 
   /** A client has taken its backlog: grants that were withheld because of it are due. */
   onDownstreamDrain(client: Peer): void {
     for (const channel of this.#table.client(client)?.channels ?? []) {
+      this.#passOn(channel);
       channel.refill("downstream");
     }
   }
@@ -291,6 +298,10 @@ export class Channels {
     for (const channel of [...link?.channels ?? []]) {
       if (channel.waiting) {
         this.#opens.waitAgain(channel);
+      } else if (!channel.ahead.isEmpty && channel.takesData) {
+        // The client gets first what came before.
+        if (!channel.ahead.hasClose) channel.ahead.push({ kind: "lost", reason });
+        channel.link = undefined;
       } else {
         channel.sendNotice(reason);
         this.#endings.leave(channel, "upstream", reason);
@@ -307,13 +318,50 @@ export class Channels {
     payload: Uint8Array,
   ): void {
     if (isAnswer(message)) return this.#answers.onAnswer(channel, from, message, payload);
+    this.#guard(channel, from, payload, () => {
+      if (from === "upstream" && waitsBehind(channel, message, payload)) return undefined;
+      return this.#onLiveMessage(channel, from, message, payload);
+    });
+  }
+
+  /** Sends on what has waited for the client, as far as it has room now. */
+  #passOn(channel: Channel): void {
+    for (const waiting of takeDue(channel)) {
+      if (waiting.kind === "lost") {
+        channel.sendNotice(waiting.reason);
+        this.#endings.leave(channel, "upstream", waiting.reason);
+        continue;
+      }
+      const { payload } = waiting;
+      const message = parseMessage(payload) as LiveMessage;
+      const handle = () => this.#onLiveMessage(channel, "upstream", message, payload);
+      this.#guard(channel, "upstream", payload, handle);
+    }
+  }
+
+  /** @param handle returns why the message is dropped, if it is. */
+  #guard(
+    channel: Channel,
+    from: Side,
+    payload: Uint8Array,
+    handle: () => string | undefined,
+  ): void {
     try {
-      const reason = this.#onLiveMessage(channel, from, message, payload);
+      const reason = handle();
       if (reason !== undefined) this.#report(dropped(from, payload, reason), "debug");
     } catch (error) {
       if (!(error instanceof ChannelProtocolError)) throw error;
-      this.#end(channel, from, `${describeMessage(payload)}: ${error.message}`);
+      const violation = `${describeMessage(payload)}: ${error.message}`;
+      this.#report(`${from}: the channel is ended: ${violation}`, "info");
+      const offender = from === "upstream" ? "the remote host" : "the client";
+      this.#giveUp(channel, `${offender} broke the protocol with ${violation}`);
     }
+  }
+
+  /** Ends a channel in both directions; what waits of it is not wanted any more. */
+  #giveUp(channel: Channel, reason: string): void {
+    this.#endings.end(channel, reason);
+    this.#passOn(channel);
   }
 
   /** @returns why the message is dropped, if it is. */
@@ -331,7 +379,9 @@ export class Channels {
       channel.answerKeepalive(message);
       return undefined;
     }
-    if (end.closeReceived) return "CHANNEL_CLOSE has been sent";
+    const { ahead } = channel;
+    const isClosed = end.closeReceived || from === "upstream" && ahead.hasClose;
+    if (isClosed) return "CHANNEL_CLOSE has been sent";
     if (message.type === MessageType.channelClose) {
       this.#endings.onClose(channel, from);
       return undefined;
@@ -339,19 +389,13 @@ export class Channels {
     const other = channel[opposite(from)];
     if (end.closeSent && !other.listens) return undefined; // Nobody is there.
     // Dropbear's server would run the command on a channel that it has closed, and dies of it.
-    const isInVain = message.type === MessageType.channelRequest && other.closeReceived;
+    const isInVain = message.type === MessageType.channelRequest &&
+      (other.closeReceived || ahead.hasClose);
     if (isInVain && from === "downstream") return "upstream has closed the channel";
     const reason = channel.receive(from, message, payload);
     const isHeld = channel.held !== undefined && from === "upstream" && reason === undefined;
     if (isHeld) this.#findX11Owner(channel, message);
     return reason;
-  }
-
-  /** One side broke the protocol, and a channel's bytes are in doubt. */
-  #end(channel: Channel, from: Side, violation: string): void {
-    this.#report(`${from}: the channel is ended: ${violation}`, "info");
-    const offender = from === "upstream" ? "the remote host" : "the client";
-    this.#endings.end(channel, `${offender} broke the protocol with ${violation}`);
   }
 
   /** Looks for the owner of a held x11 channel after each message of it. */
