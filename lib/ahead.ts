@@ -62,6 +62,8 @@ export class Ahead {
   hasClose = false;
   /** Whether a request that wants a reply is among it. */
   wantsReply = false;
+  /** Whether data was dropped: what follows it is of no use either. */
+  hasGap = false;
   /** What is to be granted ahead; more may be under way. */
   #wantedBytes = 0;
   /** What has come since when, in bytes and milliseconds. */
@@ -74,6 +76,12 @@ export class Ahead {
     this.#flow = flow;
     this.#pool = pool;
     this.#now = now;
+  }
+
+  /** The channel is open: so many bytes may be sent ahead. */
+  begin(bytes: number): void {
+    this.#wantedBytes = Math.min(bytes, this.#pool.leftBytes);
+    this.settle();
   }
 
   get isEmpty(): boolean {
@@ -104,6 +112,12 @@ export class Ahead {
       this.#messageBytes -= waiting.payload.length;
     }
     if (this.isEmpty) this.hasEof = this.hasClose = this.wantsReply = false;
+  }
+
+  /** So many bytes that wait have nowhere to go. */
+  drop(bytes: number): void {
+    this.hasGap = true;
+    this.#flow.dropWaiting(bytes);
   }
 
   /** Data has come. @param roundTripMs how far upstream is away; `undefined` where unknown. */

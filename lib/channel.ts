@@ -186,8 +186,8 @@ export class Channel {
       }
       const passes = from === "upstream" ? this.#consumeAhead(length) : this.#consume(length);
       this.account.onData(from, length);
-      if (passes) this.forward(from, payload);
-      else this.#hold(message, payload);
+      if (!passes) this.#hold(message, payload);
+      else if (from === "downstream" || !this.ahead.hasGap) this.forward(from, payload);
     }
     this.refill(to);
     return isTooLate ? afterEof : undefined;
@@ -207,7 +207,7 @@ export class Channel {
 
   /** Keeps data of upstream until the client has room for it. */
   #hold(message: ChannelData, payload: Uint8Array): void {
-    if (!this.takesData) return this.downstream.flow.dropWaiting(message.data.length);
+    if (!this.takesData) return this.ahead.drop(message.data.length);
     const copy = payload.slice();
     const data = copy.subarray(copy.length - message.data.length);
     this.ahead.push({ kind: "data", payload: copy, message: { ...message, data }, sentBytes: 0 });

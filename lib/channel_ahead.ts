@@ -54,7 +54,7 @@ function sendDue(channel: Channel, waiting: WaitingData): boolean {
   const restBytes = data.length - sentBytes;
   if (!channel.takesData) {
     ahead.shift();
-    flow.dropWaiting(restBytes);
+    ahead.drop(restBytes);
     return true;
   }
   if (channel.isFull) return false;

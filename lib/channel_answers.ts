@@ -22,10 +22,13 @@ type ChannelAnswer = ChannelOpenConfirmation | ChannelOpenFailure;
 export class ChannelAnswers {
   readonly #opens: ClientOpens;
   readonly #endings: ChannelEndings;
+  readonly #aheadBytes: number;
 
-  constructor(opens: ClientOpens, endings: ChannelEndings) {
+  /** @param aheadBytes what upstream may send ahead from the beginning. */
+  constructor(opens: ClientOpens, endings: ChannelEndings, aheadBytes: number) {
     this.#opens = opens;
     this.#endings = endings;
+    this.#aheadBytes = aheadBytes;
   }
 
   /**
@@ -73,6 +76,8 @@ export class ChannelAnswers {
         });
         channel.send(opposite(from), payload);
         channel.account.onOpened();
+        channel.ahead.begin(this.#aheadBytes);
+        channel.refill("downstream");
         break;
       case "live":
       case "done":

@@ -85,7 +85,7 @@ export class Channels {
     this.#limits = limits;
     this.#opens = new ClientOpens({ table, links, endings, limits, usageOf, ...options });
     this.#upstreamOpens = new UpstreamOpens({ table, links, owners, limits, usageOf });
-    this.#answers = new ChannelAnswers(this.#opens, endings);
+    this.#answers = new ChannelAnswers(this.#opens, endings, limits.aheadBytes);
     this.#now = options.now;
     this.#report = report;
   }
@@ -266,6 +266,7 @@ export class Channels {
     const channel = this.#table.get(message.recipientChannel);
     if (channel?.link?.peer === upstream) {
       this.#onMessage(channel, "upstream", message, payload);
+      this.#passOn(channel);
       return channel.owner;
     }
     expectLate(message, this.#links.get(upstream)?.former);
@@ -326,6 +327,7 @@ export class Channels {
 
   /** Sends on what has waited for the client, as far as it has room now. */
   #passOn(channel: Channel): void {
+    if (channel.ahead.isEmpty) return;
     for (const waiting of takeDue(channel)) {
       if (waiting.kind === "lost") {
         channel.sendNotice(waiting.reason);
