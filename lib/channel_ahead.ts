@@ -5,6 +5,11 @@ import { type Channel, isKeepalive, type LiveMessage } from "./channel.ts";
 import { buildMessage } from "./ssh_data.ts";
 import { MessageType } from "./wire.ts";
 
+/** Whether a CLOSE of upstream waits that came before this message, which means nothing then. */
+export function isBehindClose({ ahead, upstream }: Channel, message: LiveMessage): boolean {
+  return ahead.hasClose && !(isKeepalive(message) && upstream.repliesOwed === 0);
+}
+
 /**
  * Whether a message of upstream, which is not data, has to wait behind data; it does from now on.
  *
@@ -17,7 +22,7 @@ export function waitsBehind(
 ): boolean {
   const { channelData, channelExtendedData, channelWindowAdjust, channelEof, channelClose } =
     MessageType;
-  if (ahead.isEmpty || upstream.state !== "live" || ahead.hasClose) return false;
+  if (ahead.isEmpty || upstream.state !== "live") return false;
   switch (message.type) {
     case channelData:
     case channelExtendedData:
@@ -38,6 +43,7 @@ export function waitsBehind(
 export function* takeDue(channel: Channel): Generator<Exclude<Waiting, WaitingData>> {
   const { ahead } = channel;
   for (let first = ahead.first; first; first = ahead.first) {
+    if (first.kind === "lost" && channel.takesData && channel.downstream.flow.isNearlyShut) return;
     if (first.kind !== "data") {
       ahead.shift();
       yield first;

@@ -10,7 +10,7 @@
  */
 
 import { type Channel, isKeepalive, type Link, type LiveMessage } from "./channel.ts";
-import { takeDue, waitsBehind } from "./channel_ahead.ts";
+import { isBehindClose, takeDue, waitsBehind } from "./channel_ahead.ts";
 import { ChannelAnswers, isAnswer } from "./channel_answers.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import { ChannelEndings } from "./channel_endings.ts";
@@ -57,7 +57,8 @@ export interface ChannelsOptions {
   observe?: Observe<Peer>;
 }
 
-/** Why a message is dropped that comes after both CLOSEs. */
+/** Why a message is dropped that comes after its sender's CLOSE, or after both. */
+const afterClose = "CHANNEL_CLOSE has been sent";
 const closed = "the channel is closed";
 
 /** Relays the messages of all channels between the clients and upstream. */
@@ -320,7 +321,10 @@ export class Channels {
   ): void {
     if (isAnswer(message)) return this.#answers.onAnswer(channel, from, message, payload);
     this.#guard(channel, from, payload, () => {
-      if (from === "upstream" && waitsBehind(channel, message, payload)) return undefined;
+      if (from === "upstream") {
+        if (isBehindClose(channel, message)) return afterClose;
+        if (waitsBehind(channel, message, payload)) return undefined;
+      }
       return this.#onLiveMessage(channel, from, message, payload);
     });
   }
@@ -381,9 +385,7 @@ export class Channels {
       channel.answerKeepalive(message);
       return undefined;
     }
-    const { ahead } = channel;
-    const isClosed = end.closeReceived || from === "upstream" && ahead.hasClose;
-    if (isClosed) return "CHANNEL_CLOSE has been sent";
+    if (end.closeReceived) return afterClose;
     if (message.type === MessageType.channelClose) {
       this.#endings.onClose(channel, from);
       return undefined;
@@ -392,7 +394,7 @@ export class Channels {
     if (end.closeSent && !other.listens) return undefined; // Nobody is there.
     // Dropbear's server would run the command on a channel that it has closed, and dies of it.
     const isInVain = message.type === MessageType.channelRequest &&
-      (other.closeReceived || ahead.hasClose);
+      (other.closeReceived || channel.ahead.hasClose);
     if (isInVain && from === "downstream") return "upstream has closed the channel";
     const reason = channel.receive(from, message, payload);
     const isHeld = channel.held !== undefined && from === "upstream" && reason === undefined;

@@ -21,6 +21,9 @@ const poolBytes = 32 * 1024 * 1024;
 const poolShare = 1 / 8;
 const smallestCreditBytes = 32 * 1024;
 
+/** Room for a line of ours, in bytes. */
+const lineBytes = 2048;
+
 const maximumWindowBytes = 2 ** 32 - 1;
 
 /**
@@ -85,6 +88,11 @@ export class Flow {
   /** What can be sent to the receiver beside what the sender sends, in bytes. */
   get freeBytes(): number {
     return this.#isAhead ? this.#windowBytes : this.#windowBytes - this.#creditBytes;
+  }
+
+  /** Whether a receiver that reads on will soon accept more than it does: a line of ours, say. */
+  get isNearlyShut(): boolean {
+    return this.#windowBytes < lineBytes && this.#largestWindowBytes >= smallestCreditBytes;
   }
 
   /** What was sent beyond the window and waits, in bytes. */
