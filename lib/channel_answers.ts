@@ -4,10 +4,12 @@ import type { Channel } from "./channel.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import type { ChannelEndings } from "./channel_endings.ts";
 import type { ClientOpens } from "./channel_opens.ts";
+import type { FormerSlots } from "./channel_slots.ts";
 import { ProtocolError } from "./errors.ts";
 import { displayText } from "./ssh_data.ts";
 import {
   type ChannelMessage,
+  type ChannelOpen,
   type ChannelOpenConfirmation,
   type ChannelOpenFailure,
   MessageType,
@@ -138,4 +140,17 @@ export function isAnswer(
 ): message is ChannelAnswer {
   const { type } = message;
   return type === MessageType.channelOpenConfirmation || type === MessageType.channelOpenFailure;
+}
+
+/**
+ * Of a message about a channel that its sender does not have now.
+ *
+ * @throws {ProtocolError} where it never had it.
+ */
+export function expectLate(
+  message: Exclude<ChannelMessage, ChannelOpen>,
+  former: FormerSlots | undefined,
+): void {
+  const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
+  if (!isLate) throw new ProtocolError("no such channel");
 }

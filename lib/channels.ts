@@ -11,14 +11,13 @@
 
 import { type Channel, isKeepalive, type Link, type LiveMessage } from "./channel.ts";
 import { isBehindClose, takeDue, waitsBehind } from "./channel_ahead.ts";
-import { ChannelAnswers, isAnswer } from "./channel_answers.ts";
+import { ChannelAnswers, expectLate, isAnswer } from "./channel_answers.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
 import { Links } from "./channel_links.ts";
 import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
-import type { FormerSlots } from "./channel_slots.ts";
 import { describeChannel } from "./channel_status.ts";
 import { ChannelTable } from "./channel_table.ts";
 import type { ChannelTotals } from "./channel_totals.ts";
@@ -300,14 +299,8 @@ export class Channels {
     for (const channel of [...link?.channels ?? []]) {
       if (channel.waiting) {
         this.#opens.waitAgain(channel);
-      } else if (!channel.ahead.isEmpty && channel.takesData) {
-        // The client gets first what came before.
-        if (!channel.ahead.hasClose) channel.ahead.push({ kind: "lost", reason });
-        channel.link = undefined;
       } else {
-        channel.sendNotice(reason);
-        this.#endings.leave(channel, "upstream", reason);
-        channel.link = undefined;
+        this.#endings.lose(channel, reason);
       }
     }
   }
@@ -323,7 +316,7 @@ export class Channels {
     this.#guard(channel, from, payload, () => {
       if (from === "upstream") {
         if (isBehindClose(channel, message)) return afterClose;
-        if (waitsBehind(channel, message, payload)) return undefined;
+        if (waitsBehind(channel, message, payload)) return;
       }
       return this.#onLiveMessage(channel, from, message, payload);
     });
@@ -333,28 +326,22 @@ export class Channels {
   #passOn(channel: Channel): void {
     if (channel.ahead.isEmpty) return;
     for (const waiting of takeDue(channel)) {
-      if (waiting.kind === "lost") {
-        channel.sendNotice(waiting.reason);
-        this.#endings.leave(channel, "upstream", waiting.reason);
-        continue;
-      }
-      const { payload } = waiting;
-      const message = parseMessage(payload) as LiveMessage;
-      const handle = () => this.#onLiveMessage(channel, "upstream", message, payload);
-      this.#guard(channel, "upstream", payload, handle);
+      if (waiting.kind === "lost") this.#endings.lose(channel, waiting.reason);
+      else this.#takeUp(channel, waiting.payload);
     }
   }
 
+  #takeUp(channel: Channel, payload: Uint8Array): void {
+    const message = parseMessage(payload) as LiveMessage;
+    const handle = () => this.#onLiveMessage(channel, "upstream", message, payload);
+    this.#guard(channel, "upstream", payload, handle);
+  }
+
   /** @param handle returns why the message is dropped, if it is. */
-  #guard(
-    channel: Channel,
-    from: Side,
-    payload: Uint8Array,
-    handle: () => string | undefined,
-  ): void {
+  #guard(channel: Channel, from: Side, payload: Uint8Array, handle: () => string | void): void {
     try {
       const reason = handle();
-      if (reason !== undefined) this.#report(dropped(from, payload, reason), "debug");
+      if (reason) this.#report(dropped(from, payload, reason), "debug");
     } catch (error) {
       if (!(error instanceof ChannelProtocolError)) throw error;
       const violation = `${describeMessage(payload)}: ${error.message}`;
@@ -409,17 +396,4 @@ export class Channels {
     this.#table.adopt(channel, owner);
     offerHeld(channel);
   }
-}
-
-/**
- * Of a message about a channel that its sender does not have now.
- *
- * @throws {ProtocolError} where it never had it.
- */
-function expectLate(
-  message: Exclude<ChannelMessage, ChannelOpen>,
-  former: FormerSlots | undefined,
-): void {
-  const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
-  if (!isLate) throw new ProtocolError("no such channel");
 }
