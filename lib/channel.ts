@@ -7,6 +7,7 @@
  * opened and end; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
  */
 
+import { Ahead, type AheadPool } from "./ahead.ts";
 import type { ChannelAccount } from "./channel_account.ts";
 import { End, type EndState, opposite, type Side } from "./channel_end.ts";
 import { Refusals } from "./channel_refusals.ts";
@@ -47,6 +48,8 @@ export interface Link {
   /** Channels that it has carried: it may still speak of them. */
   readonly former: FormerSlots;
   readonly room: SessionRoom<Channel>;
+  /** The shortest time in which it has answered a CHANNEL_OPEN, in milliseconds. */
+  roundTripMs?: number;
 }
 
 /** A channel between one client and upstream. */
@@ -64,6 +67,11 @@ export class Channel {
   readonly order: number;
   #link: Link | undefined;
   readonly account: ChannelAccount;
+  /** What upstream has sent and the client's window has no room for. */
+  readonly ahead: Ahead;
+  readonly #now: () => number;
+  /** When upstream was asked for it. */
+  #askedAt = 0;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, what ends the wait, who has refused it. */
   waiting: { opening: Uint8Array; cancelTimeout(): void; refusedBy?: Link } | undefined;
   /** Of a session: a terminal was requested, which sshd allows once. */
@@ -80,7 +88,9 @@ export class Channel {
     | undefined;
 
   constructor(
-    { slot, order, type, account }: Pick<Channel, "slot" | "order" | "type" | "account">,
+    { slot, order, type, account, ahead }: Pick<Channel, "slot" | "order" | "type" | "account"> & {
+      ahead: { pool: AheadPool; now: () => number };
+    },
     ends: { downstream: EndState; upstream: EndState },
   ) {
     this.slot = slot;
@@ -89,6 +99,8 @@ export class Channel {
     this.account = account;
     this.downstream = new End(ends.downstream);
     this.upstream = new End(ends.upstream);
+    this.ahead = new Ahead(this.downstream.flow, ahead);
+    this.#now = ahead.now;
   }
 
   /** The connection upstream that carries it; `undefined` before it is offered to one. */
@@ -100,7 +112,24 @@ export class Channel {
     this.#link?.channels.delete(this);
     if (this.upstream.knowsSlot) this.#link?.former.add(this.slot);
     this.#link = link;
+    this.#askedAt = this.#now();
     link?.channels.add(this);
+  }
+
+  /** Upstream has opened it. */
+  noteRoundTrip(): void {
+    const tookMs = this.#now() - this.#askedAt;
+    if (this.#link) this.#link.roundTripMs = Math.min(tookMs, this.#link.roundTripMs ?? tookMs);
+  }
+
+  /** Whether the client has use for data. */
+  get takesData(): boolean {
+    return this.downstream.listens && !this.downstream.closeReceived;
+  }
+
+  /** Whether the client has enough to take already. */
+  get isFull(): boolean {
+    return this.owner !== undefined && this.owner.backlogBytes > backlogLimitBytes;
   }
 
   /** Notes what the asking end announces, and makes of its CHANNEL_OPEN the one for the other. */
@@ -128,6 +157,7 @@ export class Channel {
         return this.#onData(from, message, payload);
       case MessageType.channelWindowAdjust:
         this[from].flow.adjust(message.bytesToAdd);
+        if (from === "downstream") this.ahead.settle();
         this.grant(from);
         return undefined;
       case MessageType.channelEof:
@@ -144,21 +174,43 @@ export class Channel {
     }
   }
 
-  #onData(from: Side, { data }: ChannelData, payload: Uint8Array): string | undefined {
+  #onData(from: Side, message: ChannelData, payload: Uint8Array): string | undefined {
     const to = opposite(from);
-    const isTooLate = this[from].eofReceived;
+    const { length } = message.data;
+    const isTooLate = this[from].eofReceived || (from === "upstream" && this.ahead.hasEof);
     if (isTooLate) {
-      this[to].flow.giveBack(data.length); // The sender might wait for it before it closes.
+      this[to].flow.giveBack(length); // The sender might wait for it before it closes.
     } else {
-      if (data.length > this[to].maximumPacketSize) {
+      if (length > this[to].maximumPacketSize) {
         throw new ChannelProtocolError("more data than the maximum packet size");
       }
-      this[to].flow.consume(data.length);
-      this.account.onData(from, data.length);
-      this.forward(from, payload);
+      const passes = from === "upstream" ? this.#consumeAhead(length) : this.#consume(length);
+      this.account.onData(from, length);
+      if (!passes) this.#hold(message, payload);
+      else if (from === "downstream" || !this.ahead.hasGap) this.forward(from, payload);
     }
     this.refill(to);
     return isTooLate ? afterEof : undefined;
+  }
+
+  #consume(bytes: number): true {
+    this.upstream.flow.consume(bytes);
+    return true;
+  }
+
+  #consumeAhead(bytes: number): boolean {
+    const { ahead, isFull, downstream: { flow } } = this;
+    const passes = flow.consumeAhead(bytes, { isFirst: ahead.isEmpty, isFull });
+    ahead.onData(bytes, this.#link?.roundTripMs);
+    return passes;
+  }
+
+  /** Keeps data of upstream until the client has room for it. */
+  #hold(message: ChannelData, payload: Uint8Array): void {
+    if (!this.takesData) return this.ahead.drop(message.data.length);
+    const copy = payload.slice();
+    const data = copy.subarray(copy.length - message.data.length);
+    this.ahead.push({ kind: "data", payload: copy, message: { ...message, data }, sentBytes: 0 });
   }
 
   #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {
@@ -285,7 +337,7 @@ export class Channel {
   forward(from: Side, payload: Uint8Array): void {
     const other = this[opposite(from)];
     if (from === "upstream" && this.held && this.upstream.listens) {
-      this.held.payloads.push(payload);
+      this.held.payloads.push(payload.slice());
     }
     if (!other.listens) return;
     rewriteRecipient(payload, other.channel);

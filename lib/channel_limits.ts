@@ -16,6 +16,8 @@ export interface ChannelLimits {
   sessions: number;
   /** How much of each session's window is kept for lines of ours, in bytes. */
   noticeBytes: number;
+  /** What upstream may send ahead of a client's window before that has proved to read on, in bytes. */
+  aheadBytes: number;
 }
 
 /** What holds where nothing else is said. */
@@ -25,4 +27,5 @@ export const usualLimits: ChannelLimits = {
   openTimeoutMs: 30_000,
   sessions: Infinity,
   noticeBytes: 0,
+  aheadBytes: 0,
 };

@@ -1,5 +1,6 @@
 /** The channels that there are, by their slots, and the clients that own them. */
 
+import { AheadPool } from "./ahead.ts";
 import { Channel } from "./channel.ts";
 import type { EndState } from "./channel_end.ts";
 import { ChannelAccount } from "./channel_account.ts";
@@ -41,6 +42,7 @@ export class ChannelTable {
   readonly #slots: Slots;
   readonly #clients = new Map<Peer, ClientRecord>();
   readonly #onEmpty: (() => void)[] = [];
+  readonly #aheadPool = new AheadPool();
   #opened = 0;
 
   readonly #now: () => number;
@@ -116,7 +118,8 @@ export class ChannelTable {
       totals: this.totals,
       record,
     });
-    const channel = new Channel({ slot, order, type, account }, ends);
+    const ahead = { pool: this.#aheadPool, now: this.#now };
+    const channel = new Channel({ slot, order, type, account, ahead }, ends);
     this.#channels.set(channel.slot, channel);
     if (owner) this.adopt(channel, owner);
     else this.#ownerless.add(channel);
@@ -151,6 +154,7 @@ export class ChannelTable {
     this.#ownerless.delete(channel);
     channel.link = undefined;
     channel.downstream.flow.joinPool(undefined);
+    channel.ahead.close();
     const record = channel.owner && this.#clients.get(channel.owner);
     record?.channels.delete(channel);
     if (channel.downstream.knowsSlot) record?.former.add(channel.slot);

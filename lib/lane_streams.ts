@@ -12,8 +12,11 @@ import { pause } from "./timing.ts";
 
 export type { Dimensions };
 
-/** What is written at a time, in bytes. */
-const longestWriteBytes = 256 * 1024;
+/**
+ * What is joined to be written at once, in bytes: where each write takes a thread, and where it
+ * takes less time than joining.
+ */
+const joinedBytes = { waiting: 256 * 1024, prompt: 16 * 1024 };
 
 /** How long until a terminal that is another program's for now is looked at again, in milliseconds. */
 const otherOwnerMs = 200;
@@ -142,7 +145,7 @@ export class LaneStreams {
     await this.#raw;
     const { queue, stream, broken } = outlet;
     while (queue.length > 0) {
-      const parts = takeUpTo(queue, longestWriteBytes);
+      const parts = takeUpTo(queue, stream.waits ? joinedBytes.waiting : joinedBytes.prompt);
       const isTaken = await stream.write(joined(parts.map(({ data }) => data)), broken.signal);
       if (!isTaken) broken.abort();
       for (const { onDone } of parts) onDone(isTaken);

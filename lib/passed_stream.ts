@@ -43,6 +43,11 @@ export class PassedStream {
     this.#kind = kind === "reopened" ? (own === undefined ? "waiting" : "prompt") : kind;
   }
 
+  /** Whether each call waits, on a thread of its own. */
+  get waits(): boolean {
+    return this.#kind === "waiting";
+  }
+
   /**
    * Reads what there is.
    *

@@ -36,7 +36,7 @@ interface Ssh2Protocol extends KexProtocol {
   _kexinit: unknown;
   _cipher: { encrypt(packet: Uint8Array): void; outSeqno: number };
   _remoteIdentRaw: Uint8Array | undefined;
-  _decipher: (Decipher & KexDecipher & { inSeqno: number }) | undefined;
+  _decipher: (Decipher & KexDecipher & { inSeqno: number; keepsNothing?: true }) | undefined;
   _packetRW: {
     write: {
       allocStart: number;
@@ -261,14 +261,14 @@ export class Ssh2Transport implements StartableTransport {
   #onConnectionMessage(payload: Uint8Array): void {
     this.#protocol._onPacket();
     this.#countBytes(payload.length);
-    if (this.#handlers) this.#handlers.onPayload(payload);
+    if (this.#handlers) this.#handlers.onPayload(plain(payload));
     else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
   }
 
   #takeLoginMessage(onMessage: (payload: Uint8Array) => void, payload: Uint8Array): void {
     this.#protocol._onPacket();
     this.#countBytes(payload.length);
-    if (this.#hasKeys) return onMessage(payload);
+    if (this.#hasKeys) return onMessage(plain(payload));
     this.disconnect(DisconnectReason.protocolError, "a message before the key exchange was over");
   }
 
@@ -327,6 +327,7 @@ export class Ssh2Transport implements StartableTransport {
   #onKeysExchanged(): void {
     this.#hasKeys = true;
     this.#gate?.onKeysExchanged();
+    this.socket.keepsNothing = this.#protocol._decipher?.keepsNothing === true;
     if (this.#heldExtensions) this.#onExtensions(this.#heldExtensions);
     this.#heldExtensions = undefined;
     if (this.#protocol._decipher) allowLargePackets(this.#protocol._decipher);
@@ -364,6 +365,11 @@ export class Ssh2Transport implements StartableTransport {
     clearTimeout(this.#rekeyTimer);
     clearTimeout(this.#exchangeTimer);
   }
+}
+
+/** The bytes without what a Buffer makes of them, whose `slice` copies nothing. */
+function plain({ buffer, byteOffset, length }: Uint8Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, length);
 }
 
 /** Fails early and clearly where another ssh2 than the pinned one is loaded. */

@@ -6,6 +6,7 @@
  */
 
 import assert from "node:assert/strict";
+import { maximumAheadBytes } from "../lib/ahead.ts";
 import type { MemoryPeer } from "./support/memory.ts";
 import { World } from "./support/memory.ts";
 import {
@@ -20,7 +21,7 @@ import {
 /** Everybody around one relay. */
 class Crowd {
   readonly #random: Random;
-  readonly #world = new World();
+  readonly #world: World;
   readonly #pairs: Pairs = new Map();
   readonly #clients: ModelClient[] = [];
   /** The one connection upstream; `undefined` while it is away. */
@@ -33,6 +34,10 @@ class Crowd {
 
   constructor(random: Random, options: { clients: number; hasAttacker: boolean }) {
     this.#random = random;
+    this.#world = new World({
+      aheadBytes: random.pick([0, 1, 5000, maximumAheadBytes]),
+      noticeBytes: random.pick([0, 256]),
+    });
     this.#upstream = this.#newUpstream(this.#world.upstream);
     for (let count = 0; count < options.clients; count++) this.#join();
     if (options.hasAttacker) this.#attacker = this.#newAttacker();

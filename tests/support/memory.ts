@@ -208,6 +208,7 @@ export class World {
     this.relay = new Relay({
       limits,
       schedule: (delayMs, action) => this.clock.schedule(delayMs, action),
+      now: () => this.clock.nowMs,
       onWanted: () => void this.wishes.upstream++,
       onCrowded: () => void this.wishes.session++,
       report: (text) => void this.reports.push(text),
