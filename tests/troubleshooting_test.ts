@@ -26,6 +26,8 @@ const noMessages = [
   "… is not a table of the kernel's",
   "… ends inside a row",
   "it has left",
+  "libcrypto does not encrypt",
+  "libcrypto does not authenticate",
   '"…" cannot be opened',
   "it has left before its streams came",
   "it has ended before its request",
