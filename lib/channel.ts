@@ -46,7 +46,7 @@ export interface Link {
   readonly channels: Set<Channel>;
   /** Channels that it has carried: it may still speak of them. */
   readonly former: FormerSlots;
-  readonly room: SessionRoom<Channel>;
+  readonly room: SessionRoom<object>;
 }
 
 /** A channel between one client and upstream. */
@@ -66,6 +66,8 @@ export class Channel {
   readonly account: ChannelAccount;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, what ends the wait, who has refused it. */
   waiting: { opening: Uint8Array; cancelTimeout(): void; refusedBy?: Link } | undefined;
+  /** Of a session: upstream was asked for it before its client was there, with an empty window. */
+  isWarm = false;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
   /** Of a session: upstream has told the exit status. */
@@ -211,6 +213,12 @@ export class Channel {
   grant(side: Side): void {
     if (!this[opposite(side)].listens) return;
     this.#sendGrant(opposite(side), this[side].flow.takeGrant());
+  }
+
+  /** Grants upstream what the CHANNEL_OPEN of a client would have told it, on a warm session. */
+  grantOpening(): void {
+    const { windowBytes, freeBytes } = this.downstream.flow;
+    this.#sendGrant("upstream", windowBytes - freeBytes);
   }
 
   /** Grants what was withheld from the sender, unless the receiver has enough to take already. */

@@ -59,7 +59,7 @@ export class ChannelAnswers {
     }
     end.announce(message, channel.held ? heldWindowBytes : 0);
     end.state = "live";
-    const wasExhausted = from === "upstream" && channel.link?.room.onConfirmation(channel);
+    const wasExhausted = from === "upstream" && channel.link?.room.onConfirmation(channel) === true;
     channel.stopWaiting();
     switch (other.state) {
       case "asking":
@@ -72,6 +72,7 @@ export class ChannelAnswers {
         });
         channel.send(opposite(from), payload);
         channel.account.onOpened();
+        if (channel.isWarm) channel.grantOpening();
         break;
       case "live":
       case "done":
@@ -84,7 +85,7 @@ export class ChannelAnswers {
       case "awaiting":
         throw new Error("both ends of a channel were asked to open it");
     }
-    if (wasExhausted) this.#opens.offerWaiting();
+    if (from === "upstream") this.#opens.onConfirmed(channel, { wasExhausted });
   }
 
   #onFailure(

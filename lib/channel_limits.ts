@@ -14,6 +14,8 @@ export interface ChannelLimits {
   openTimeoutMs: number;
   /** How many sessions upstream allows at a time, where it is known beforehand. */
   sessions: number;
+  /** Whether a session is opened upstream before a client wants it. */
+  warm: boolean;
   /** How much of each session's window is kept for lines of ours, in bytes. */
   noticeBytes: number;
 }
@@ -24,5 +26,6 @@ export const usualLimits: ChannelLimits = {
   allChannels: 960,
   openTimeoutMs: 30_000,
   sessions: Infinity,
+  warm: false,
   noticeBytes: 0,
 };

@@ -34,6 +34,7 @@ import {
   dropped,
   MessageType,
 } from "./wire.ts";
+import { WarmSession } from "./warm_session.ts";
 import { findOwner, offerHeld } from "./x11_handover.ts";
 
 /** What the table of channels is given. */
@@ -64,6 +65,7 @@ export class Channels {
   readonly #links: Links;
   readonly #endings: ChannelEndings;
   readonly #opens: ClientOpens;
+  readonly #warm: WarmSession;
   readonly #upstreamOpens: UpstreamOpens;
   readonly #answers: ChannelAnswers;
   readonly #owners: ForwardOwners;
@@ -81,7 +83,14 @@ export class Channels {
     const usageOf = (client: Peer) => this.usageOf(client);
     this.#owners = owners;
     this.#limits = limits;
-    this.#opens = new ClientOpens({ table, links, endings, limits, usageOf, ...options });
+    const warm = new WarmSession({
+      ...{ table, links, report, isWanted: limits.warm },
+      onMessage: (channel, message, payload) =>
+        this.#onMessage(channel, "upstream", message, payload),
+      onGone: () => this.#opens.offerWaiting(),
+    });
+    this.#warm = warm;
+    this.#opens = new ClientOpens({ table, links, endings, limits, warm, usageOf, ...options });
     this.#upstreamOpens = new UpstreamOpens({ table, links, owners, limits, usageOf });
     this.#answers = new ChannelAnswers(this.#opens, endings);
     this.#now = options.now;
@@ -101,7 +110,8 @@ export class Channels {
   /** The sessions of the one connection upstream, and how many it allows. */
   get sessions(): { count: number; limit: number } {
     const room = this.#links.first?.room;
-    return { count: room?.takenCount ?? 0, limit: room?.limit ?? this.#links.sessions };
+    const count = (room?.takenCount ?? 0) - this.#warm.count;
+    return { count, limit: room?.limit ?? this.#links.sessions };
   }
 
   /** All channels and whose they are, in the order in which they were opened. */
@@ -143,6 +153,7 @@ export class Channels {
    * @returns whether upstream has served a session to its end.
    */
   detachUpstream(reason: string, { byServer }: { byServer: boolean }): boolean {
+    this.#warm.onUpstreamLost({ byServer });
     const link = this.#links.removeFirst();
     const limit = byServer ? link?.room.limitIfEnded : undefined;
     if (limit !== undefined && this.#links.suspect(limit)) {
@@ -262,6 +273,7 @@ export class Channels {
       this.#onMessage(channel, "upstream", message, payload);
       return channel.owner;
     }
+    if (this.#warm.onUpstreamMessage(upstream, message, payload)) return undefined;
     expectLate(message, this.#links.get(upstream)?.former);
     this.#report(dropped("upstream", payload, closed), "debug");
     return undefined;
