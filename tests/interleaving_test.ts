@@ -20,7 +20,7 @@ import {
 /** Everybody around one relay. */
 class Crowd {
   readonly #random: Random;
-  readonly #world = new World();
+  readonly #world: World;
   readonly #pairs: Pairs = new Map();
   readonly #clients: ModelClient[] = [];
   /** The one connection upstream; `undefined` while it is away. */
@@ -33,6 +33,7 @@ class Crowd {
 
   constructor(random: Random, options: { clients: number; hasAttacker: boolean }) {
     this.#random = random;
+    this.#world = new World({ warm: random.chance(0.7) });
     this.#upstream = this.#newUpstream(this.#world.upstream);
     for (let count = 0; count < options.clients; count++) this.#join();
     if (options.hasAttacker) this.#attacker = this.#newAttacker();
