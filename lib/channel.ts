@@ -8,7 +8,7 @@
  */
 
 import type { ChannelAccount } from "./channel_account.ts";
-import { End, type EndState, opposite, type Side } from "./channel_end.ts";
+import { End, type EndState, maximumPacketSize, opposite, type Side } from "./channel_end.ts";
 import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import type { ClientRules } from "./client_rules.ts";
@@ -66,7 +66,10 @@ export class Channel {
   readonly account: ChannelAccount;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, what ends the wait, who has refused it. */
   waiting: { opening: Uint8Array; cancelTimeout(): void; refusedBy?: Link } | undefined;
-  /** Of a session: upstream was asked for it before its client was there, with an empty window. */
+  /**
+   * Of a session: upstream was asked for it before its client was there, with an empty window and
+   * the largest packets.
+   */
   isWarm = false;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
@@ -146,21 +149,34 @@ export class Channel {
     }
   }
 
-  #onData(from: Side, { data }: ChannelData, payload: Uint8Array): string | undefined {
+  #onData(from: Side, message: ChannelData, payload: Uint8Array): string | undefined {
+    const { data } = message;
     const to = opposite(from);
     const isTooLate = this[from].eofReceived;
     if (isTooLate) {
       this[to].flow.giveBack(data.length); // The sender might wait for it before it closes.
     } else {
-      if (data.length > this[to].maximumPacketSize) {
+      const isTold = !this.isWarm || to === "upstream";
+      if (data.length > (isTold ? this[to].maximumPacketSize : maximumPacketSize)) {
         throw new ChannelProtocolError("more data than the maximum packet size");
       }
       this[to].flow.consume(data.length);
       this.account.onData(from, data.length);
-      this.forward(from, payload);
+      if (data.length <= this[to].maximumPacketSize) this.forward(from, payload);
+      else this.#forwardInPieces(from, message);
     }
     this.refill(to);
     return isTooLate ? afterEof : undefined;
+  }
+
+  /** Upstream was told of larger packets than the client takes, which was not there yet. */
+  #forwardInPieces(from: Side, { type, dataTypeCode, data }: ChannelData): void {
+    const { channel, maximumPacketSize } = this[opposite(from)];
+    const numbers = type === MessageType.channelExtendedData ? [channel, dataTypeCode] : [channel];
+    for (let at = 0; at < data.length; at += maximumPacketSize) {
+      const piece = data.subarray(at, at + maximumPacketSize);
+      this.forward(from, buildMessage(type, ...numbers, piece));
+    }
   }
 
   #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {

@@ -7,6 +7,7 @@
  */
 
 import type { Channel, Link } from "./channel.ts";
+import { maximumPacketSize } from "./channel_end.ts";
 import type { Links } from "./channel_links.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
@@ -20,8 +21,11 @@ import {
   MessageType,
 } from "./wire.ts";
 
-/** What upstream is told that the client takes: whoever takes less does not get the session. */
-const maximumPacketSize = 32_768;
+/**
+ * Whoever takes smaller packets does not get the session: OpenSSH's terminals, PuTTY and JSch take
+ * this, in bytes. Upstream is told of twice as much, so that a message of it makes two at most.
+ */
+const smallestPacketSize = 16_384;
 
 /** So many sessions that upstream allows are left to clients, beside the warm one. */
 const sparedSessions = 2;
@@ -91,7 +95,7 @@ export class WarmSession {
   slotFor({ channelType, maximumPacketSize: packetSize }: ChannelOpen): number | undefined {
     const state = this.#state;
     const isThere = state.kind === "ready" || (state.kind === "asked" && state.isWanted);
-    if (!isThere || channelType !== "session" || packetSize < maximumPacketSize) return undefined;
+    if (!isThere || channelType !== "session" || packetSize < smallestPacketSize) return undefined;
     return state.warm.slot;
   }
 
@@ -195,6 +199,7 @@ export class WarmSession {
     switch (message.type) {
       case MessageType.channelOpenConfirmation:
         if (state.kind !== "asked") throw new ProtocolError("an answer to no CHANNEL_OPEN");
+        this.#report("is open");
         warm.link.room.onConfirmation(warm);
         this.#state = { kind: "ready", warm, confirmation: { message, payload: payload.slice() } };
         if (!state.isWanted) this.giveUp();

@@ -3,11 +3,12 @@
 import assert from "node:assert/strict";
 import { ClientRules, everything } from "../lib/client_rules.ts";
 import type { ChannelLimits } from "../lib/channel_limits.ts";
-import type { Field } from "../lib/ssh_data.ts";
+import { concatenate, type Field } from "../lib/ssh_data.ts";
 import { MessageType } from "../lib/wire.ts";
 import {
   type MemoryPeer,
   OpenChannel,
+  patternBytes,
   usualPacketBytes,
   usualWindowBytes,
   World,
@@ -29,6 +30,9 @@ const {
 
 /** What upstream announces of its sessions here. */
 const [hostWindowBytes, hostPacketBytes] = [5000, 4000];
+
+/** What OpenSSH's terminals announce, in bytes. */
+const terminalPacketBytes = 16_384;
 
 /** Upstream is asked for a warm session. @returns the relay's number. */
 function expectAsked({ upstream }: World): number {
@@ -211,10 +215,43 @@ Deno.test("the room for lines of ours is kept of its window too", () => {
   expectHanded(world, client, { slot, windowBytes: 100_000 - 256 });
 });
 
-Deno.test("a client that takes smaller packets than upstream was told opens its own session", () => {
+Deno.test("a client that takes smaller packets gets upstream's in two pieces", () => {
+  const { world, slot } = startWarm();
+  const client = world.client("client");
+  ask(client, { packetBytes: terminalPacketBytes });
+  const channel = expectHanded(world, client, { slot });
+  expectAsked(world);
+  for (const bytes of [0, 1, terminalPacketBytes, terminalPacketBytes + 1, usualPacketBytes]) {
+    for (const fields of [[channelData], [channelExtendedData, 1], [channelExtendedData, 77]]) {
+      const [type, ...codes] = fields as [number, ...number[]];
+      const data = patternBytes(bytes);
+      channel.down(type, ...codes, data);
+      const pieces = client.take().map(({ message }) => {
+        assert(message.type === channelData || message.type === channelExtendedData);
+        assert.deepEqual([message.type, message.dataTypeCode], [type, codes[0] ?? 0]);
+        assert(message.data.length <= terminalPacketBytes);
+        return message.data;
+      });
+      assert.equal(pieces.length, bytes > terminalPacketBytes ? 2 : 1);
+      assert.deepEqual(concatenate(pieces), data);
+    }
+  }
+  channel.down(channelData, patternBytes(usualPacketBytes + 1));
+  channel.expectDown(channelExtendedData);
+  channel.expectDown(channelClose);
+  channel.expectUp(channelClose);
+  // Its own are as upstream takes them.
+  const other = world.client("other");
+  const small = { downstreamAnnounces: { packetBytes: 100 } };
+  const own = world.open(other, small);
+  own.down(channelData, patternBytes(101));
+  own.expectUp(channelClose);
+});
+
+Deno.test("a client that takes much smaller packets opens its own session", () => {
   const { world, slot } = startWarm();
   const small = world.client("small");
-  world.open(small, { downstreamAnnounces: { packetBytes: usualPacketBytes - 1 } });
+  world.open(small, { downstreamAnnounces: { packetBytes: terminalPacketBytes - 1 } });
   world.expectQuiet(small);
   const large = world.client("large");
   ask(large, { packetBytes: usualPacketBytes + 1 });
@@ -429,7 +466,7 @@ class Counter {
 }
 
 for (const maximum of [1, 2, 3, 10]) {
-  for (const packetBytes of [usualPacketBytes, 16_384]) {
+  for (const packetBytes of [usualPacketBytes, 1000]) {
     for (const known of [Infinity, maximum]) {
       const how = known === Infinity ? "found out" : "known";
       Deno.test(`where ${maximum} are allowed, ${how}, as many clients have theirs in turn, packets of ${packetBytes}`, () => {
