@@ -134,9 +134,13 @@ export class Channels {
   }
 
   /** Upstream is there: what waits for it goes on. */
-  attachUpstream(upstream: Peer, { allowsForwards }: { allowsForwards: boolean }): void {
+  attachUpstream(
+    upstream: Peer,
+    allows: { allowsForwards: boolean; allowsWarmSession: boolean },
+  ): void {
     this.#links.setFirst(upstream);
-    this.#links.allowsForwards = allowsForwards;
+    this.#links.allowsForwards = allows.allowsForwards;
+    this.#warm.isAllowed = allows.allowsWarmSession;
     this.#opens.onUpstream();
   }
 

@@ -208,6 +208,16 @@ export class Ssh2Transport implements StartableTransport {
     return this.#answersPings;
   }
 
+  /**
+   * OpenSSH's own server alone. Dropbear's closes such a session when another one ends, ssh2's
+   * forgets the window that comes before a command, tinyssh has no other session, one of another
+   * sshshim might keep its clients waiting; and libraries leave it to programs, of which some wait
+   * for the first session's command, and for no other.
+   */
+  get allowsWarmSession(): boolean {
+    return /^OpenSSH_(\d|for_Windows)/.test(this.peerVersion);
+  }
+
   /** When the peer was last heard, by `performance.now()`. */
   get lastByteAt(): number {
     return this.socket.lastByteAt;

@@ -74,6 +74,8 @@ type State =
 export class WarmSession {
   readonly #options: WarmSessionOptions;
   #state: State = { kind: "none" };
+  /** Whether the one connection upstream takes it. */
+  isAllowed = false;
   /** Whether there is to be one on any connection that comes. */
   #isWanted: boolean;
   /** Upstream has closed one that nobody had: the next one follows a client's session. */
@@ -126,7 +128,7 @@ export class WarmSession {
     const { links, table } = this.#options;
     const link = links.first;
     if (link === undefined) return;
-    if (!this.#isAllowed(link)) return void this.giveUp();
+    if (!this.#hasRoom(link)) return void this.giveUp();
     // What upstream allows is told best by answers to clients, and they come first.
     if (this.#state.kind !== "none" || this.#isPaused || !link.room.isSettled) return;
     const warm = { link, slot: table.takeSlot() };
@@ -184,8 +186,8 @@ export class WarmSession {
     this.#forget(state.warm);
   }
 
-  #isAllowed({ room }: Link): boolean {
-    if (!this.#isWanted || this.#options.links.hasFurther) return false;
+  #hasRoom({ room }: Link): boolean {
+    if (!this.#isWanted || !this.isAllowed || this.#options.links.hasFurther) return false;
     const others = room.takenCount - this.count;
     return Math.min(room.limit, this.#refusedAt) - others > sparedSessions;
   }

@@ -718,3 +718,13 @@ Deno.test("what a client's key allows holds on it as on any other", () => {
   const { data } = channel.expectUp(channelRequest);
   assert.match(new TextDecoder().decode(data), /backup/);
 });
+
+Deno.test("an upstream that is not known to take one is not asked for it", () => {
+  const world = new World({ warm: true }, { allowsWarmSession: false });
+  const client = world.client("client");
+  world.open(client);
+  world.expectQuiet(client);
+  world.relay.detachUpstream("lost");
+  world.attach();
+  expectAsked(world);
+});
