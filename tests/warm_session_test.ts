@@ -728,3 +728,11 @@ Deno.test("an upstream that is not known to take one is not asked for it", () =>
   world.attach();
   expectAsked(world);
 });
+
+Deno.test("what one connection has refused is asked of the next one", () => {
+  const world = new World({ warm: true });
+  refuse(world, expectAsked(world));
+  world.relay.detachUpstream("ended", { byServer: true });
+  world.attach();
+  expectAsked(world);
+});
