@@ -134,7 +134,7 @@ export class ClientOpens {
     // It may have to wait for another connection, which need not take more.
     if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");
 
-    const slot = this.#waitingSessions.size === 0 ? warm.slotFor(message) : undefined;
+    const slot = warm.slotFor(message);
     const channel = table.add(message, client, {
       downstream: "asking",
       upstream: "unasked",

@@ -93,7 +93,7 @@ export class WarmSession {
     return this.#state.kind === "none" ? 0 : 1;
   }
 
-  /** Its slot, if whoever asks for this channel can have it. */
+  /** Its slot, if whoever asks for this channel can have it; it was given up where others wait. */
   slotFor({ channelType, maximumPacketSize: packetSize }: ChannelOpen): number | undefined {
     const state = this.#state;
     const isThere = state.kind === "ready" || (state.kind === "asked" && state.isWanted);

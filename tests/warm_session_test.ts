@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { ClientRules, everything } from "../lib/client_rules.ts";
 import type { ChannelLimits } from "../lib/channel_limits.ts";
-import { concatenate, type Field } from "../lib/ssh_data.ts";
+import { buildMessage, concatenate, type Field } from "../lib/ssh_data.ts";
 import { MessageType } from "../lib/wire.ts";
 import {
   type MemoryPeer,
@@ -735,4 +735,71 @@ Deno.test("what one connection has refused is asked of the next one", () => {
   world.relay.detachUpstream("ended", { byServer: true });
   world.attach();
   expectAsked(world);
+});
+
+Deno.test("its numbers are used again, and few", () => {
+  const world = new World({ warm: true });
+  for (let count = 0; count < 5; count++) {
+    assert(expectAsked(world) < 2);
+    world.relay.detachUpstream("lost");
+    world.clock.advance(60_000);
+    world.attach();
+  }
+});
+
+Deno.test("what upstream has said of it is kept, whatever becomes of the bytes", () => {
+  const world = new World({ warm: true });
+  const slot = expectAsked(world);
+  const numbers = [slot, 90, hostWindowBytes, hostPacketBytes];
+  const payload = buildMessage(channelOpenConfirmation, ...numbers);
+  world.upstream.sayBytes(payload);
+  payload.fill(0);
+  const client = world.client("client");
+  ask(client);
+  expectHanded(world, client, { slot });
+});
+
+Deno.test("its room is for one of those that wait: the others may want another connection", () => {
+  const { world } = startWarm();
+  const small = { downstreamAnnounces: { packetBytes: 100 } };
+  const slots = ["one", "two"].map((name) => world.ask(world.client(name), small));
+  refuse(world, slots[0]!);
+  assert.equal(world.wishes.session, 0);
+  refuse(world, slots[1]!);
+  assert.equal(world.wishes.session, 1);
+});
+
+Deno.test("a session that follows its end too soon for upstream is offered once more", () => {
+  const { world, slot } = startWarm();
+  const client = world.client("client");
+  refuse(world, world.ask(client, { downstreamAnnounces: { packetBytes: 100 } }));
+  world.upstream.expectOn(channelClose, 90);
+  world.upstream.say(channelClose, slot);
+  refuse(world, world.upstream.expect(channelOpen).senderChannel);
+  confirm(world, world.upstream.expect(channelOpen).senderChannel, 91);
+  client.expect(channelOpenConfirmation);
+});
+
+Deno.test("what its client sends is as large as upstream takes, and no larger", () => {
+  const { world, slot } = startWarm();
+  const client = world.client("client");
+  ask(client);
+  const channel = expectHanded(world, client, { slot });
+  expectAsked(world);
+  channel.up(channelData, patternBytes(hostPacketBytes + 1));
+  channel.expectUp(channelClose);
+});
+
+Deno.test("once everything is closing none is asked for", async () => {
+  const { world, slot } = startWarm({ sessions: 3 });
+  const client = world.client("client");
+  ask(client);
+  const channel = expectHanded(world, client, { slot });
+  const closed = world.relay.closeAll("stopped");
+  channel.expectUp(channelClose);
+  client.take();
+  channel.up(channelClose);
+  channel.down(channelClose);
+  await closed;
+  world.expectQuiet(client);
 });
