@@ -9,7 +9,7 @@
 
 import { Ahead, type AheadPool } from "./ahead.ts";
 import type { ChannelAccount } from "./channel_account.ts";
-import { End, type EndState, opposite, type Side } from "./channel_end.ts";
+import { End, type EndState, maximumPacketSize, opposite, type Side } from "./channel_end.ts";
 import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import type { ClientRules } from "./client_rules.ts";
@@ -47,9 +47,14 @@ export interface Link {
   readonly channels: Set<Channel>;
   /** Channels that it has carried: it may still speak of them. */
   readonly former: FormerSlots;
-  readonly room: SessionRoom<Channel>;
+  readonly room: SessionRoom<object>;
   /** The shortest time in which it has answered a CHANNEL_OPEN, in milliseconds. */
   roundTripMs?: number;
+}
+
+/** A connection has answered a CHANNEL_OPEN within so many milliseconds. */
+export function noteRoundTrip(link: Link, tookMs: number): void {
+  link.roundTripMs = Math.min(tookMs, link.roundTripMs ?? tookMs);
 }
 
 /** A channel between one client and upstream. */
@@ -74,6 +79,11 @@ export class Channel {
   #askedAt = 0;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, what ends the wait, who has refused it. */
   waiting: { opening: Uint8Array; cancelTimeout(): void; refusedBy?: Link } | undefined;
+  /**
+   * Of a session: upstream was asked for it before its client was there, with an empty window and
+   * the largest packets.
+   */
+  isWarm = false;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
   /** Of a session: upstream has told the exit status. */
@@ -118,8 +128,8 @@ export class Channel {
 
   /** Upstream has opened it. */
   noteRoundTrip(): void {
-    const tookMs = this.#now() - this.#askedAt;
-    if (this.#link) this.#link.roundTripMs = Math.min(tookMs, this.#link.roundTripMs ?? tookMs);
+    // A warm one was asked for at another time.
+    if (this.#link && !this.isWarm) noteRoundTrip(this.#link, this.#now() - this.#askedAt);
   }
 
   /** Whether the client has use for data. */
@@ -181,13 +191,16 @@ export class Channel {
     if (isTooLate) {
       this[to].flow.giveBack(length); // The sender might wait for it before it closes.
     } else {
-      if (length > this[to].maximumPacketSize) {
+      const isTold = !this.isWarm || to === "upstream";
+      if (length > (isTold ? this[to].maximumPacketSize : maximumPacketSize)) {
         throw new ChannelProtocolError("more data than the maximum packet size");
       }
       const passes = from === "upstream" ? this.#consumeAhead(length) : this.#consume(length);
       this.account.onData(from, length);
       if (!passes) this.#hold(message, payload);
-      else if (from === "downstream" || !this.ahead.hasGap) this.forward(from, payload);
+      else if (from === "downstream" || !this.ahead.hasGap) {
+        this.#forwardData(from, message, payload);
+      }
     }
     this.refill(to);
     return isTooLate ? afterEof : undefined;
@@ -211,6 +224,18 @@ export class Channel {
     const copy = payload.slice();
     const data = copy.subarray(copy.length - message.data.length);
     this.ahead.push({ kind: "data", payload: copy, message: { ...message, data }, sentBytes: 0 });
+  }
+
+  /** Upstream was told of larger packets than the client takes, which was not there yet. */
+  #forwardData(from: Side, message: ChannelData, payload: Uint8Array): void {
+    const { type, dataTypeCode, data } = message;
+    const { channel, maximumPacketSize } = this[opposite(from)];
+    if (data.length <= maximumPacketSize) return this.forward(from, payload);
+    const numbers = type === MessageType.channelExtendedData ? [channel, dataTypeCode] : [channel];
+    for (let at = 0; at < data.length; at += maximumPacketSize) {
+      const piece = data.subarray(at, at + maximumPacketSize);
+      this.forward(from, buildMessage(type, ...numbers, piece));
+    }
   }
 
   #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {
@@ -263,6 +288,12 @@ export class Channel {
   grant(side: Side): void {
     if (!this[opposite(side)].listens) return;
     this.#sendGrant(opposite(side), this[side].flow.takeGrant());
+  }
+
+  /** Grants upstream what the CHANNEL_OPEN of a client would have told it, on a warm session. */
+  grantOpening(): void {
+    const { windowBytes, freeBytes } = this.downstream.flow;
+    this.#sendGrant("upstream", windowBytes - freeBytes);
   }
 
   /** Grants what was withheld from the sender, unless the receiver has enough to take already. */

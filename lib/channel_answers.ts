@@ -65,7 +65,7 @@ export class ChannelAnswers {
     end.announce(message, channel.held ? heldWindowBytes : 0);
     end.state = "live";
     if (from === "upstream") channel.noteRoundTrip();
-    const wasExhausted = from === "upstream" && channel.link?.room.onConfirmation(channel);
+    const wasExhausted = from === "upstream" && channel.link?.room.onConfirmation(channel) === true;
     channel.stopWaiting();
     switch (other.state) {
       case "asking":
@@ -78,6 +78,7 @@ export class ChannelAnswers {
         });
         channel.send(opposite(from), payload);
         channel.account.onOpened();
+        if (channel.isWarm) channel.grantOpening();
         channel.ahead.begin(this.#aheadBytes);
         channel.refill("downstream");
         break;
@@ -92,7 +93,7 @@ export class ChannelAnswers {
       case "awaiting":
         throw new Error("both ends of a channel were asked to open it");
     }
-    if (wasExhausted) this.#opens.offerWaiting();
+    if (from === "upstream") this.#opens.onConfirmed(channel, { wasExhausted });
   }
 
   #onFailure(

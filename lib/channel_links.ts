@@ -1,6 +1,6 @@
 /** The connections upstream that carry channels: the one, and further ones for sessions. */
 
-import type { Channel, Link } from "./channel.ts";
+import type { Link } from "./channel.ts";
 import { FormerSlots } from "./channel_slots.ts";
 import { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
@@ -29,6 +29,11 @@ export class Links {
   /** The connection that can take a session now; forwards are not counted by servers. */
   get withRoom(): Link | undefined {
     return this.#all().find(({ room }) => !room.isFull);
+  }
+
+  /** Whether there are connections beside the one. */
+  get hasFurther(): boolean {
+    return this.#further.size > 0;
   }
 
   get(peer: Peer): Link | undefined {
@@ -81,7 +86,7 @@ export class Links {
   }
 
   #newLink(peer: Peer): Link {
-    const room = new SessionRoom<Channel>(this.sessions);
+    const room = new SessionRoom<object>(this.sessions);
     return { peer, channels: new Set(), former: new FormerSlots(), room };
   }
 }

@@ -102,12 +102,23 @@ export class ChannelTable {
     return [...this.#channels.values()];
   }
 
-  /** Takes a free slot for a new channel. */
-  add(message: ChannelOpen, owner: Peer | undefined, ends: {
+  /** Takes a free slot for a channel that is to come. */
+  takeSlot(): number {
+    return this.#slots.take();
+  }
+
+  /** Such a slot is free again. */
+  freeSlot(slot: number): void {
+    this.#slots.free(slot);
+  }
+
+  /** Makes a new channel; it takes a free slot, if it is given none. */
+  add(message: ChannelOpen, owner: Peer | undefined, { slot = this.takeSlot(), ...ends }: {
     downstream: EndState;
     upstream: EndState;
+    slot?: number;
   }): Channel {
-    const [slot, order, type] = [this.#slots.take(), this.#opened++, message.channelType];
+    const [order, type] = [this.#opened++, message.channelType];
     const openedBy = ends.downstream === "asking" ? "client" : "host";
     const tell = (event: RelayEvent) => this.#observe?.(channel.owner, event);
     const record = this.#observe &&

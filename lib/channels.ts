@@ -35,6 +35,7 @@ import {
   MessageType,
   parseMessage,
 } from "./wire.ts";
+import { WarmSession } from "./warm_session.ts";
 import { findOwner, offerHeld } from "./x11_handover.ts";
 
 /** What the table of channels is given. */
@@ -66,6 +67,7 @@ export class Channels {
   readonly #links: Links;
   readonly #endings: ChannelEndings;
   readonly #opens: ClientOpens;
+  readonly #warm: WarmSession;
   readonly #upstreamOpens: UpstreamOpens;
   readonly #answers: ChannelAnswers;
   readonly #owners: ForwardOwners;
@@ -83,7 +85,14 @@ export class Channels {
     const usageOf = (client: Peer) => this.usageOf(client);
     this.#owners = owners;
     this.#limits = limits;
-    this.#opens = new ClientOpens({ table, links, endings, limits, usageOf, ...options });
+    const warm = new WarmSession({
+      ...{ table, links, report, isWanted: limits.warm, now: options.now },
+      onMessage: (channel, message, payload) =>
+        this.#onMessage(channel, "upstream", message, payload),
+      onGone: () => this.#opens.offerWaiting(),
+    });
+    this.#warm = warm;
+    this.#opens = new ClientOpens({ table, links, endings, limits, warm, usageOf, ...options });
     this.#upstreamOpens = new UpstreamOpens({ table, links, owners, limits, usageOf });
     this.#answers = new ChannelAnswers(this.#opens, endings, limits.aheadBytes);
     this.#now = options.now;
@@ -103,7 +112,8 @@ export class Channels {
   /** The sessions of the one connection upstream, and how many it allows. */
   get sessions(): { count: number; limit: number } {
     const room = this.#links.first?.room;
-    return { count: room?.takenCount ?? 0, limit: room?.limit ?? this.#links.sessions };
+    const count = (room?.takenCount ?? 0) - this.#warm.count;
+    return { count, limit: room?.limit ?? this.#links.sessions };
   }
 
   /** All channels and whose they are, in the order in which they were opened. */
@@ -126,9 +136,13 @@ export class Channels {
   }
 
   /** Upstream is there: what waits for it goes on. */
-  attachUpstream(upstream: Peer, { allowsForwards }: { allowsForwards: boolean }): void {
+  attachUpstream(
+    upstream: Peer,
+    allows: { allowsForwards: boolean; allowsWarmSession: boolean },
+  ): void {
     this.#links.setFirst(upstream);
-    this.#links.allowsForwards = allowsForwards;
+    this.#links.allowsForwards = allows.allowsForwards;
+    this.#warm.isAllowed = allows.allowsWarmSession;
     this.#opens.onUpstream();
   }
 
@@ -145,6 +159,7 @@ export class Channels {
    * @returns whether upstream has served a session to its end.
    */
   detachUpstream(reason: string, { byServer }: { byServer: boolean }): boolean {
+    this.#warm.onUpstreamLost({ byServer });
     const link = this.#links.removeFirst();
     const limit = byServer ? link?.room.limitIfEnded : undefined;
     if (limit !== undefined && this.#links.suspect(limit)) {
@@ -269,6 +284,7 @@ export class Channels {
       this.#passOn(channel);
       return channel.owner;
     }
+    if (this.#warm.onUpstreamMessage(upstream, message, payload)) return undefined;
     expectLate(message, this.#links.get(upstream)?.former);
     this.#report(dropped("upstream", payload, closed), "debug");
     return undefined;

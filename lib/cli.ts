@@ -81,6 +81,8 @@ export interface Options {
   openTimeoutMs: number;
   /** Sessions that upstream allows at a time; absent: found out. */
   maxSessions: number | undefined;
+  /** Whether a session is opened before a client wants it. */
+  keepsWarm: boolean;
   /** Forwarded connections and remote forwards that all clients share. */
   maxChannels: number;
   /** Further connections for more sessions. */
@@ -189,6 +191,7 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     keepaliveCount: parsed.survival.keepaliveCount,
     openTimeoutMs: parsed.survival.openTimeout * 1000,
     maxSessions: parsed.survival.maxSessions,
+    keepsWarm: !parsed.survival.noWarm,
     maxChannels: parsed.survival.maxChannels,
     overflow: parsed.survival.overflow,
     idleExitMs: timeFrom("--idle-exit", parsed.life.idleExit),

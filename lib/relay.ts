@@ -152,7 +152,8 @@ export class Relay {
     this.#requests.attach(upstream, onHostKeys);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
-    this.#channels.attachUpstream(upstream, { allowsForwards });
+    const { allowsWarmSession } = upstream;
+    this.#channels.attachUpstream(upstream, { allowsForwards, allowsWarmSession });
     return this.#upstreamReceiver(upstream, this.#requests);
   }
 

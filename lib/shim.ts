@@ -121,6 +121,7 @@ export class Shim {
       limits: {
         openTimeoutMs: options.openTimeoutMs,
         sessions: options.maxSessions ?? Infinity,
+        warm: options.keepsWarm,
         // Of one client, sessions that wait for their turn included.
         channels: Math.max(1000, options.maxChannels),
         allChannels: options.maxChannels,

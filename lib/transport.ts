@@ -20,6 +20,8 @@ export interface Transport extends Peer {
   readonly maximumPayloadBytes: number;
   /** Whether the peer has said that it answers `ping@openssh.com`. */
   readonly answersPings: boolean;
+  /** Whether the peer is known to take a session that is opened before anybody uses it. */
+  readonly allowsWarmSession: boolean;
   /**
    * The sequence number of the last message sent, by which SSH_MSG_UNIMPLEMENTED names it (RFC 4253,
    * section 6.4); `undefined` where it waits for a key exchange.

@@ -38,6 +38,7 @@ const defaults: Options = {
   keepaliveCount: undefined,
   openTimeoutMs: 30_000,
   maxSessions: undefined,
+  keepsWarm: true,
   maxChannels: 960,
   overflow: 0,
   idleExitMs: undefined,
@@ -136,6 +137,7 @@ const understood: [string[], Partial<Options> & Partial<Destination>][] = [
   [["prod", "--keepalive-count", "1000"], { keepaliveCount: 1000 }],
   [["prod", "--open-timeout=2"], { openTimeoutMs: 2000 }],
   [["prod", "--max-sessions", "10"], { maxSessions: 10 }],
+  [["prod", "--no-warm"], { keepsWarm: false }],
   [["prod", "--max-channels", "4000"], { maxChannels: 4000 }],
   [["prod", "--overflow", "3"], { overflow: 3 }],
   [["prod", "--confirm"], { confirms: true }],
@@ -487,7 +489,7 @@ Deno.test("the help has every option, every exit status, and fits 80 columns", (
     ...["--completion", "[USER@]HOST[:PORT]", "--password-file", "-i, --identity", "-o"],
     ...["-J, --jump", "-F, --config", "-G, --print-config", "--fingerprint", "--no-reconnect"],
     ...["--reconnect-max-delay", "--keepalive-interval", "--keepalive-count", "--open-timeout"],
-    ...["--max-sessions", "--max-channels", "--overflow", "--confirm", "--audit"],
+    ...["--max-sessions", "--no-warm", "--max-channels", "--overflow", "--confirm", "--audit"],
     ...["--metrics", "--idle-exit", "--max-life", "--ready-file", "--notify"],
   ];
   for (const option of options) assert(help.includes(`\n  ${option} `), option);

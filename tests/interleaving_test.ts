@@ -36,6 +36,7 @@ class Crowd {
     this.#random = random;
     this.#world = new World({
       aheadBytes: random.pick([0, 1, 5000, maximumAheadBytes]),
+      warm: random.chance(0.7),
       noticeBytes: random.pick([0, 256]),
     });
     this.#upstream = this.#newUpstream(this.#world.upstream);

@@ -46,7 +46,12 @@ export class Scene {
     this.random = random;
     this.trace = trace;
     this.world = new World(
-      { ...limits, sessions, aheadBytes: random.pick([0, 5000, maximumAheadBytes]) },
+      {
+        ...limits,
+        sessions,
+        warm: random.chance(0.5),
+        aheadBytes: random.pick([0, 5000, maximumAheadBytes]),
+      },
       { answersPings: random.chance(0.8) },
     );
     this.upstream = this.#newUpstream(this.world.upstream);

@@ -41,6 +41,7 @@ export class MemoryPeer implements Transport {
   backlogBytes = 0;
   maximumPayloadBytes = 256 * 1024 - 1024;
   answersPings = false;
+  allowsWarmSession = true;
   /** Counts what is sent. */
   lastSequenceNumber: number | undefined = -1;
   isPaused = false;
@@ -154,7 +155,10 @@ export class MemoryPeer implements Transport {
 }
 
 /** What a peer has said of itself. */
-export type PeerTraits = Pick<MemoryPeer, "answersPings" | "maximumPayloadBytes">;
+export type PeerTraits = Pick<
+  MemoryPeer,
+  "answersPings" | "maximumPayloadBytes" | "allowsWarmSession"
+>;
 
 /** Time that passes when the test says so. */
 export class ManualClock {

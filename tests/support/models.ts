@@ -119,7 +119,7 @@ export class Line {
     this.own = options.own;
     this.side = options.side;
     this.windowMaximum = random.pick([1, 50, 5000, 100_000, 2 ** 21, 2 ** 21, 2 ** 32 - 1]);
-    this.packetBytes = random.pick([1, 100, 1000, 32768, 32768, 32769, 2 ** 32 - 1]);
+    this.packetBytes = random.pick([1, 100, 1000, 16384, 20_000, 32768, 32769, 2 ** 32 - 1]);
     // sshd opens a session with an empty window and adjusts it later.
     this.initialWindow = random.chance(0.3) ? 0 : this.windowMaximum;
     this.window = this.initialWindow;
