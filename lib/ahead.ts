@@ -18,6 +18,9 @@ const poolBytes = 64 * 1024 * 1024;
 /** Credit grows when it was used up within so many round trips. */
 const roundTripsToGrow = 2;
 
+/** Data that waits is joined up to so many bytes. */
+const joinedBytes = 32 * 1024;
+
 /** What may wait of messages without data, which no window bounds. */
 const mostMessages = 4096;
 const mostMessageBytes = 1024 * 1024;
@@ -37,16 +40,47 @@ export class AheadPool {
 
 /** What waits: data; another message; the news that upstream is gone, behind all that it said. */
 export type Waiting =
-  | WaitingData
+  | { kind: "data"; data: WaitingData }
   | { kind: "message"; payload: Uint8Array }
   | { kind: "lost"; reason: string };
 
-/** Data; `sentBytes` of it have gone on. */
-export interface WaitingData {
-  kind: "data";
-  payload: Uint8Array;
-  message: ChannelData;
-  sentBytes: number;
+/** Data of one kind, of which small pieces are joined: each would cost more than it is. */
+export class WaitingData {
+  readonly type: ChannelData["type"];
+  readonly dataTypeCode: number;
+  #bytes: Uint8Array;
+  #start = 0;
+  #end: number;
+
+  constructor({ type, dataTypeCode, data }: ChannelData) {
+    this.type = type;
+    this.dataTypeCode = dataTypeCode;
+    this.#bytes = data.slice();
+    this.#end = data.length;
+  }
+
+  get length(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Takes further data, if it is of the same kind and there is not much of it yet. */
+  append({ type, dataTypeCode, data }: ChannelData): boolean {
+    const end = this.#end + data.length;
+    if (type !== this.type || dataTypeCode !== this.dataTypeCode || end > joinedBytes) return false;
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(Math.min(joinedBytes, Math.max(end, 2 * this.#bytes.length)));
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+    }
+    this.#bytes.set(data, this.#end);
+    this.#end = end;
+    return true;
+  }
+
+  /** The next bytes, which are gone with that. */
+  take(bytes: number): Uint8Array {
+    return this.#bytes.subarray(this.#start, this.#start += bytes);
+  }
 }
 
 /** What one channel has ahead of its client. */
@@ -93,8 +127,15 @@ export class Ahead {
     return this.#queue[0];
   }
 
+  /** Queues data behind all that waits. */
+  pushData(message: ChannelData): void {
+    const last = this.#queue.at(-1);
+    if (last?.kind === "data" && last.data.append(message)) return;
+    this.#queue.push({ kind: "data", data: new WaitingData(message) });
+  }
+
   /** Queues behind all that waits. @throws {ChannelProtocolError} where it is too much. */
-  push(waiting: Waiting): void {
+  push(waiting: Exclude<Waiting, { kind: "data" }>): void {
     if (waiting.kind === "message") {
       this.#messages++;
       this.#messageBytes += waiting.payload.length;

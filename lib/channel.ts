@@ -197,7 +197,7 @@ export class Channel {
       }
       const passes = from === "upstream" ? this.#consumeAhead(length) : this.#consume(length);
       this.account.onData(from, length);
-      if (!passes) this.#hold(message, payload);
+      if (!passes) this.#hold(message);
       else if (from === "downstream" || !this.ahead.hasGap) {
         this.#forwardData(from, message, payload);
       }
@@ -219,11 +219,9 @@ export class Channel {
   }
 
   /** Keeps data of upstream until the client has room for it. */
-  #hold(message: ChannelData, payload: Uint8Array): void {
-    if (!this.takesData) return this.ahead.drop(message.data.length);
-    const copy = payload.slice();
-    const data = copy.subarray(copy.length - message.data.length);
-    this.ahead.push({ kind: "data", payload: copy, message: { ...message, data }, sentBytes: 0 });
+  #hold(message: ChannelData): void {
+    if (this.takesData) this.ahead.pushData(message);
+    else this.ahead.drop(message.data.length);
   }
 
   /** Upstream was told of larger packets than the client takes, which was not there yet. */

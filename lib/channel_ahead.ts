@@ -40,39 +40,31 @@ export function waitsBehind(
 }
 
 /** Sends on what waits as far as the client takes it, and yields what has to be looked at. */
-export function* takeDue(channel: Channel): Generator<Exclude<Waiting, WaitingData>> {
-  const { ahead } = channel;
+export function* takeDue(channel: Channel): Generator<Exclude<Waiting, { kind: "data" }>> {
+  const { ahead, downstream: { flow } } = channel;
   for (let first = ahead.first; first; first = ahead.first) {
-    if (first.kind === "lost" && channel.takesData && channel.downstream.flow.isNearlyShut) return;
+    if (first.kind === "lost" && channel.takesData && flow.isNearlyShut) return;
     if (first.kind !== "data") {
       ahead.shift();
       yield first;
-    } else if (!sendDue(channel, first)) {
+    } else if (!channel.takesData) {
+      ahead.shift();
+      ahead.drop(first.data.length);
+    } else if (channel.isFull || !sendDue(channel, first.data)) {
       return;
     }
   }
 }
 
-/** @returns whether all of it is gone. */
-function sendDue(channel: Channel, waiting: WaitingData): boolean {
+/** Sends a message of what waits. @returns whether the window allows one. */
+function sendDue(channel: Channel, data: WaitingData): boolean {
   const { ahead, downstream: { flow, channel: recipient, maximumPacketSize } } = channel;
-  const { payload, message: { type, dataTypeCode, data }, sentBytes } = waiting;
-  const restBytes = data.length - sentBytes;
-  if (!channel.takesData) {
-    ahead.shift();
-    ahead.drop(restBytes);
-    return true;
-  }
-  if (channel.isFull) return false;
-  const bytes = flow.takeWaiting(Math.min(restBytes, maximumPacketSize));
-  waiting.sentBytes += bytes;
-  if (bytes === restBytes) ahead.shift();
-  if (bytes === data.length) {
-    channel.forward("upstream", payload);
-  } else if (bytes > 0) {
-    const code = type === MessageType.channelData ? [] : [dataTypeCode];
-    const part = data.subarray(sentBytes, sentBytes + bytes);
-    channel.send("downstream", buildMessage(type, recipient, ...code, part));
-  }
-  return bytes === restBytes;
+  const bytes = flow.takeWaiting(Math.min(data.length, maximumPacketSize));
+  if (bytes === 0 && data.length > 0) return false;
+  const { type, dataTypeCode } = data;
+  const code = type === MessageType.channelData ? [] : [dataTypeCode];
+  const part = data.take(bytes);
+  if (data.length === 0) ahead.shift();
+  channel.send("downstream", buildMessage(type, recipient, ...code, part));
+  return true;
 }

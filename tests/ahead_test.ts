@@ -194,6 +194,24 @@ Deno.test("what is beyond the window waits, and goes on as the window opens, byt
   download.check();
 });
 
+Deno.test("data that comes byte by byte waits in few pieces, each kind in its place", () => {
+  const download = grown();
+  const sizes: number[] = [];
+  const { onSent } = download.client;
+  download.send(usualWindowBytes);
+  for (let count = 0; count < 100_000; count++) download.send(1);
+  download.send(10, channelExtendedData);
+  download.send(10);
+  download.client.onSent = (sent) => {
+    sizes.push((sent.message as { data: Uint8Array }).data.length);
+    onSent!(sent);
+  };
+  download.read();
+  assert.equal(download.waitingBytes, 0);
+  assert.deepEqual(sizes, [32_768, 32_768, 32_768, 100_000 - 3 * 32_768, 10, 10]);
+  download.check();
+});
+
 Deno.test("what upstream says behind data that waits comes behind it", () => {
   const download = grown();
   download.send(Infinity, channelExtendedData);
