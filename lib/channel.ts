@@ -13,6 +13,7 @@ import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { ChannelOpenFailureReason, ChannelProtocolError, ProtocolError } from "./errors.ts";
+import type { Pacing } from "./pacing.ts";
 import type { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
 import { buildMessage, utf8String } from "./ssh_data.ts";
@@ -47,6 +48,8 @@ export interface Link {
   /** Channels that it has carried: it may still speak of them. */
   readonly former: FormerSlots;
   readonly room: SessionRoom<Channel>;
+  /** What keeps its channels from waiting for each other; `undefined` where nothing does. */
+  readonly pacing: Pacing<Channel> | undefined;
 }
 
 /** A channel between one client and upstream. */
@@ -101,6 +104,12 @@ export class Channel {
     if (this.upstream.knowsSlot) this.#link?.former.add(this.slot);
     this.#link = link;
     link?.channels.add(this);
+    this.paceBy(link);
+  }
+
+  /** What upstream may have under way depends on what else the connection carries. */
+  paceBy(link: Link | undefined): void {
+    this.downstream.flow.limitBy(() => link?.pacing?.creditBytes(this) ?? Infinity);
   }
 
   /** Notes what the asking end announces, and makes of its CHANNEL_OPEN the one for the other. */
@@ -146,6 +155,7 @@ export class Channel {
 
   #onData(from: Side, { data }: ChannelData, payload: Uint8Array): string | undefined {
     const to = opposite(from);
+    this.#link?.pacing?.onData(this, from, data.length);
     const isTooLate = this[from].eofReceived;
     if (isTooLate) {
       this[to].flow.giveBack(data.length); // The sender might wait for it before it closes.
@@ -215,7 +225,7 @@ export class Channel {
 
   /** Grants what was withheld from the sender, unless the receiver has enough to take already. */
   refill(side: Side): void {
-    const receiver = side === "upstream" ? this.link?.peer : this.owner;
+    const receiver = side === "upstream" ? this.link?.pacing ?? this.link?.peer : this.owner;
     if (receiver === undefined || receiver.backlogBytes > backlogLimitBytes) return;
     if (!this[opposite(side)].listens) return;
     this.#sendGrant(opposite(side), this[side].flow.takeRefill());
@@ -293,8 +303,9 @@ export class Channel {
   }
 
   send(to: Side, payload: Uint8Array): void {
-    const peer = to === "upstream" ? this.link?.peer : this.owner;
-    peer?.send(payload);
+    if (to === "downstream") this.owner?.send(payload);
+    else if (this.link?.pacing) this.link.pacing.send(this, payload);
+    else this.link?.peer.send(payload);
   }
 }
 

@@ -137,6 +137,7 @@ export class ClientOpens {
       upstream: "unasked",
     });
     if (channel.type === "session") channel.downstream.flow.reserve(limits.noticeBytes);
+    channel.paceBy(links.first);
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
       cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedLong(channel)),

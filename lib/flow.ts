@@ -21,6 +21,9 @@ const poolBytes = 32 * 1024 * 1024;
 const poolShare = 1 / 8;
 const smallestCreditBytes = 32 * 1024;
 
+/** A sender that is held to less than the rest allows is told of more when this part is left. */
+const limitedPart = 7 / 8;
+
 const maximumWindowBytes = 2 ** 32 - 1;
 
 /**
@@ -63,6 +66,7 @@ export class Flow {
   #pool: CreditPool | undefined;
   /** What the sender is not granted, so that something else can be sent at any time. */
   #reserveBytes = 0;
+  #limitBytes: () => number = () => Infinity;
 
   /** The credit counts in a pool from now on; `undefined` takes it out. */
   joinPool(pool: CreditPool | undefined): void {
@@ -74,6 +78,16 @@ export class Flow {
   /** Keeps so many bytes of the window from the sender, unless the window is small; before grants. */
   reserve(bytes: number): void {
     this.#reserveBytes = bytes;
+  }
+
+  /** The sender is held to what the function returns, in bytes, or to less. */
+  limitBy(limitBytes: () => number): void {
+    this.#limitBytes = limitBytes;
+  }
+
+  /** What the sender knows of and has not used, in bytes. */
+  get creditBytes(): number {
+    return this.#creditBytes;
   }
 
   /** What the receiver accepts and the sender does not know of, in bytes. */
@@ -110,7 +124,8 @@ export class Flow {
 
   /** Takes what may be announced as withheld bytes become due; 0 while the sender has plenty. */
   takeRefill(): number {
-    return this.#creditBytes < this.#maximumBytes / 2 ? this.takeGrant() : 0;
+    const part = this.#limitBytes() < Infinity ? limitedPart : 1 / 2;
+    return this.#creditBytes < this.#maximumBytes * part ? this.takeGrant() : 0;
   }
 
   /**
@@ -132,7 +147,7 @@ export class Flow {
   }
 
   get #maximumBytes(): number {
-    return this.#pool?.shareBytes ?? maximumCreditBytes;
+    return Math.min(this.#pool?.shareBytes ?? maximumCreditBytes, Math.floor(this.#limitBytes()));
   }
 
   #addCredit(bytes: number): void {

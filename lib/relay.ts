@@ -6,6 +6,7 @@
 
 import { Backpressure, type PendingRequests } from "./backpressure.ts";
 import { usualLimits } from "./channel_limits.ts";
+import type { LinkOptions } from "./channel_links.ts";
 import { Channels } from "./channels.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { DisconnectReason, ProtocolError } from "./errors.ts";
@@ -79,6 +80,7 @@ export class Relay {
     this.#backpressure = new Backpressure({
       schedule,
       windowBytesOf: (client) => this.#channels.windowBytesOf(client),
+      heldBytesOf: (upstream) => this.#channels.heldBytesOf(upstream),
       onStuck: (client) => {
         this.#clients.get(client)?.leave();
         const reason = "everybody waits for what you do not take";
@@ -97,6 +99,7 @@ export class Relay {
       owners: this.#forwards,
       limits: { ...usualLimits, ...limits },
       schedule,
+      pacing: options.pacing,
       now,
       onWanted,
       isPatient: isPatient ?? (() => false),
@@ -152,7 +155,8 @@ export class Relay {
     this.#requests.attach(upstream, onHostKeys);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
-    this.#channels.attachUpstream(upstream, { allowsForwards });
+    const link = this.#linkOptions(upstream, this.#requests);
+    this.#channels.attachUpstream(upstream, { allowsForwards, ...link });
     return this.#upstreamReceiver(upstream, this.#requests);
   }
 
@@ -161,7 +165,7 @@ export class Relay {
     requests.attach(upstream);
     this.#overflow.add(upstream);
     this.#backpressure.addUpstream(upstream);
-    this.#channels.attachOverflow(upstream);
+    this.#channels.attachOverflow(upstream, this.#linkOptions(upstream, requests));
     return this.#upstreamReceiver(upstream, requests);
   }
 
@@ -176,6 +180,16 @@ export class Relay {
   /** How many channels a connection upstream carries. */
   countOn(upstream: Transport): number {
     return this.#channels.countOn(upstream);
+  }
+
+  #linkOptions(upstream: Transport, requests: RequestQueue): LinkOptions {
+    return {
+      ask: (onReply) => requests.send("keepalive@openssh.com", new Uint8Array(), onReply),
+      onDrain: () => {
+        this.#channels.onUpstreamDrain(upstream);
+        this.#backpressure.relax();
+      },
+    };
   }
 
   #upstreamReceiver(upstream: Transport, requests: RequestQueue): UpstreamReceiver {

@@ -1,0 +1,123 @@
+/**
+ * How much one direction of a connection may have under way: what the path carries in a round trip,
+ * and a short queue. Both are found from round trips alone, as FAST TCP does: the amount grows while
+ * they are as short as they can be, and shrinks by as much as they are longer than they should be.
+ */
+
+/** How long what is under way may wait in the queues of the path, in milliseconds. */
+export const targetQueueMs = 10;
+
+/** What may be under way in any case, and at most; in bytes. */
+const smallestBytes = 16 * 1024;
+const largestBytes = 32 * 1024 * 1024;
+
+/** What may be under way before anything is known, in bytes. */
+const initialBytes = 128 * 1024;
+
+/** How many round trips make a decision: one alone may have waited for something else. */
+const samplesPerRound = 4;
+
+/** And how long a round lasts at least, in milliseconds. */
+const shortestRoundMs = 5;
+
+/** A shrinking by more than this that has not shortened the queue is one in vain. */
+const deepCut = 0.7;
+
+/** How old the shortest round trip may be before it is looked for again, in milliseconds. */
+const floorAgeMs = 10_000;
+
+/** A round trip so little longer than the shortest one is as short; in milliseconds. */
+const floorToleranceMs = 1;
+
+/** The shortest round trip of a path, when nothing waits on it. */
+export class RoundTripFloor {
+  #ms = Infinity;
+  #seenAt = -Infinity;
+
+  /** In milliseconds; infinite before the first round trip. */
+  get ms(): number {
+    return this.#ms;
+  }
+
+  /** Whether the path may have become longer since it was seen. */
+  isStale(now: number): boolean {
+    return this.#ms < Infinity && now - this.#seenAt > floorAgeMs;
+  }
+
+  take(roundTripMs: number, now: number): void {
+    if (roundTripMs > this.#ms + floorToleranceMs) return;
+    this.#ms = Math.min(this.#ms, roundTripMs);
+    this.#seenAt = now;
+  }
+
+  /** This is the shortest from now on, whatever it was before. */
+  reset(roundTripMs: number, now: number): void {
+    this.#ms = roundTripMs;
+    this.#seenAt = now;
+  }
+}
+
+/** One direction of a connection. */
+export class PaceWindow {
+  #bytes = initialBytes;
+  /** Only what was sent since the last decision tells what has come of it. */
+  #decidedAt = -Infinity;
+  #samples: number[] = [];
+  #firstSampleAt = 0;
+  /** Whether the last decision was a deep cut. */
+  #wasCut = false;
+
+  /** What may be under way, in bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** What may be under way where nothing waits on the path, in bytes. */
+  queuelessBytes(floorMs: number): number {
+    return Math.max(smallestBytes, this.#bytes * floorMs / (floorMs + targetQueueMs));
+  }
+
+  /** When the round under way began. */
+  get decidedAt(): number {
+    return this.#decidedAt;
+  }
+
+  /**
+   * Takes a round trip that began at `sentAt`, while no more was under way than may be.
+   *
+   * @returns whether a decision is due, with `decide`.
+   */
+  onRoundTrip(roundTripMs: number, { sentAt, now }: { sentAt: number; now: number }): boolean {
+    if (sentAt < this.#decidedAt) return false;
+    if (this.#samples.length === 0) this.#firstSampleAt = now;
+    this.#samples.push(roundTripMs);
+    return this.#samples.length >= samplesPerRound && now - this.#firstSampleAt >= shortestRoundMs;
+  }
+
+  /** Begins another round: what was seen before does not count. */
+  restart(now: number): void {
+    this.#samples = [];
+    this.#decidedAt = now;
+  }
+
+  /**
+   * Ends the round: what may be under way from now on.
+   *
+   * @param isLimited whether more would have been sent, had it been allowed.
+   * @returns the shortest round trip of the round where a cut was in vain: what makes it so long is
+   *   not ours, but the path.
+   */
+  decide(
+    { floorMs, isLimited, now }: { floorMs: number; isLimited: boolean; now: number },
+  ): number | undefined {
+    const roundTripMs = Math.min(...this.#samples);
+    this.restart(now);
+    if (!isLimited) return undefined;
+    const isCalm = roundTripMs - floorMs < targetQueueMs / 4;
+    const factor = isCalm ? 2 : Math.min(2, (floorMs + targetQueueMs) / roundTripMs);
+    this.#bytes = Math.min(largestBytes, Math.max(smallestBytes, this.#bytes * factor));
+    const isInVain = factor < deepCut && this.#wasCut;
+    this.#wasCut = factor < deepCut && !isInVain;
+    return isInVain ? roundTripMs : undefined;
+  }
+}
