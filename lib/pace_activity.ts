@@ -40,8 +40,13 @@ export class PaceActivity<Channel extends PacedChannel> {
   /** A channel has data. */
   note(channel: Channel, now: number): void {
     const activity = this.#of(channel);
-    if (!this.#isActive(channel, now)) this.#countedAt = -Infinity;
+    if (!this.#isActive(channel, now)) this.recount();
     activity.lastDataAt = now;
+  }
+
+  /** Something has changed beside data. */
+  recount(): void {
+    this.#countedAt = -Infinity;
   }
 
   /** Whether others than `channel` are in use; without one, whether two are. */

@@ -4,8 +4,12 @@
  * they are as short as they can be, and shrinks by as much as they are longer than they should be.
  */
 
-/** How long what is under way may wait in the queues of the path, in milliseconds. */
-export const targetQueueMs = 10;
+/**
+ * How long what is under way may wait in the queues of the path, in milliseconds, beside the largest
+ * usual message, in bytes: while that is sent, everything else waits.
+ */
+const targetQueueMs = 10;
+const messageBytes = 32 * 1024;
 
 /** What may be under way in any case, and at most; in bytes. */
 const smallestBytes = 16 * 1024;
@@ -17,7 +21,8 @@ const initialBytes = 128 * 1024;
 /** How many round trips make a decision: one alone may have waited for something else. */
 const samplesPerRound = 4;
 
-/** And how long a round lasts at least, in milliseconds. */
+/** And for how long they are taken at least: a part of one, or milliseconds. */
+const roundPart = 1 / 4;
 const shortestRoundMs = 5;
 
 /** A shrinking by more than this that has not shortened the queue is one in vain. */
@@ -64,8 +69,8 @@ export class PaceWindow {
   #decidedAt = -Infinity;
   #samples: number[] = [];
   #firstSampleAt = 0;
-  /** Whether the last decision was a deep cut. */
-  #wasCut = false;
+  /** Of the last decision: whether there was nearly no queue, and whether it was a deep cut. */
+  #last = { wasCalm: false, wasCut: false };
 
   /** What may be under way, in bytes. */
   get bytes(): number {
@@ -74,7 +79,13 @@ export class PaceWindow {
 
   /** What may be under way where nothing waits on the path, in bytes. */
   queuelessBytes(floorMs: number): number {
-    return Math.max(smallestBytes, this.#bytes * floorMs / (floorMs + targetQueueMs));
+    const targetMs = this.#targetMs(floorMs);
+    return Math.max(smallestBytes, this.#bytes * floorMs / (floorMs + targetMs));
+  }
+
+  /** How fast that is, at most. */
+  bytesPerMs(floorMs: number): number {
+    return this.#bytes / (floorMs + targetQueueMs);
   }
 
   /** When the round under way began. */
@@ -91,13 +102,15 @@ export class PaceWindow {
     if (sentAt < this.#decidedAt) return false;
     if (this.#samples.length === 0) this.#firstSampleAt = now;
     this.#samples.push(roundTripMs);
-    return this.#samples.length >= samplesPerRound && now - this.#firstSampleAt >= shortestRoundMs;
+    const leastMs = Math.max(shortestRoundMs, roundTripMs * roundPart);
+    return this.#samples.length >= samplesPerRound && now - this.#firstSampleAt >= leastMs;
   }
 
   /** Begins another round: what was seen before does not count. */
   restart(now: number): void {
     this.#samples = [];
     this.#decidedAt = now;
+    this.#last = { wasCalm: false, wasCut: false };
   }
 
   /**
@@ -111,13 +124,36 @@ export class PaceWindow {
     { floorMs, isLimited, now }: { floorMs: number; isLimited: boolean; now: number },
   ): number | undefined {
     const roundTripMs = Math.min(...this.#samples);
+    const { wasCalm, wasCut } = this.#last;
     this.restart(now);
     if (!isLimited) return undefined;
-    const isCalm = roundTripMs - floorMs < targetQueueMs / 4;
-    const factor = isCalm ? 2 : Math.min(2, (floorMs + targetQueueMs) / roundTripMs);
+    const targetMs = this.#targetMs(roundTripMs);
+    const isCalm = roundTripMs - floorMs < targetMs / 2;
+    const factor = isCalm && wasCalm ? 2 : Math.min(2, (floorMs + targetMs) / roundTripMs);
+    if ((globalThis as any).TRACE) {
+      console.log(
+        now.toFixed(0),
+        "rtt",
+        roundTripMs.toFixed(1),
+        "floor",
+        floorMs.toFixed(1),
+        "target",
+        targetMs.toFixed(1),
+        "W",
+        this.#bytes | 0,
+        "f",
+        factor.toFixed(2),
+      );
+    }
     this.#bytes = Math.min(largestBytes, Math.max(smallestBytes, this.#bytes * factor));
-    const isInVain = factor < deepCut && this.#wasCut;
-    this.#wasCut = factor < deepCut && !isInVain;
+    const isCut = factor < deepCut;
+    const isInVain = isCut && wasCut;
+    this.#last = { wasCalm: isCalm, wasCut: isCut && !isInVain };
     return isInVain ? roundTripMs : undefined;
+  }
+
+  /** How long the queue may be where the window takes `roundTripMs`. */
+  #targetMs(roundTripMs: number): number {
+    return targetQueueMs + messageBytes * roundTripMs / this.#bytes;
   }
 }

@@ -34,17 +34,17 @@ export interface PacedConnection<Channel> {
   onDrain(): void;
 }
 
-/** How much is sent between two keepalives: a part of what may be under way, within limits. */
-const windowPart = 1 / 4;
+/** How often a keepalive is sent: as soon as so much has passed, within limits; milliseconds, bytes. */
+const spacingMs = 5;
 const smallestSpacingBytes = 16 * 1024;
 const largestSpacingBytes = 512 * 1024;
 
 /** How many keepalives may be unanswered: more would tell nothing new. */
-const mostMarks = 16;
+const mostMarks = 64;
 
 /** A round trip counts while so much more is under way than may be: a message too many. */
 const toleratedPart = 0.25;
-const toleratedBytes = 64 * 1024;
+const toleratedBytes = 32 * 1024;
 
 /** How long an answer is waited for, before there was a first one and then, in milliseconds. */
 const firstPatienceMs = 3000;
@@ -117,6 +117,7 @@ export class Pacing<Channel extends PacedChannel> {
   /** Sends a message of a channel upstream, in its order; data may wait. */
   send(channel: Channel, payload: Uint8Array): void {
     const type = payload[0];
+    if (type === MessageType.channelRequest) this.#activity.recount(); // It may be for a terminal.
     // A window is about the other direction.
     const waits = this.#queue.has(channel)
       ? type !== MessageType.channelWindowAdjust
@@ -139,7 +140,7 @@ export class Pacing<Channel extends PacedChannel> {
     if (from === "downstream" || !this.#isPaced(channel)) return;
     this.#downloads.onData(channel, bytes, now);
     this.#arrivedBytes += bytes;
-    if (this.#arrivedBytes < spacingBytes(this.#down)) return;
+    if (this.#arrivedBytes < this.#spacingBytes(this.#down)) return;
     if ((this.#marks?.length ?? 0) < mostMarks) this.#mark();
   }
 
@@ -181,7 +182,7 @@ export class Pacing<Channel extends PacedChannel> {
     if (this.#queue.bytes > 0 && this.#marks === undefined) this.#mark();
     while (this.#queue.bytes > 0 && this.#underWayBytes < this.#bytesOf(this.#up)) {
       this.#pass(this.#queue.take()!);
-      if (this.#unmarkedBytes >= spacingBytes(this.#up)) this.#mark();
+      if (this.#unmarkedBytes >= this.#spacingBytes(this.#up)) this.#mark();
     }
     if (this.#queue.bytes > 0) {
       this.#hasWaited = true;
@@ -233,8 +234,9 @@ export class Pacing<Channel extends PacedChannel> {
   #isClean(now: number): boolean {
     if (this.#barrier !== undefined) return false;
     const [up, down] = [this.#bytesOf(this.#up), this.#bytesOf(this.#down)];
-    return this.#underWayBytes - up <= up * toleratedPart + toleratedBytes &&
-      this.#downloads.excessBytes(down, now) <= down * toleratedPart + toleratedBytes;
+    const part = this.#looking ? 0 : toleratedPart;
+    return this.#underWayBytes - up <= up * part + toleratedBytes &&
+      this.#downloads.excessBytes(down, now) <= down * part + toleratedBytes;
   }
 
   #onReply(marks: Mark[], mark: Mark): void {
@@ -289,6 +291,11 @@ export class Pacing<Channel extends PacedChannel> {
     return this.#looking ? lookingPart * window.queuelessBytes(this.#floor.ms) : window.bytes;
   }
 
+  #spacingBytes(window: PaceWindow): number {
+    const bytes = window.bytesPerMs(this.#floor.ms) * spacingMs;
+    return Math.min(largestSpacingBytes, Math.max(smallestSpacingBytes, bytes));
+  }
+
   /** Sees to it that a keepalive without an answer holds nothing up for long. */
   #watch(): void {
     const oldest = this.#marks![0]!;
@@ -310,8 +317,4 @@ export class Pacing<Channel extends PacedChannel> {
 
 function isData(type: number | undefined): boolean {
   return type === MessageType.channelData || type === MessageType.channelExtendedData;
-}
-
-function spacingBytes({ bytes }: PaceWindow): number {
-  return Math.min(largestSpacingBytes, Math.max(smallestSpacingBytes, bytes * windowPart));
 }
