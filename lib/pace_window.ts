@@ -5,11 +5,11 @@
  */
 
 /**
- * How long what is under way may wait in the queues of the path, in milliseconds, beside the largest
- * usual message, in bytes: while that is sent, everything else waits.
+ * How long what is under way may wait in the queues of the path: milliseconds, and what so many bytes
+ * take. Messages are no smaller, and the path must not run dry before the next one.
  */
 const targetQueueMs = 10;
-const messageBytes = 32 * 1024;
+const messageBytes = 8 * 1024;
 
 /** What may be under way in any case, and at most; in bytes. */
 const smallestBytes = 16 * 1024;
@@ -130,21 +130,6 @@ export class PaceWindow {
     const targetMs = this.#targetMs(roundTripMs);
     const isCalm = roundTripMs - floorMs < targetMs / 2;
     const factor = isCalm && wasCalm ? 2 : Math.min(2, (floorMs + targetMs) / roundTripMs);
-    if ((globalThis as any).TRACE) {
-      console.log(
-        now.toFixed(0),
-        "rtt",
-        roundTripMs.toFixed(1),
-        "floor",
-        floorMs.toFixed(1),
-        "target",
-        targetMs.toFixed(1),
-        "W",
-        this.#bytes | 0,
-        "f",
-        factor.toFixed(2),
-      );
-    }
     this.#bytes = Math.min(largestBytes, Math.max(smallestBytes, this.#bytes * factor));
     const isCut = factor < deepCut;
     const isInVain = isCut && wasCut;

@@ -181,8 +181,9 @@ export class Pacing<Channel extends PacedChannel> {
     if (!this.#isPaced()) this.#flush();
     if (this.#queue.bytes > 0 && this.#marks === undefined) this.#mark();
     while (this.#queue.bytes > 0 && this.#underWayBytes < this.#bytesOf(this.#up)) {
-      this.#pass(this.#queue.take()!);
+      // Not behind the message: how long the message itself takes is no queue.
       if (this.#unmarkedBytes >= this.#spacingBytes(this.#up)) this.#mark();
+      this.#pass(this.#queue.take()!);
     }
     if (this.#queue.bytes > 0) {
       this.#hasWaited = true;
