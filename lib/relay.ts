@@ -114,6 +114,11 @@ export class Relay {
     return this.#channels.size;
   }
 
+  /** What waits here for the one connection upstream, in bytes. */
+  get heldBytes(): number {
+    return this.#upstream ? this.#channels.heldBytesOf(this.#upstream) : 0;
+  }
+
   /** How many remote forwards there are. */
   get forwardCount(): number {
     return this.#forwards.size;

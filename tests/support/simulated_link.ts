@@ -129,6 +129,11 @@ export class LinkScene {
     };
   }
 
+  /** What waits in the relay, in bytes. */
+  get heldBytes(): number {
+    return this.world.relay.heldBytes;
+  }
+
   setRate(bytesPerSecond: number): void {
     this.up.bytesPerSecond = this.down.bytesPerSecond = bytesPerSecond;
   }
