@@ -254,6 +254,8 @@ export class Channel {
       end.state = "done";
       if (side === "downstream") this.stopWaiting();
     } else if (end.listens) {
+      // What waits would go nowhere.
+      if (side === "upstream" && end.closeReceived) this.#link?.pacing?.discard(this);
       this.send(side, buildMessage(MessageType.channelClose, end.channel));
       end.closeSent = true;
     }

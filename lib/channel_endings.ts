@@ -19,7 +19,6 @@ export class ChannelEndings {
   onClose(channel: Channel, from: Side): void {
     const to = opposite(from);
     channel[from].closeReceived = true;
-    if (from === "upstream") channel.link?.pacing?.discard(channel); // It would go nowhere.
     if (channel[to].state === "live") channel.finish(to, "");
     else channel.finish(from, "");
     this.settle(channel);

@@ -3,7 +3,7 @@
 import type { PacedChannel } from "./pace_activity.ts";
 
 /** The least that a channel that downloads is granted, in bytes. */
-const smallestShareBytes = 16 * 1024;
+const smallestShareBytes = 8 * 1024;
 
 /** What any other is granted at least, in bytes. */
 const smallestCreditBytes = 64 * 1024;
@@ -23,7 +23,7 @@ const slowBytesPerMs = 4;
 const countedBytesPerMs = 64;
 
 /** So much of what may be under way has to come in a round trip where that is the limit. */
-const fullPart = 0.7;
+const fullPart = 0.5;
 
 interface Download {
   slotAt: number;
@@ -44,6 +44,11 @@ export class PaceDownloads<Channel extends PacedChannel> {
 
   constructor(channels: ReadonlySet<Channel>) {
     this.#channels = channels;
+  }
+
+  /** Whether something is downloaded. */
+  get isBusy(): boolean {
+    return this.#shares > 0;
   }
 
   onData(channel: Channel, bytes: number, now: number): void {
@@ -103,12 +108,12 @@ export class PaceDownloads<Channel extends PacedChannel> {
   }
 
   /** @returns whether one of them has brought as much as it may have under way. */
-  endRound(bytes: number, { roundTripMs, now }: { roundTripMs: number; now: number }): boolean {
+  endRound({ bytes, longestMs }: { bytes: number; longestMs: number }, now: number): boolean {
     const elapsedMs = Math.max(shortestRoundMs, now - (this.#roundAt ?? now));
     this.#roundAt = undefined;
     return [...this.#downloads].some(([channel, { hasShare, roundBytes }]) =>
       hasShare &&
-      roundBytes / elapsedMs * roundTripMs >= fullPart * this.creditBytes(channel, bytes)
+      roundBytes / elapsedMs * longestMs >= fullPart * this.creditBytes(channel, bytes)
     );
   }
 }

@@ -12,7 +12,7 @@ const targetQueueMs = 10;
 const messageBytes = 8 * 1024;
 
 /** What may be under way in any case, and at most; in bytes. */
-const smallestBytes = 16 * 1024;
+const smallestBytes = 48 * 1024;
 const largestBytes = 32 * 1024 * 1024;
 
 /** What may be under way before anything is known, in bytes. */
@@ -21,12 +21,19 @@ const initialBytes = 128 * 1024;
 /** How many round trips make a decision: one alone may have waited for something else. */
 const samplesPerRound = 4;
 
-/** And for how long they are taken at least: a part of one, or milliseconds. */
+/** For how long they are taken at least, a part of one or milliseconds; then half of them do. */
 const roundPart = 1 / 4;
 const shortestRoundMs = 5;
+const longestRoundMs = 150;
 
 /** A shrinking by more than this that has not shortened the queue is one in vain. */
 const deepCut = 0.7;
+
+/** Where no more than this may be under way, the path is seen empty only without any; in bytes. */
+const fewMessagesBytes = 96 * 1024;
+
+/** How much of a path without a queue is used to see that it has none. */
+const queuelessPart = 0.75;
 
 /** How old the shortest round trip may be before it is looked for again, in milliseconds. */
 const floorAgeMs = 10_000;
@@ -62,6 +69,16 @@ export class RoundTripFloor {
   }
 }
 
+/** What a decision depends on beside the round trips. */
+export interface PaceRound {
+  floorMs: number;
+  /** Whether more would have been sent, had it been allowed. */
+  isLimited: boolean;
+  /** On how many queues a round trip waits: on two where both directions are full. */
+  queues: number;
+  now: number;
+}
+
 /** One direction of a connection. */
 export class PaceWindow {
   #bytes = initialBytes;
@@ -77,15 +94,20 @@ export class PaceWindow {
     return this.#bytes;
   }
 
-  /** What may be under way where nothing waits on the path, in bytes. */
+  /** What may be under way so that nothing waits on the path, in bytes. */
   queuelessBytes(floorMs: number): number {
-    const targetMs = this.#targetMs(floorMs);
-    return Math.max(smallestBytes, this.#bytes * floorMs / (floorMs + targetMs));
+    if (this.#bytes <= fewMessagesBytes) return 0; // Any message would wait for another.
+    return queuelessPart * this.#bytes * floorMs / (floorMs + this.#targetMs(floorMs));
   }
 
   /** How fast that is, at most. */
   bytesPerMs(floorMs: number): number {
     return this.#bytes / (floorMs + targetQueueMs);
+  }
+
+  /** The longest round trip of the round under way, in milliseconds. */
+  get longestMs(): number {
+    return Math.max(...this.#samples);
   }
 
   /** When the round under way began. */
@@ -102,8 +124,11 @@ export class PaceWindow {
     if (sentAt < this.#decidedAt) return false;
     if (this.#samples.length === 0) this.#firstSampleAt = now;
     this.#samples.push(roundTripMs);
+    const elapsedMs = now - this.#firstSampleAt;
+    const { length } = this.#samples;
+    if (length >= samplesPerRound / 2 && elapsedMs >= longestRoundMs) return true;
     const leastMs = Math.max(shortestRoundMs, roundTripMs * roundPart);
-    return this.#samples.length >= samplesPerRound && now - this.#firstSampleAt >= leastMs;
+    return length >= samplesPerRound && elapsedMs >= leastMs;
   }
 
   /** Begins another round: what was seen before does not count. */
@@ -116,29 +141,28 @@ export class PaceWindow {
   /**
    * Ends the round: what may be under way from now on.
    *
-   * @param isLimited whether more would have been sent, had it been allowed.
-   * @returns the shortest round trip of the round where a cut was in vain: what makes it so long is
-   *   not ours, but the path.
+   * @returns whether the last cut was in vain: what makes round trips so long may be the path.
    */
-  decide(
-    { floorMs, isLimited, now }: { floorMs: number; isLimited: boolean; now: number },
-  ): number | undefined {
-    const roundTripMs = Math.min(...this.#samples);
+  decide({ floorMs, isLimited, queues, now }: PaceRound): boolean {
+    const roundTripMs = medianOf(this.#samples);
     const { wasCalm, wasCut } = this.#last;
     this.restart(now);
-    if (!isLimited) return undefined;
-    const targetMs = this.#targetMs(roundTripMs);
+    if (!isLimited) return false;
+    const targetMs = queues * this.#targetMs(roundTripMs);
     const isCalm = roundTripMs - floorMs < targetMs / 2;
     const factor = isCalm && wasCalm ? 2 : Math.min(2, (floorMs + targetMs) / roundTripMs);
     this.#bytes = Math.min(largestBytes, Math.max(smallestBytes, this.#bytes * factor));
     const isCut = factor < deepCut;
-    const isInVain = isCut && wasCut;
-    this.#last = { wasCalm: isCalm, wasCut: isCut && !isInVain };
-    return isInVain ? roundTripMs : undefined;
+    this.#last = { wasCalm: isCalm, wasCut: isCut };
+    return isCut && wasCut;
   }
 
   /** How long the queue may be where the window takes `roundTripMs`. */
   #targetMs(roundTripMs: number): number {
     return targetQueueMs + messageBytes * roundTripMs / this.#bytes;
   }
+}
+
+function medianOf(values: readonly number[]): number {
+  return values.toSorted((one, two) => one - two)[(values.length - 1) >> 1]!;
 }

@@ -12,7 +12,7 @@
 import { PaceActivity, type PacedChannel } from "./pace_activity.ts";
 import { PaceDownloads } from "./pace_downloads.ts";
 import { PaceQueue } from "./pace_queue.ts";
-import { PaceWindow, RoundTripFloor } from "./pace_window.ts";
+import { type PaceRound, PaceWindow, RoundTripFloor } from "./pace_window.ts";
 import type { Peer, Schedule } from "./transport.ts";
 import { MessageType } from "./wire.ts";
 
@@ -46,13 +46,16 @@ const mostMarks = 64;
 const toleratedPart = 0.25;
 const toleratedBytes = 32 * 1024;
 
+/** So little on a path leaves it as good as empty, in bytes: keys may be pressed at any time. */
+const fewBytes = 2 * 1024;
+
 /** How long an answer is waited for, before there was a first one and then, in milliseconds. */
 const firstPatienceMs = 3000;
 const patienceMs = 15_000;
 
-/** While the shortest round trip is looked for, so much of a queueless path is used. */
-const lookingPart = 0.75;
+/** How many round trips are enough to know the shortest, and how long they are waited for, in ms. */
 const lookingSamples = 3;
+const lookingMs = 3000;
 
 /** `onDrain` is called once what waits, having been over the first, is under the second; bytes. */
 const highBacklogBytes = 1024 * 1024;
@@ -90,6 +93,8 @@ export class Pacing<Channel extends PacedChannel> {
   #hasWaited = false;
   /** While the shortest round trip is looked for: since when, and those that were found. */
   #looking: { since: number; roundTripsMs: number[] } | undefined;
+  /** It has been looked for because of what still holds: once is enough. */
+  #hasLookedInVain = false;
   /** Whether upstream has ever answered; whether it does not now. */
   #isProven = false;
   #isStalled = false;
@@ -235,9 +240,12 @@ export class Pacing<Channel extends PacedChannel> {
   #isClean(now: number): boolean {
     if (this.#barrier !== undefined) return false;
     const [up, down] = [this.#bytesOf(this.#up), this.#bytesOf(this.#down)];
-    const part = this.#looking ? 0 : toleratedPart;
-    return this.#underWayBytes - up <= up * part + toleratedBytes &&
-      this.#downloads.excessBytes(down, now) <= down * part + toleratedBytes;
+    const tolerated = (bytes: number) =>
+      this.#looking
+        ? Math.max(fewBytes, Math.min(bytes, toleratedBytes))
+        : bytes * toleratedPart + toleratedBytes;
+    return this.#underWayBytes - up <= tolerated(up) &&
+      this.#downloads.excessBytes(down, now) <= tolerated(down);
   }
 
   #onReply(marks: Mark[], mark: Mark): void {
@@ -263,33 +271,43 @@ export class Pacing<Channel extends PacedChannel> {
 
   #adapt({ sentAt }: Mark, { roundTripMs, now }: { roundTripMs: number; now: number }): void {
     const floorMs = this.#floor.ms;
+    const queues = this.#hasWaited && this.#downloads.isBusy ? 2 : 1;
     if (this.#up.onRoundTrip(roundTripMs, { sentAt, now })) {
-      this.#onDecided(this.#up.decide({ floorMs, isLimited: this.#hasWaited, now }), now);
+      const isLimited = this.#hasWaited;
+      this.#decide(this.#up, { floorMs, isLimited, queues, now });
       this.#hasWaited = false;
     }
     if (sentAt >= this.#down.decidedAt) this.#downloads.beginRound(now);
     if (this.#down.onRoundTrip(roundTripMs, { sentAt, now })) {
-      const isLimited = this.#downloads.endRound(this.#down.bytes, { roundTripMs, now });
-      this.#onDecided(this.#down.decide({ floorMs, isLimited, now }), now);
+      const isLimited = this.#downloads.endRound(this.#down, now);
+      this.#decide(this.#down, { floorMs, isLimited, queues, now });
     }
   }
 
-  #onDecided(floorMs: number | undefined, now: number): void {
-    if (floorMs !== undefined) this.#floor.reset(floorMs, now);
+  #decide(window: PaceWindow, round: PaceRound): void {
+    const isInVain = window.decide(round);
+    if (!isInVain) {
+      if (round.isLimited) this.#hasLookedInVain = false;
+    } else if (!this.#hasLookedInVain) {
+      this.#hasLookedInVain = true;
+      this.#looking = { since: round.now, roundTripsMs: [] };
+    }
   }
 
   /** Takes a round trip that was looked for: the shortest one with a path that is not full. */
   #look(mark: Mark, { roundTripMs, now }: { roundTripMs: number; now: number }): void {
     const { since, roundTripsMs } = this.#looking!;
-    if (mark.sentAt < since || !mark.isClean) return;
-    if (roundTripsMs.push(roundTripMs) < lookingSamples) return;
+    if (mark.sentAt >= since && mark.isClean) roundTripsMs.push(roundTripMs);
+    const isEmpty = this.#bytesOf(this.#up) === 0 || this.#bytesOf(this.#down) === 0;
+    const isOver = roundTripsMs.length >= (isEmpty ? 1 : lookingSamples);
+    if (!isOver && now - since < lookingMs) return;
     this.#looking = undefined;
-    this.#floor.reset(Math.min(...roundTripsMs), now);
+    this.#floor.reset(isOver ? Math.min(...roundTripsMs) : this.#floor.ms, now);
     for (const window of [this.#up, this.#down]) window.restart(now);
   }
 
   #bytesOf(window: PaceWindow): number {
-    return this.#looking ? lookingPart * window.queuelessBytes(this.#floor.ms) : window.bytes;
+    return this.#looking ? window.queuelessBytes(this.#floor.ms) : window.bytes;
   }
 
   #spacingBytes(window: PaceWindow): number {

@@ -210,6 +210,7 @@ export class LinkScene {
       client.say(MessageType.channelEof, host.slot);
     };
     const onSent = ({ message }: Sent) => {
+      if (message.type === MessageType.channelClose) client.say(message.type, host.slot);
       if (message.type !== MessageType.channelWindowAdjust) return;
       windowBytes += message.bytesToAdd;
       send();
