@@ -8,8 +8,8 @@
  * How long what is under way may wait in the queues of the path: milliseconds, and what so many bytes
  * take. Messages are no smaller, and the path must not run dry before the next one.
  */
-const targetQueueMs = 10;
-const messageBytes = 8 * 1024;
+const targetQueueMs = 15;
+const messageBytes = 4 * 1024;
 
 /** What may be under way in any case, and at most; in bytes. */
 const smallestBytes = 48 * 1024;
@@ -23,7 +23,7 @@ const samplesPerRound = 4;
 
 /** For how long they are taken at least, a part of one or milliseconds; then half of them do. */
 const roundPart = 1 / 4;
-const shortestRoundMs = 5;
+const shortestRoundMs = 50;
 const longestRoundMs = 150;
 
 /** A shrinking by more than this that has not shortened the queue is one in vain. */
@@ -34,6 +34,10 @@ const fewMessagesBytes = 96 * 1024;
 
 /** How much of a path without a queue is used to see that it has none. */
 const queuelessPart = 0.75;
+
+/** How often keepalives are sent: in milliseconds, and as a part of a round trip. */
+const spacingMs = 10;
+const spacingPart = 1 / 4;
 
 /** How old the shortest round trip may be before it is looked for again, in milliseconds. */
 const floorAgeMs = 10_000;
@@ -100,9 +104,10 @@ export class PaceWindow {
     return queuelessPart * this.#bytes * floorMs / (floorMs + this.#targetMs(floorMs));
   }
 
-  /** How fast that is, at most. */
-  bytesPerMs(floorMs: number): number {
-    return this.#bytes / (floorMs + targetQueueMs);
+  /** What passes in a part of the shortest round trip that a keepalive can tell of, in bytes. */
+  spacingBytes(floorMs: number): number {
+    const roundTripMs = floorMs + targetQueueMs;
+    return this.#bytes * Math.min(spacingMs / roundTripMs, spacingPart);
   }
 
   /** The longest round trip of the round under way, in milliseconds. */
@@ -141,20 +146,29 @@ export class PaceWindow {
   /**
    * Ends the round: what may be under way from now on.
    *
-   * @returns whether the last cut was in vain: what makes round trips so long may be the path.
+   * @returns what has come of it; `vain` is a cut after another one: what makes round trips so long
+   *   may be the path.
    */
-  decide({ floorMs, isLimited, queues, now }: PaceRound): boolean {
+  decide({ floorMs, isLimited, queues, now }: PaceRound): "unlimited" | "fine" | "cut" | "vain" {
     const roundTripMs = medianOf(this.#samples);
+    const shortestMs = Math.min(...this.#samples);
     const { wasCalm, wasCut } = this.#last;
     this.restart(now);
-    if (!isLimited) return false;
+    if (!isLimited) return "unlimited";
     const targetMs = queues * this.#targetMs(roundTripMs);
     const isCalm = roundTripMs - floorMs < targetMs / 2;
-    const factor = isCalm && wasCalm ? 2 : Math.min(2, (floorMs + targetMs) / roundTripMs);
+    const goalMs = floorMs + targetMs;
+    // A queue that stands is never empty; one that comes and goes is no reason for a cut.
+    const factor = roundTripMs > goalMs
+      ? Math.min(1, goalMs / shortestMs)
+      : isCalm && wasCalm
+      ? 2
+      : Math.min(2, goalMs / roundTripMs);
     this.#bytes = Math.min(largestBytes, Math.max(smallestBytes, this.#bytes * factor));
     const isCut = factor < deepCut;
     this.#last = { wasCalm: isCalm, wasCut: isCut };
-    return isCut && wasCut;
+    if (!isCut) return "fine";
+    return wasCut ? "vain" : "cut";
   }
 
   /** How long the queue may be where the window takes `roundTripMs`. */

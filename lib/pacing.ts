@@ -34,8 +34,7 @@ export interface PacedConnection<Channel> {
   onDrain(): void;
 }
 
-/** How often a keepalive is sent: as soon as so much has passed, within limits; milliseconds, bytes. */
-const spacingMs = 5;
+/** How much is sent or comes between two keepalives, in bytes. */
 const smallestSpacingBytes = 16 * 1024;
 const largestSpacingBytes = 512 * 1024;
 
@@ -128,6 +127,7 @@ export class Pacing<Channel extends PacedChannel> {
       ? type !== MessageType.channelWindowAdjust
       : isData(type) && this.#mustWait(channel, payload.length);
     if (!waits) return this.#pass(payload);
+    if (this.#queue.bytes === 0 && this.#marks && this.#hasRoom) return this.#passMarked(payload);
     this.#queue.add(channel, payload);
     this.#pump();
   }
@@ -179,17 +179,25 @@ export class Pacing<Channel extends PacedChannel> {
     this.#unmarkedBytes += payload.length;
   }
 
+  /** Whether more may be under way. */
+  get #hasRoom(): boolean {
+    return this.#underWayBytes < this.#bytesOf(this.#up);
+  }
+
+  /** Sends data of which is to be known when it arrives. */
+  #passMarked(payload: Uint8Array): void {
+    // Not behind the message: how long the message itself takes is no queue.
+    if (this.#unmarkedBytes >= this.#spacingBytes(this.#up)) this.#mark();
+    this.#pass(payload);
+  }
+
   /** Sends what waits, as far as it may be under way. */
   #pump(): void {
     if (this.#isPumping) return; // Whoever hears that less waits may send at once.
     this.#isPumping = true;
     if (!this.#isPaced()) this.#flush();
     if (this.#queue.bytes > 0 && this.#marks === undefined) this.#mark();
-    while (this.#queue.bytes > 0 && this.#underWayBytes < this.#bytesOf(this.#up)) {
-      // Not behind the message: how long the message itself takes is no queue.
-      if (this.#unmarkedBytes >= this.#spacingBytes(this.#up)) this.#mark();
-      this.#pass(this.#queue.take()!);
-    }
+    while (this.#queue.bytes > 0 && this.#hasRoom) this.#passMarked(this.#queue.take()!);
     if (this.#queue.bytes > 0) {
       this.#hasWaited = true;
       if (this.#marks!.length === 0) this.#mark();
@@ -285,10 +293,9 @@ export class Pacing<Channel extends PacedChannel> {
   }
 
   #decide(window: PaceWindow, round: PaceRound): void {
-    const isInVain = window.decide(round);
-    if (!isInVain) {
-      if (round.isLimited) this.#hasLookedInVain = false;
-    } else if (!this.#hasLookedInVain) {
+    const outcome = window.decide(round);
+    if (outcome === "fine") this.#hasLookedInVain = false;
+    if (outcome === "vain" && !this.#hasLookedInVain) {
       this.#hasLookedInVain = true;
       this.#looking = { since: round.now, roundTripsMs: [] };
     }
@@ -311,7 +318,7 @@ export class Pacing<Channel extends PacedChannel> {
   }
 
   #spacingBytes(window: PaceWindow): number {
-    const bytes = window.bytesPerMs(this.#floor.ms) * spacingMs;
+    const bytes = window.spacingBytes(this.#floor.ms);
     return Math.min(largestSpacingBytes, Math.max(smallestSpacingBytes, bytes));
   }
 

@@ -104,7 +104,7 @@ for (const direction of directions) {
     const transfers = [scene[direction]()];
     scene.advance(5000);
     scene.up.delayMs = scene.down.delayMs = 100;
-    scene.advance(4000);
+    scene.advance(8000);
     const { p50, share } = measure(scene, { typist, transfers, ms: 10_000 });
     assert(share > 0.9, `share ${share}`);
     assert(p50 < 200 + 2 * toleratedMs, `p50 ${p50} ms`);
