@@ -44,7 +44,8 @@ export class Scene {
   constructor(random: Random, trace: Trace, { sessions = Infinity } = {}) {
     this.random = random;
     this.trace = trace;
-    this.world = new World({ ...limits, sessions }, { answersPings: random.chance(0.8) });
+    const traits = { answersPings: random.chance(0.8) };
+    this.world = new World({ ...limits, sessions }, traits, { isPaced: random.chance(0.5) });
     this.upstream = this.#newUpstream(this.world.upstream);
   }
 
