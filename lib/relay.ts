@@ -4,9 +4,8 @@
  * and `ready_connection.ts` give it their transports.
  */
 
-import { Backpressure, type PendingRequests } from "./backpressure.ts";
+import { Backpressure } from "./backpressure.ts";
 import { usualLimits } from "./channel_limits.ts";
-import type { LinkOptions } from "./channel_links.ts";
 import { Channels } from "./channels.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { DisconnectReason, ProtocolError } from "./errors.ts";
@@ -14,14 +13,10 @@ import { Forwards, isForwardRequest } from "./forwards.ts";
 import { forwardEvent } from "./forward_events.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
+import { type ClientConnection, isGlobalReply, linkOptions } from "./relay_connections.ts";
 import { guard } from "./relay_guard.ts";
 import type { RelayOptions } from "./relay_options.ts";
-import {
-  type ClientAbout,
-  describeRelay,
-  type RelayStatus,
-  unknownClient,
-} from "./relay_status.ts";
+import { describeRelay, type RelayStatus, unknownClient } from "./relay_status.ts";
 import {
   type OnHostKeys,
   type Peer,
@@ -31,17 +26,6 @@ import {
   usualPayloadBytes,
 } from "./transport.ts";
 import { dropped, type GlobalRequest, MessageType, parseMessage, recipientOf } from "./wire.ts";
-
-/** One client, as the relay keeps it until it has left. */
-interface ClientConnection {
-  transport: Transport;
-  /** What it may do; everything where there are none. */
-  rules: ClientRules | undefined;
-  about: ClientAbout;
-  replies: ReplyQueue;
-  pending: PendingRequests;
-  leave(): void;
-}
 
 /**
  * Everything between the local clients and the one connection upstream.
@@ -160,7 +144,7 @@ export class Relay {
     this.#requests.attach(upstream, onHostKeys);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
-    const link = this.#linkOptions(upstream, this.#requests);
+    const link = linkOptions(upstream, { requests: this.#requests, ...this.#tables });
     this.#channels.attachUpstream(upstream, { allowsForwards, ...link });
     return this.#upstreamReceiver(upstream, this.#requests);
   }
@@ -170,7 +154,7 @@ export class Relay {
     requests.attach(upstream);
     this.#overflow.add(upstream);
     this.#backpressure.addUpstream(upstream);
-    this.#channels.attachOverflow(upstream, this.#linkOptions(upstream, requests));
+    this.#channels.attachOverflow(upstream, linkOptions(upstream, { requests, ...this.#tables }));
     return this.#upstreamReceiver(upstream, requests);
   }
 
@@ -187,14 +171,8 @@ export class Relay {
     return this.#channels.countOn(upstream);
   }
 
-  #linkOptions(upstream: Transport, requests: RequestQueue): LinkOptions {
-    return {
-      ask: (onReply) => requests.send("keepalive@openssh.com", new Uint8Array(), onReply),
-      onDrain: () => {
-        this.#channels.onUpstreamDrain(upstream);
-        this.#backpressure.relax();
-      },
-    };
+  get #tables(): { channels: Channels; backpressure: Backpressure } {
+    return { channels: this.#channels, backpressure: this.#backpressure };
   }
 
   #upstreamReceiver(upstream: Transport, requests: RequestQueue): UpstreamReceiver {
@@ -209,7 +187,8 @@ export class Relay {
           this.#reportMistake(stack);
           this.#channels.giveUp(upstream, slot);
         });
-        const isAnswered = upstream.backlogBytes > backlogBytes;
+        // A reply lets clients' data go on, which is no answer.
+        const isAnswered = upstream.backlogBytes > backlogBytes && !isGlobalReply(payload);
         this.#backpressure.onUpstreamMessage(upstream, { client, isAnswered });
       },
       unimplemented: (sequenceNumber) => requests.onUnimplemented(sequenceNumber),
@@ -253,7 +232,7 @@ export class Relay {
 
   /** Asks upstream for a sign of life; `onReply` is called when it comes, if it does. */
   sendKeepalive(onReply: () => void): void {
-    this.#requests.send("keepalive@openssh.com", new Uint8Array(), onReply);
+    this.#requests.sendKeepalive(onReply);
   }
 
   /** A client is authenticated, of whom `about` tells; give the returned receiver what it sends. */
