@@ -34,7 +34,7 @@ export class PaceQueue<Key> {
       this.#lines.set(key, line);
       this.#turns.push(line);
     }
-    line.payloads.push(payload.slice());
+    line.payloads.push(new Uint8Array(payload)); // A `slice` of a Buffer is no copy.
     this.#bytes += payload.length;
   }
 
