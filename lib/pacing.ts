@@ -54,7 +54,7 @@ const patienceMs = 15_000;
 
 /** How many round trips are enough to know the shortest, and how long they are waited for, in ms. */
 const lookingSamples = 3;
-const lookingMs = 3000;
+const lookingMs = 1000;
 
 /** `onDrain` is called once what waits, having been over the first, is under the second; bytes. */
 const highBacklogBytes = 1024 * 1024;
