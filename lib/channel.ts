@@ -107,9 +107,10 @@ export class Channel {
     this.paceBy(link);
   }
 
-  /** What upstream may have under way depends on what else the connection carries. */
+  /** What may be under way depends on what else the connection carries. */
   paceBy(link: Link | undefined): void {
-    this.downstream.flow.limitBy(() => link?.pacing?.creditBytes(this) ?? Infinity);
+    this.downstream.flow.limitBy(() => link?.pacing?.downloadBytes(this) ?? Infinity);
+    this.upstream.flow.limitBy(() => link?.pacing?.uploadBytes(this) ?? Infinity);
   }
 
   /** Notes what the asking end announces, and makes of its CHANNEL_OPEN the one for the other. */
@@ -225,7 +226,7 @@ export class Channel {
 
   /** Grants what was withheld from the sender, unless the receiver has enough to take already. */
   refill(side: Side): void {
-    const receiver = side === "upstream" ? this.link?.pacing ?? this.link?.peer : this.owner;
+    const receiver = side === "upstream" ? this.link?.peer : this.owner;
     if (receiver === undefined || receiver.backlogBytes > backlogLimitBytes) return;
     if (!this[opposite(side)].listens) return;
     this.#sendGrant(opposite(side), this[side].flow.takeRefill());

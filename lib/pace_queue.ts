@@ -6,6 +6,7 @@ const turnBytes = 32 * 1024;
 interface Line<Key> {
   key: Key;
   payloads: Uint8Array[];
+  bytes: number;
   /** How much of its turns it has not used, in bytes. */
   creditBytes: number;
 }
@@ -22,6 +23,11 @@ export class PaceQueue<Key> {
     return this.#bytes;
   }
 
+  /** What waits in a line, in bytes. */
+  bytesOf(key: Key): number {
+    return this.#lines.get(key)?.bytes ?? 0;
+  }
+
   has(key: Key): boolean {
     return this.#lines.has(key);
   }
@@ -30,11 +36,12 @@ export class PaceQueue<Key> {
   add(key: Key, payload: Uint8Array): void {
     let line = this.#lines.get(key);
     if (line === undefined) {
-      line = { key, payloads: [], creditBytes: turnBytes };
+      line = { key, payloads: [], bytes: 0, creditBytes: turnBytes };
       this.#lines.set(key, line);
       this.#turns.push(line);
     }
     line.payloads.push(new Uint8Array(payload)); // A `slice` of a Buffer is no copy.
+    line.bytes += payload.length;
     this.#bytes += payload.length;
   }
 
@@ -48,6 +55,7 @@ export class PaceQueue<Key> {
       }
       const payload = line.payloads.shift()!;
       line.creditBytes -= payload.length;
+      line.bytes -= payload.length;
       this.#bytes -= payload.length;
       if (line.payloads.length === 0) this.#remove(line);
       return payload;
@@ -59,7 +67,7 @@ export class PaceQueue<Key> {
   discard(key: Key): void {
     const line = this.#lines.get(key);
     if (line === undefined) return;
-    for (const { length } of line.payloads) this.#bytes -= length;
+    this.#bytes -= line.bytes;
     this.#remove(line);
   }
 

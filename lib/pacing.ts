@@ -56,7 +56,13 @@ const patienceMs = 15_000;
 const lookingSamples = 3;
 const lookingMs = 1000;
 
-/** `onDrain` is called once what waits, having been over the first, is under the second; bytes. */
+/** What a client may have waiting here and be granted beside, on one channel, in bytes. */
+const mostHeldBytes = 2 * 1024 * 1024;
+
+/**
+ * `onDrain` is called once what waits, or what waits of one channel, having been over the first, is
+ * under the second; in bytes.
+ */
 const highBacklogBytes = 1024 * 1024;
 const lowBacklogBytes = 512 * 1024;
 
@@ -100,6 +106,7 @@ export class Pacing<Channel extends PacedChannel> {
   #cancelWatch: (() => void) | undefined;
   #isPumping = false;
   #owesDrain = false;
+  readonly #owedChannels = new Set<Channel>();
 
   constructor(options: PacingOptions, connection: PacedConnection<Channel>) {
     this.#options = options;
@@ -113,11 +120,6 @@ export class Pacing<Channel extends PacedChannel> {
     return this.#queue.bytes;
   }
 
-  /** What waits for upstream, here and beyond, in bytes. */
-  get backlogBytes(): number {
-    return this.#queue.bytes + this.#connection.peer.backlogBytes;
-  }
-
   /** Sends a message of a channel upstream, in its order; data may wait. */
   send(channel: Channel, payload: Uint8Array): void {
     const type = payload[0];
@@ -129,6 +131,7 @@ export class Pacing<Channel extends PacedChannel> {
     if (!waits) return this.#pass(payload);
     if (this.#queue.bytes === 0 && this.#marks && this.#hasRoom) return this.#passMarked(payload);
     this.#queue.add(channel, payload);
+    if (this.#queue.bytesOf(channel) > highBacklogBytes) this.#owedChannels.add(channel);
     this.#pump();
   }
 
@@ -149,8 +152,14 @@ export class Pacing<Channel extends PacedChannel> {
     if ((this.#marks?.length ?? 0) < mostMarks) this.#mark();
   }
 
+  /** What a client may have under way on a channel, in bytes. */
+  uploadBytes(channel: Channel): number {
+    const heldBytes = this.#queue.bytesOf(channel);
+    return heldBytes === 0 ? Infinity : Math.max(0, mostHeldBytes - heldBytes);
+  }
+
   /** What upstream may have under way on a channel, in bytes. */
-  creditBytes(channel: Channel): number {
+  downloadBytes(channel: Channel): number {
     if (!this.#isPaced(channel)) return Infinity;
     return this.#downloads.creditBytes(channel, this.#bytesOf(this.#down));
   }
@@ -158,6 +167,7 @@ export class Pacing<Channel extends PacedChannel> {
   /** The connection is gone, and what waits with it. */
   close(): void {
     while (this.#queue.take());
+    this.#owedChannels.clear();
     this.#stopMeasuring();
     this.#isStalled = true;
   }
@@ -222,10 +232,16 @@ export class Pacing<Channel extends PacedChannel> {
   }
 
   #noteBacklog(): void {
-    if (this.#queue.bytes > highBacklogBytes) this.#owesDrain = true;
-    if (!this.#owesDrain || this.backlogBytes >= lowBacklogBytes) return;
-    this.#owesDrain = false;
-    this.#connection.onDrain();
+    const { bytes } = this.#queue;
+    let isDue = this.#owesDrain && bytes < lowBacklogBytes;
+    if (bytes > highBacklogBytes) this.#owesDrain = true;
+    else if (isDue) this.#owesDrain = false;
+    for (const channel of this.#owedChannels) {
+      if (this.#queue.bytesOf(channel) >= lowBacklogBytes) continue;
+      this.#owedChannels.delete(channel);
+      isDue = true;
+    }
+    if (isDue) this.#connection.onDrain();
   }
 
   #mark(): void {

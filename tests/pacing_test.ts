@@ -211,6 +211,19 @@ Deno.test("what waits is bounded by the windows, and given up with the connectio
   }
 });
 
+Deno.test("an upload to a host that accepts any amount goes on, and little of it waits", () => {
+  const scene = new LinkScene({ ...links[0]!, hostWindowBytes: 2 ** 32 - 1 });
+  scene.terminal(97);
+  const totalBytes = 20 * mega;
+  const upload = scene.upload({ totalBytes });
+  for (let step = 0; step < 120; step++) {
+    scene.advance(100);
+    assert(scene.heldBytes < 1.6 * usualWindowBytes, `${scene.heldBytes} bytes wait`);
+  }
+  assert.equal(upload.arrivedBytes, totalBytes);
+  assert.equal(scene.heldBytes, 0);
+});
+
 Deno.test("after a connection is lost in the middle, the next one is paced as well", () => {
   const scene = new LinkScene(links[0]!);
   scene.terminal(97);

@@ -99,6 +99,8 @@ export interface LinkTraits {
   isPaced?: boolean;
   /** Whether the host answers keepalives. */
   answers?: boolean;
+  /** What the host accepts of each channel before it tells of more, in bytes. */
+  hostWindowBytes?: number;
 }
 
 /** A relay, a link to a host, and clients. */
@@ -107,13 +109,16 @@ export class LinkScene {
   readonly up: Direction;
   readonly down: Direction;
   answers: boolean;
+  readonly #hostWindowBytes: number;
   /** How many keepalives the host was asked. */
   keepalives = 0;
   readonly #channels: HostChannel[] = [];
   readonly #clients: MemoryPeer[] = [];
 
-  constructor({ bytesPerSecond, roundTripMs, isPaced = true, answers = true }: LinkTraits) {
+  constructor(traits: LinkTraits) {
+    const { bytesPerSecond, roundTripMs, isPaced = true, answers = true } = traits;
     this.world = new World({}, {}, { isPaced });
+    this.#hostWindowBytes = traits.hostWindowBytes ?? usualWindowBytes;
     this.answers = answers;
     const { clock } = this.world;
     this.up = new Direction(clock, bytesPerSecond, roundTripMs / 2);
@@ -269,7 +274,7 @@ export class LinkScene {
       const channel = this.#channels[index]!;
       channel.slot = message.senderChannel;
       channel.windowBytes = message.initialWindowSize;
-      const numbers = [index, usualWindowBytes, usualPacketBytes];
+      const numbers = [index, this.#hostWindowBytes, usualPacketBytes];
       this.say(channel, MessageType.channelOpenConfirmation, ...numbers);
       this.#feed(channel);
       return;
