@@ -14,7 +14,10 @@ const links = [
   { bytesPerSecond: 2 * mega, roundTripMs: 40 },
   { bytesPerSecond: 20 * mega, roundTripMs: 10 },
 ];
-const directions = ["upload", "download"] as const;
+const directions = [
+  { direction: "upload", article: "an" },
+  { direction: "download", article: "a" },
+] as const;
 
 /** How much slower a key may be than on a link where nothing else is, in milliseconds. */
 const toleratedMs = 45;
@@ -40,11 +43,12 @@ function measure(
   };
 }
 
-for (const direction of directions) {
+for (const { direction, article } of directions) {
+  const transferName = `${article} ${direction}`;
   for (const link of links) {
     const name = `${link.bytesPerSecond / mega} MB/s and ${link.roundTripMs} ms`;
 
-    Deno.test(`keys are shown at once beside a ${direction}, which keeps the link, at ${name}`, () => {
+    Deno.test(`keys are shown at once beside ${transferName}, which keeps the link, at ${name}`, () => {
       const scene = new LinkScene(link);
       const typist = scene.terminal(97);
       const transfers = [scene[direction]()];
@@ -55,7 +59,7 @@ for (const direction of directions) {
       assert(share > 0.95, `share ${share}`);
     });
 
-    Deno.test(`somebody who comes to a ${direction} that fills the link does not wait long, at ${name}`, () => {
+    Deno.test(`somebody who comes to ${transferName} that fills the link does not wait long, at ${name}`, () => {
       const scene = new LinkScene(link);
       const transfers = [scene[direction]()];
       scene.advance(3000);
@@ -67,7 +71,7 @@ for (const direction of directions) {
     });
 
     for (const factor of [10, 0.1]) {
-      Deno.test(`a ${direction} follows a link that is ${factor} times as fast, at ${name}`, () => {
+      Deno.test(`${transferName} follows a link that is ${factor} times as fast, at ${name}`, () => {
         const scene = new LinkScene(link);
         const typist = scene.terminal(97);
         const transfers = [scene[direction]()];
@@ -83,7 +87,7 @@ for (const direction of directions) {
     }
   }
 
-  Deno.test(`eight times ${direction} are as fast as each other, and fill the link`, () => {
+  Deno.test(`eight ${direction}s are as fast as each other, and fill the link`, () => {
     for (const hasTypist of [false, true]) {
       const scene = new LinkScene(links[1]!);
       const typist = hasTypist ? scene.terminal(97) : undefined;
@@ -98,7 +102,7 @@ for (const direction of directions) {
     }
   });
 
-  Deno.test(`a longer way is followed by a ${direction}`, () => {
+  Deno.test(`a longer way is followed by ${transferName}`, () => {
     const scene = new LinkScene(links[0]!);
     const typist = scene.terminal(97);
     const transfers = [scene[direction]()];
@@ -110,7 +114,7 @@ for (const direction of directions) {
     assert(p50 < 200 + 2 * toleratedMs, `p50 ${p50} ms`);
   });
 
-  Deno.test(`a ${direction} alone is not touched, nor is one beside others that are not in use`, () => {
+  Deno.test(`${transferName} alone is not touched, nor is one beside others that are not in use`, () => {
     for (const hasOther of [false, true]) {
       const [plain, paced] = [false, true].map((isPaced) => {
         const scene = new LinkScene({ ...links[0]!, isPaced });
@@ -131,7 +135,7 @@ for (const direction of directions) {
     }
   });
 
-  Deno.test(`a ${direction} to a server that answers no keepalive goes on`, () => {
+  Deno.test(`${transferName} to a server that answers no keepalive goes on`, () => {
     const scene = new LinkScene({ ...links[0]!, answers: false });
     scene.terminal(97);
     const transfers = [scene[direction]()];

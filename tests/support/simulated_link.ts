@@ -99,7 +99,7 @@ export interface LinkTraits {
   isPaced?: boolean;
   /** Whether the host answers keepalives. */
   answers?: boolean;
-  /** What the host accepts of each channel before it tells of more, in bytes. */
+  /** What the host accepts of each channel, in bytes; it tells of no more where that is much. */
   hostWindowBytes?: number;
 }
 
@@ -299,6 +299,7 @@ export class LinkScene {
       channel.windowBytes -= data.length;
       return this.say(channel, MessageType.channelData, data);
     }
+    if (this.#hostWindowBytes > usualWindowBytes) return;
     channel.unadjustedBytes += data.length;
     if (channel.unadjustedBytes < adjustBytes) return;
     this.say(channel, MessageType.channelWindowAdjust, channel.unadjustedBytes);
