@@ -164,10 +164,8 @@ export class Pacing<Channel extends PacedChannel> {
     return this.#downloads.creditBytes(channel, this.#bytesOf(this.#down));
   }
 
-  /** The connection is gone, and what waits with it. */
+  /** The connection is gone: nothing is waited for any more. */
   close(): void {
-    while (this.#queue.take());
-    this.#owedChannels.clear();
     this.#stopMeasuring();
     this.#isStalled = true;
   }

@@ -151,7 +151,10 @@ export class LinkScene {
   }
 
   /** Opens a channel of a new client; time passes until the host has agreed. */
-  open(role: Role, { keepsData = false } = {}): { client: MemoryPeer; host: HostChannel } {
+  open(
+    role: Role,
+    { keepsData = false, windowBytes = usualWindowBytes } = {},
+  ): { client: MemoryPeer; host: HostChannel } {
     const index = this.#channels.length;
     const client = this.world.client(`${role} ${index}`);
     this.#clients.push(client);
@@ -159,7 +162,7 @@ export class LinkScene {
       ...{ role, slot: -1, windowBytes: 0, receivedBytes: 0, unadjustedBytes: 0, isClosed: false },
       ...{ types: [], data: keepsData ? [] : undefined },
     });
-    client.say(MessageType.channelOpen, "session", index, usualWindowBytes, usualPacketBytes);
+    client.say(MessageType.channelOpen, "session", index, windowBytes, usualPacketBytes);
     const host = this.#channels[index]!;
     let isOpen = false;
     client.onSent = ({ message }) => {
