@@ -11,6 +11,13 @@
 const targetQueueMs = 15;
 const messageBytes = 4 * 1024;
 
+/**
+ * Where a round trip is shorter than this, the machines are more in the way than the network: the
+ * queue may be longer, and keepalives fewer, which cost what data costs. In milliseconds.
+ */
+const nearMs = 3;
+const nearQueueMs = 30;
+
 /** What may be under way in any case, and at most; in bytes. */
 const smallestBytes = 48 * 1024;
 const largestBytes = 32 * 1024 * 1024;
@@ -38,6 +45,7 @@ const queuelessPart = 0.75;
 /** How often keepalives are sent: in milliseconds, and as a part of a round trip. */
 const spacingMs = 10;
 const spacingPart = 1 / 4;
+const nearSpacingPart = 1 / 2;
 
 /** How old the shortest round trip may be before it is looked for again, in milliseconds. */
 const floorAgeMs = 10_000;
@@ -101,13 +109,14 @@ export class PaceWindow {
   /** What may be under way so that nothing waits on the path, in bytes. */
   queuelessBytes(floorMs: number): number {
     if (this.#bytes <= fewMessagesBytes) return 0; // Any message would wait for another.
-    return queuelessPart * this.#bytes * floorMs / (floorMs + this.#targetMs(floorMs));
+    const targetMs = this.#targetMs({ floorMs, roundTripMs: floorMs });
+    return queuelessPart * this.#bytes * floorMs / (floorMs + targetMs);
   }
 
   /** What passes in a part of the shortest round trip that a keepalive can tell of, in bytes. */
   spacingBytes(floorMs: number): number {
-    const roundTripMs = floorMs + targetQueueMs;
-    return this.#bytes * Math.min(spacingMs / roundTripMs, spacingPart);
+    if (floorMs < nearMs) return this.#bytes * nearSpacingPart;
+    return this.#bytes * Math.min(spacingMs / (floorMs + targetQueueMs), spacingPart);
   }
 
   /** The longest round trip of the round under way, in milliseconds. */
@@ -155,7 +164,7 @@ export class PaceWindow {
     const { wasCalm, wasCut } = this.#last;
     this.restart(now);
     if (!isLimited) return "unlimited";
-    const targetMs = queues * this.#targetMs(roundTripMs);
+    const targetMs = queues * this.#targetMs({ floorMs, roundTripMs });
     const isCalm = roundTripMs - floorMs < targetMs / 2;
     const goalMs = floorMs + targetMs;
     // A queue that stands is never empty; one that comes and goes is no reason for a cut.
@@ -172,8 +181,9 @@ export class PaceWindow {
   }
 
   /** How long the queue may be where the window takes `roundTripMs`. */
-  #targetMs(roundTripMs: number): number {
-    return targetQueueMs + messageBytes * roundTripMs / this.#bytes;
+  #targetMs({ floorMs, roundTripMs }: { floorMs: number; roundTripMs: number }): number {
+    return (floorMs < nearMs ? nearQueueMs : targetQueueMs) +
+      messageBytes * roundTripMs / this.#bytes;
   }
 }
 
