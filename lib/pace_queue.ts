@@ -32,7 +32,7 @@ export class PaceQueue<Key> {
     return this.#lines.has(key);
   }
 
-  /** Adds a message to the end of a line; its bytes are copied. */
+  /** Adds a message to the end of a line; its bytes must not be changed afterwards. */
   add(key: Key, payload: Uint8Array): void {
     let line = this.#lines.get(key);
     if (line === undefined) {
@@ -40,7 +40,7 @@ export class PaceQueue<Key> {
       this.#lines.set(key, line);
       this.#turns.push(line);
     }
-    line.payloads.push(new Uint8Array(payload)); // A `slice` of a Buffer is no copy.
+    line.payloads.push(payload);
     line.bytes += payload.length;
     this.#bytes += payload.length;
   }

@@ -120,7 +120,7 @@ export class Pacing<Channel extends PacedChannel> {
     return this.#queue.bytes;
   }
 
-  /** Sends a message of a channel upstream, in its order; data may wait. */
+  /** Sends a message of a channel upstream, in its order; it is kept where it has to wait. */
   send(channel: Channel, payload: Uint8Array): void {
     const type = payload[0];
     if (type === MessageType.channelRequest) this.#activity.recount(); // It may be for a terminal.

@@ -36,7 +36,7 @@ export interface Transport extends Peer {
 
 /** What the owner of a connection does with what comes from it once it is authenticated. */
 export interface TransportHandlers {
-  /** One message that is not the transport protocol's own; its bytes may be rewritten. */
+  /** One message that is not the transport protocol's own; its bytes are given away. */
   onPayload(payload: Uint8Array): void;
   /** The peer does not know the message that had this sequence number, or one beside it. */
   onUnimplemented?(sequenceNumber: number): void;
@@ -48,7 +48,10 @@ export interface TransportHandlers {
 
 /** What the relay wants of a connection's owner: its messages, and its end. */
 export interface Receiver {
-  /** Takes one message that is not the transport protocol's own; its bytes are rewritten. */
+  /**
+   * Takes one message that is not the transport protocol's own; its bytes are rewritten, and kept
+   * where it has to wait.
+   */
   receive(payload: Uint8Array): void;
   /** Less is waiting for the peer than before. */
   drained(): void;
