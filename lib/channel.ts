@@ -14,6 +14,7 @@ import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { ChannelOpenFailureReason, ChannelProtocolError, ProtocolError } from "./errors.ts";
+import type { Pacing } from "./pacing.ts";
 import type { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
 import { buildMessage, utf8String } from "./ssh_data.ts";
@@ -48,6 +49,8 @@ export interface Link {
   /** Channels that it has carried: it may still speak of them. */
   readonly former: FormerSlots;
   readonly room: SessionRoom<object>;
+  /** What keeps its channels from waiting for each other; `undefined` where nothing does. */
+  readonly pacing: Pacing<Channel> | undefined;
   /** The shortest time in which it has answered a CHANNEL_OPEN, in milliseconds. */
   roundTripMs?: number;
 }
@@ -124,6 +127,13 @@ export class Channel {
     this.#link = link;
     this.#askedAt = this.#now();
     link?.channels.add(this);
+    this.paceBy(link);
+  }
+
+  /** What may be under way depends on what else the connection carries. */
+  paceBy(link: Link | undefined): void {
+    this.downstream.flow.limitBy(() => link?.pacing?.downloadBytes(this) ?? Infinity);
+    this.upstream.flow.limitBy(() => link?.pacing?.uploadBytes(this) ?? Infinity);
   }
 
   /** Upstream has opened it. */
@@ -187,6 +197,7 @@ export class Channel {
   #onData(from: Side, message: ChannelData, payload: Uint8Array): string | undefined {
     const to = opposite(from);
     const { length } = message.data;
+    this.#link?.pacing?.onData(this, from, length);
     const isTooLate = this[from].eofReceived || (from === "upstream" && this.ahead.hasEof);
     if (isTooLate) {
       this[to].flow.giveBack(length); // The sender might wait for it before it closes.
@@ -325,6 +336,8 @@ export class Channel {
       end.state = "done";
       if (side === "downstream") this.stopWaiting();
     } else if (end.listens) {
+      // What waits would go nowhere.
+      if (side === "upstream" && end.closeReceived) this.#link?.pacing?.discard(this);
       this.send(side, buildMessage(MessageType.channelClose, end.channel));
       end.closeSent = true;
     }
@@ -374,8 +387,9 @@ export class Channel {
   }
 
   send(to: Side, payload: Uint8Array): void {
-    const peer = to === "upstream" ? this.link?.peer : this.owner;
-    peer?.send(payload);
+    if (to === "downstream") this.owner?.send(payload);
+    else if (this.link?.pacing) this.link.pacing.send(this, payload);
+    else this.link?.peer.send(payload);
   }
 }
 

@@ -141,6 +141,7 @@ export class ClientOpens {
       slot,
     });
     if (channel.type === "session") channel.downstream.flow.reserve(limits.noticeBytes);
+    channel.paceBy(links.first);
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
       cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedLong(channel)),

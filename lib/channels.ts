@@ -15,7 +15,7 @@ import { ChannelAnswers, expectLate, isAnswer } from "./channel_answers.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
-import { Links } from "./channel_links.ts";
+import { type LinkOptions, Links } from "./channel_links.ts";
 import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
 import { describeChannel } from "./channel_status.ts";
@@ -23,6 +23,7 @@ import { ChannelTable } from "./channel_table.ts";
 import type { ChannelTotals } from "./channel_totals.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
+import type { PacingOptions } from "./pacing.ts";
 import type { Observe } from "./relay_events.ts";
 import type { Usage } from "./share.ts";
 import type { ChannelStatus } from "./status.ts";
@@ -43,6 +44,7 @@ export interface ChannelsOptions {
   owners: ForwardOwners;
   limits: ChannelLimits;
   schedule: Schedule;
+  pacing?: PacingOptions;
   /** The time, in milliseconds since 1970. */
   now(): number;
   /** A client wants a channel and upstream is away. */
@@ -77,7 +79,7 @@ export class Channels {
 
   constructor({ owners, limits, report, observe, ...options }: ChannelsOptions) {
     const table = new ChannelTable({ schedule: options.schedule, now: options.now, observe });
-    const links = new Links(limits.sessions);
+    const links = new Links(limits.sessions, options.pacing);
     const endings = new ChannelEndings(table, (channel) => this.#opens.onFreed(channel));
     this.#table = table;
     this.#links = links;
@@ -138,17 +140,19 @@ export class Channels {
   /** Upstream is there: what waits for it goes on. */
   attachUpstream(
     upstream: Peer,
-    allows: { allowsForwards: boolean; allowsWarmSession: boolean },
+    { allowsForwards, allowsWarmSession, ...options }:
+      & { allowsForwards: boolean; allowsWarmSession: boolean }
+      & LinkOptions,
   ): void {
-    this.#links.setFirst(upstream);
-    this.#links.allowsForwards = allows.allowsForwards;
-    this.#warm.isAllowed = allows.allowsWarmSession;
+    this.#links.setFirst(upstream, options);
+    this.#links.allowsForwards = allowsForwards;
+    this.#warm.isAllowed = allowsWarmSession;
     this.#opens.onUpstream();
   }
 
   /** A further connection is there, for sessions. */
-  attachOverflow(peer: Peer): void {
-    this.#links.addFurther(peer);
+  attachOverflow(peer: Peer, options: LinkOptions): void {
+    this.#links.addFurther(peer, options);
     this.#opens.offerWaiting();
   }
 
@@ -181,6 +185,11 @@ export class Channels {
   windowBytesOf(client: Peer): number {
     const record = this.#table.client(client);
     return record?.pool.maximumBytes(record.channels.size) ?? 0;
+  }
+
+  /** What waits here for a connection upstream that would be too full with it, in bytes. */
+  heldBytesOf(upstream: Peer): number {
+    return this.#links.get(upstream)?.pacing?.heldBytes ?? 0;
   }
 
   /** How many channels a connection upstream carries. */

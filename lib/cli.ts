@@ -87,6 +87,8 @@ export interface Options {
   maxChannels: number;
   /** Further connections for more sessions. */
   overflow: number;
+  /** Whether transfers leave the way to the server to others that are there. */
+  paces: boolean;
   /** Ends it when no client was there for so long, and after so long in any case. */
   idleExitMs: number | undefined;
   maxLifeMs: number | undefined;
@@ -194,6 +196,7 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     keepsWarm: !parsed.survival.noWarm,
     maxChannels: parsed.survival.maxChannels,
     overflow: parsed.survival.overflow,
+    paces: !parsed.survival.noPacing,
     idleExitMs: timeFrom("--idle-exit", parsed.life.idleExit),
     maxLifeMs: timeFrom("--max-life", parsed.life.maxLife),
     readyFile: parsed.life.readyFile,

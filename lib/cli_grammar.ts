@@ -288,6 +288,10 @@ const survival = object({
     }),
     0,
   ),
+  noPacing: toggle(
+    ["--no-pacing"],
+    "Let transfers fill the way to the server as far as their windows allow, while others wait.",
+  ),
 });
 
 const timeValue = string({ metavar: "TIME", pattern: /^[0-9smhdw+]+$/i });

@@ -23,6 +23,8 @@ const smallestCreditBytes = 32 * 1024;
 
 /** Room for a line of ours, in bytes. */
 const lineBytes = 2048;
+/** A sender that is held to less than the rest allows is told of more when this part is left. */
+const limitedPart = 7 / 8;
 
 const maximumWindowBytes = 2 ** 32 - 1;
 
@@ -72,6 +74,7 @@ export class Flow {
   #waitingBytes = 0;
   /** What counts in the pool. */
   #pooledBytes = 0;
+  #limitBytes: () => number = () => Infinity;
 
   /** The credit counts in a pool from now on; `undefined` takes it out. */
   joinPool(pool: CreditPool | undefined): void {
@@ -83,6 +86,16 @@ export class Flow {
   /** Keeps so many bytes of the window from the sender, unless the window is small; before grants. */
   reserve(bytes: number): void {
     this.#reserveBytes = bytes;
+  }
+
+  /** The sender is held to what the function returns, in bytes, or to less. */
+  limitBy(limitBytes: () => number): void {
+    this.#limitBytes = limitBytes;
+  }
+
+  /** What the sender knows of and has not used, in bytes. */
+  get creditBytes(): number {
+    return this.#creditBytes;
   }
 
   /** What can be sent to the receiver beside what the sender sends, in bytes. */
@@ -142,8 +155,9 @@ export class Flow {
   /** Takes what may be announced to the sender now, at once after the receiver has adjusted. */
   takeGrant(): number {
     const reserveBytes = this.#windowBytes < smallestCreditBytes ? 0 : this.#reserveBytes;
-    const bytes = Math.min(this.#windowBytes - reserveBytes, this.#maximumBytes) +
-      this.#aheadBytes - this.#waitingBytes - this.#creditBytes;
+    const allowedBytes = Math.min(this.#windowBytes - reserveBytes, this.#maximumBytes) +
+      this.#aheadBytes - this.#waitingBytes;
+    const bytes = Math.min(allowedBytes, Math.floor(this.#limitBytes())) - this.#creditBytes;
     if (bytes <= 0) return 0;
     this.#addCredit(bytes);
     return bytes;
@@ -151,7 +165,10 @@ export class Flow {
 
   /** Takes what may be announced as withheld bytes become due; 0 while the sender has plenty. */
   takeRefill(): number {
-    return this.#creditBytes < this.mostCreditBytes / 2 ? this.takeGrant() : 0;
+    const limitBytes = this.#limitBytes();
+    const part = limitBytes < Infinity ? limitedPart : 1 / 2;
+    const mostBytes = Math.min(this.mostCreditBytes, limitBytes);
+    return this.#creditBytes < mostBytes * part ? this.takeGrant() : 0;
   }
 
   /**

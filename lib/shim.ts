@@ -117,6 +117,12 @@ export class Shim {
     const confirmation = options.confirms
       ? new Confirmation({ host: name, prompter, schedule })
       : undefined;
+    const keepalive = {
+      intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
+      count: config.serverAliveCountMax,
+    };
+    // It needs keepalives, and some servers are not to be sent any.
+    const isPaced = options.paces && keepalive.intervalMs > 0;
     this.#relay = new Relay({
       limits: {
         openTimeoutMs: options.openTimeoutMs,
@@ -128,6 +134,7 @@ export class Shim {
         noticeBytes: options.maxLifeMs === undefined ? 0 : noticeBytes,
       },
       schedule,
+      pacing: isPaced ? { clock: () => performance.now(), schedule } : undefined,
       now: Date.now,
       onWanted: () => this.#upstream.hurry(),
       isPatient: () => this.#upstream.isFirstLogin,
@@ -153,10 +160,6 @@ export class Shim {
       nextClientId: () => ++this.#lastClientId,
       onTurnedAway: (phrase, count) => audit?.onTurnedAway(phrase, count),
     });
-    const keepalive = {
-      intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
-      count: config.serverAliveCountMax,
-    };
     this.#upstream = new Upstream({
       connector,
       relay,

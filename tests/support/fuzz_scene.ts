@@ -53,6 +53,7 @@ export class Scene {
         aheadBytes: random.pick([0, 5000, maximumAheadBytes]),
       },
       { answersPings: random.chance(0.8) },
+      { isPaced: random.chance(0.5) },
     );
     this.upstream = this.#newUpstream(this.world.upstream);
   }

@@ -565,13 +565,13 @@ export class ModelUpstream extends Model {
     const { name, wantReply, data } = message as GlobalRequest;
     assert.equal(message.type, globalRequest, "a reply to no global request");
     assert.equal(wantReply, true);
-    assert.equal(this.#isOverflow, false);
     const body = new Reader(data);
     const raw = new Uint8Array();
     if (name === "keepalive@openssh.com") {
       this.#toReply.push({ type: requestFailure, raw });
       return;
     }
+    assert.equal(this.#isOverflow, false);
     assert.match(name, /^(cancel-)?(tcpip-forward|streamlocal-forward@openssh\.com)$/);
     body.text();
     if (name.includes("streamlocal")) {
