@@ -26,6 +26,7 @@ const noMessages = [
   "… is not a table of the kernel's",
   "… ends inside a row",
   "it has left",
+  "no session is warm",
   "libcrypto does not encrypt",
   "libcrypto does not authenticate",
   '"…" cannot be opened',
