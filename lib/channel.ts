@@ -25,7 +25,6 @@ import {
   type ChannelOpenConfirmation,
   type ChannelOpenFailure,
   type ChannelRequest,
-  extendedDataStderr,
   MessageType,
   rewriteOpen,
   rewriteRecipient,
@@ -37,9 +36,6 @@ const backlogLimitBytes = 1024 * 1024;
 
 /** Why a message is dropped that may not follow an EOF. */
 const afterEof = "CHANNEL_EOF has been sent";
-
-/** What ssh exits with when its connection is lost. */
-const lostExitStatus = 255;
 
 /** A connection upstream: the one, or a further one that carries nothing but sessions. */
 export interface Link {
@@ -343,38 +339,6 @@ export class Channel {
     }
   }
 
-  /**
-   * Tells the person at a session why it ends, on stderr, if the client still takes it. sshd tells
-   * the exit status before the last of the output; as that is missing, the status is taken back.
-   */
-  sendNotice(reason: string): void {
-    const { downstream, upstream } = this;
-    if (this.type !== "session" || !downstream.listens || upstream.eofReceived) return;
-    if (this.hasExitStatus) {
-      const { channel } = downstream;
-      const fields = ["exit-status", false, lostExitStatus] as const;
-      this.send("downstream", buildMessage(MessageType.channelRequest, channel, ...fields));
-    }
-    this.#sendLine(reason, downstream.flow.windowBytes);
-  }
-
-  /** Tells the person at a terminal something while the session goes on, if there is room for it. */
-  tell(text: string): void {
-    const { downstream, upstream } = this;
-    if (!this.hasTerminal || !downstream.listens || upstream.eofReceived) return;
-    this.#sendLine(text, downstream.flow.freeBytes);
-  }
-
-  /** Sends a line of ours on stderr, where no more than `windowBytes` may be sent. */
-  #sendLine(words: string, windowBytes: number): void {
-    const { channel, flow, maximumPacketSize } = this.downstream;
-    const text = utf8String(`\r\nsshshim: ${shortened(words)}\r\n`);
-    if (text.length > Math.min(windowBytes, maximumPacketSize)) return;
-    flow.adjust(-text.length); // The client gives them back like any others.
-    const fields = [channel, extendedDataStderr, text] as const;
-    this.send("downstream", buildMessage(MessageType.channelExtendedData, ...fields));
-  }
-
   /** Passes a message on to the other end, if that one still listens. */
   forward(from: Side, payload: Uint8Array): void {
     const other = this[opposite(from)];
@@ -436,6 +400,7 @@ export function openFailure(
 /** How much of a reason is told, in characters: a peer's words may be among it, of any length. */
 const longestReason = 1000;
 
-function shortened(reason: string): string {
+/** A reason as it is told. */
+export function shortened(reason: string): string {
   return reason.length <= longestReason ? reason : `${reason.slice(0, longestReason)}…`;
 }

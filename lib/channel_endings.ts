@@ -1,6 +1,7 @@
 /** How channels end: each end is told, and the slot is free once both are done. */
 
 import type { Channel } from "./channel.ts";
+import { sendNotice } from "./channel_notice.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import type { ChannelTable } from "./channel_table.ts";
 
@@ -39,7 +40,7 @@ export class ChannelEndings {
   lose(channel: Channel, reason: string): void {
     channel.link = undefined;
     if (channel.ahead.isEmpty || !channel.takesData) {
-      channel.sendNotice(reason);
+      sendNotice(channel, reason);
       this.leave(channel, "upstream", reason);
     } else if (!channel.ahead.hasClose) {
       channel.ahead.push({ kind: "lost", reason });
@@ -48,7 +49,7 @@ export class ChannelEndings {
 
   /** Tells both ends that the channel ends, and the person at a session why. */
   end(channel: Channel, reason: string): void {
-    channel.sendNotice(reason);
+    sendNotice(channel, reason);
     channel.finish("downstream", reason);
     channel.finish("upstream", reason);
     this.settle(channel);

@@ -15,6 +15,7 @@ import { ChannelAnswers, expectLate, isAnswer } from "./channel_answers.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
+import { tell } from "./channel_notice.ts";
 import { type LinkOptions, Links } from "./channel_links.ts";
 import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
@@ -231,7 +232,7 @@ export class Channels {
 
   /** Tells the people at terminals something; their sessions go on. */
   tell(text: string): void {
-    for (const channel of this.#table.live()) channel.tell(text);
+    for (const channel of this.#table.live()) tell(channel, text);
   }
 
   /** A client is here; until it has left, its messages are taken. */
