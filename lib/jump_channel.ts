@@ -103,12 +103,10 @@ export class JumpChannel implements ByteConnection {
     const numbers = [ourChannel, this.#incoming.takeGrant(), maximumPacketSize] as const;
     const { channelOpen } = MessageType;
     transport.send(
-      "command" in target
-        ? buildMessage(channelOpen, "session", ...numbers)
-        : buildMessage(
-          ...[channelOpen, "direct-tcpip", ...numbers] as const,
-          ...[target.host, target.port, "127.0.0.1", 0],
-        ),
+      "command" in target ? buildMessage(channelOpen, "session", ...numbers) : buildMessage(
+        ...[channelOpen, "direct-tcpip", ...numbers] as const,
+        ...[target.host, target.port, "127.0.0.1", 0],
+      ),
     );
   }
 
