@@ -159,7 +159,8 @@ if ($mode eq "new") {
   sweep($d);
   $path = "$d/$path";
   umask 077;
-  socket(my $l, PF_UNIX, SOCK_STREAM, 0) and bind($l, sockaddr_un($path)) and listen($l, 4) or refuse("socket " . reason());
+  my $l;
+  socket($l, PF_UNIX, SOCK_STREAM, 0) and bind($l, sockaddr_un($path)) and listen($l, 4) or refuse("socket " . reason());
   my $pid = fork;
   defined $pid or refuse("fork " . reason());
   if ($pid == 0) {
