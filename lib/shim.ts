@@ -18,6 +18,7 @@ import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
+import { ResumingConnector } from "./resuming_connector.ts";
 import { RelayClient, type RelayClientOptions } from "./relay_client.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
 import { composeStatus, findPrograms } from "./shim_status.ts";
@@ -106,7 +107,15 @@ export class Shim {
     // Only hosts behind it wait for it.
     this.#wasConnected.promise.catch(() => {});
     const { config, route, access, listener, life, prompter, writeAudit } = parts;
-    const connector = new Connector(route, (text) => log.warn("{text}", { text }));
+    const keepalive = {
+      intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
+      count: config.serverAliveCountMax,
+    };
+    const { resumeForMs, reconnectMaxDelayMs: maximumDelayMs } = options;
+    const direct = new Connector(route, (text) => log.warn("{text}", { text }));
+    const connector = resumeForMs === undefined
+      ? direct
+      : new ResumingConnector(direct, { resumeForMs, maximumDelayMs, keepalive });
     const { name } = connector;
     const { schedule } = this.#timers;
     const audit = writeAudit && new Audit(writeAudit, name);
@@ -152,15 +161,11 @@ export class Shim {
       nextClientId: () => ++this.#lastClientId,
       onTurnedAway: (phrase, count) => audit?.onTurnedAway(phrase, count),
     });
-    const keepalive = {
-      intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
-      count: config.serverAliveCountMax,
-    };
     this.#upstream = new Upstream({
       connector,
       relay,
       reconnects: options.reconnects,
-      maximumDelayMs: options.reconnectMaxDelayMs,
+      maximumDelayMs,
       keepalive,
       onState: (state) => {
         this.#states.onState();
