@@ -2,16 +2,22 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import type { ShimStatus } from "../lib/status.ts";
-import { type FaultyGround, startFaultyGround, untilLogged } from "./support/faulty.ts";
+import {
+  countMessages,
+  type FaultyGround,
+  startFaultyGround,
+  startFaultyPath,
+  untilLogged,
+} from "./support/faulty.ts";
+import { startInnerShim } from "./support/inner_shim.ts";
+import { startShim } from "./support/shim.ts";
 import { lead, startForwarding } from "./support/forwarding.ts";
 import { freePort } from "./support/ports.ts";
 import { waitUntil } from "./support/processes.ts";
 import { Terminal } from "./support/pty.ts";
-import { run, runChecked, text } from "./support/run.ts";
+import { run, text } from "./support/run.ts";
 import {
   connect,
-  exchange,
   readExactly,
   startEcho,
   tcpAddress,
@@ -73,7 +79,7 @@ for (const how of ["rst", "fin", "hole"] as const) {
 
     await hasEchoed(local, "after");
     await hasEchoed(remote, "after");
-    await shell.type("echo still $va''lue\n");
+    await shell.type("echo st''ill $value\n");
     await shell.screen.waitFor(/^still kept/m);
     await shell.type("exit 3\n");
     assert.equal(await shell.exit, 3);
@@ -82,12 +88,8 @@ for (const how of ["rst", "fin", "hole"] as const) {
     assert.match(cat.stdout.text, /got words/);
     assert.equal(cat.stderr.text, "");
     assert.doesNotMatch(shim.log.text, /connection lost/);
-    assert.equal(text(exchangeText(await target.ssh("echo new"))), "new\n");
+    assert.equal(text((await target.ssh("echo new")).stdout), "new\n");
   });
-}
-
-function exchangeText({ stdout }: { stdout: Uint8Array }): Uint8Array {
-  return stdout;
 }
 
 Deno.test("transfers by scp and sftp are exact over many cuts", async () => {
@@ -133,7 +135,124 @@ Deno.test("transfers by scp and sftp are exact over many cuts", async () => {
   assert.doesNotMatch(shim.log.text, /connection lost/);
 });
 
-void exchange;
-void runChecked;
-void waitUntil;
-export type { ShimStatus };
+Deno.test("its end is the end of all that runs there, and leaves nothing", async () => {
+  await using ground = await startGround();
+  const { target, shim, sshd } = ground;
+  const before = await keepersOf(sshd.port);
+  assert.equal(before.length, 1);
+  await using sleeper = target.startSsh("echo ready; cat; sleep 1000");
+  await sleeper.stdout.waitFor(/ready/);
+  await cut(ground, "rst");
+  await shim.stop();
+  await waitUntil("no keeper", async () => (await keepersOf(sshd.port)).length === 0);
+});
+
+Deno.test("a keeper that is gone ends what ran with a reason, and a new connection is made", async () => {
+  await using ground = await startGround();
+  const { target, shim, sshd } = ground;
+  await using client = target.startSsh("echo ready; cat");
+  await client.stdout.waitFor(/ready/);
+  const [keeper] = await keepersOf(sshd.port);
+  Deno.kill(keeper!, "SIGKILL");
+  await untilLogged(shim.log, /connection lost: .* cannot be resumed: the host does not keep it/);
+  assert.equal((await client.drained()).code, 255);
+  assert.match(client.stderr.text, /cannot be resumed: the host does not keep it any more/);
+  assert.equal(text((await target.ssh("echo new")).stdout), "new\n");
+});
+
+Deno.test("what the host ends is ended as without", async () => {
+  await using ground = await startGround();
+  const { target, shim } = ground;
+  const result = await target.ssh("kill -9 $PPID");
+  assert.equal(result.code, 255);
+  await untilLogged(shim.log, /connection lost/);
+  assert.equal(text((await target.ssh("echo new")).stdout), "new\n");
+});
+
+Deno.test("the status tells since when the network is away", async () => {
+  await using ground = await startFaultyPath();
+  const { proxy, upstream } = ground;
+  await using inner = await startInnerShim(upstream, ["--resume", "--resume-for", "1h"]);
+  await inner.until("it is there", ({ upstream }) => upstream.away === null);
+  await proxy.refuse();
+  proxy.cutAll("rst");
+  const { upstream: status } = await inner.until(
+    "it is away",
+    ({ upstream }) => upstream.away !== null,
+  );
+  assert.equal(status.state, "ready");
+  assert.match(status.away!.reason, /reset/);
+  await proxy.restore();
+  await inner.until("it is back", ({ upstream }) => upstream.away === null);
+});
+
+Deno.test("after --resume-for without network what ran has ended, and a new connection is made", async () => {
+  await using ground = await startGround({ shim: ["--resume-for", "2"] });
+  const { target, proxy, shim } = ground;
+  await using client = target.startSsh("echo ready; cat");
+  await client.stdout.waitFor(/ready/);
+  await proxy.refuse();
+  proxy.cutAll("rst");
+  assert.equal((await client.drained()).code, 255);
+  assert.match(client.stderr.text, /it was away for longer than --resume-for/);
+  await proxy.restore();
+  assert.equal(text((await target.ssh("echo new")).stdout), "new\n");
+  assert.match(shim.log.text, /connection lost/);
+});
+
+/** Where it cannot be: what the forced command of the key does, or a line for sshd_config. */
+const obstacles: [what: string, reason: RegExp, obstacle: { command?: string; config?: string }][] =
+  [
+    [
+      "a host without perl and python",
+      /it has neither perl 5.14 nor python 3.5/,
+      { command: 'ln -sf /bin/sh .; PATH=$PWD sh -c "$SSH_ORIGINAL_COMMAND"' },
+    ],
+    [
+      "a forced command",
+      /another program runs there instead of ours and says: Welcome/,
+      { command: "echo Welcome" },
+    ],
+    [
+      "a forced command that takes what it is given",
+      /another program runs there instead of ours/,
+      { command: "echo no shell for you >&2; exit 1" },
+    ],
+    ["a host without sessions", /it runs no commands on this connection/, {
+      config: "MaxSessions 0",
+    }],
+    [
+      "a host that cannot reach its own sshd",
+      /sshd cannot be reached from the host itself: 127.0.0.1 1 .*refused/,
+      { command: 'SSH_CONNECTION="127.0.0.1 1 127.0.0.1 1" sh -c "$SSH_ORIGINAL_COMMAND"' },
+    ],
+  ];
+
+for (const [what, reason, { command, config }] of obstacles) {
+  Deno.test(`${what}: it is said once, and the connection is one without`, async () => {
+    await using path = await startFaultyPath({ config: config === undefined ? [] : [config] });
+    const { sshd, upstream } = path;
+    const lines = await Deno.readTextFile(`${sshd.folder}/authorized_keys`);
+    if (command !== undefined) {
+      const forced = `command="${command.replaceAll('"', '\\"')}" `;
+      await Deno.writeTextFile(
+        `${sshd.folder}/authorized_keys`,
+        lines.replaceAll(/^(?=\S)/gm, forced),
+      );
+    }
+    await using shim = await startShim(upstream, { arguments: ["-F", "none", "--resume"] });
+    await untilLogged(shim.log, reason);
+    await untilLogged(shim.log, /connected to/);
+    path.proxy.cutAll("rst");
+    await untilLogged(shim.log, /connected to/, { count: 2 });
+    assert.equal(countMessages(shim.log, /cannot keep a connection/), 1);
+  });
+}
+
+/** The processes that keep connections to an sshd at a port. */
+async function keepersOf(port: number): Promise<number[]> {
+  const { stdout } = await run(["ss", "-Htnp", "state", "established", "dport", `:${port}`]);
+  return [...text(stdout).matchAll(/"(?:perl|python|sshshim)[^"]*",pid=(\d+)/g)].map(([, pid]) =>
+    Number(pid)
+  );
+}
