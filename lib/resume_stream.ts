@@ -66,6 +66,10 @@ export class ResumeStream implements ByteConnection, Carried {
   readonly #end = new ResumeEnd();
   /** How many bytes had come, and when it was, when the carrier came. */
   #start = { has: 0, time: 0 };
+  readonly #closed = Promise.withResolvers<void>();
+  /** These end with the last carrier; nothing is sent once the stream is closed. */
+  #sending: Promise<void> = Promise.resolve();
+  #receiving: Promise<void> = Promise.resolve();
   #state: State;
   #waiting: (() => void)[] = [];
 
@@ -83,6 +87,11 @@ export class ResumeStream implements ByteConnection, Carried {
   /** Whether the host has ended the stream. */
   get hasEnded(): boolean {
     return this.#end.end !== undefined;
+  }
+
+  /** Resolves when it is closed and the host has been told, or cannot be. */
+  get whenClosed(): Promise<void> {
+    return this.#closed.promise;
   }
 
   probe(): void {
@@ -142,6 +151,7 @@ export class ResumeStream implements ByteConnection, Carried {
       );
     }
     this.#become({ kind: "closed", error: undefined });
+    if (state.kind === "away") this.#closed.resolve();
   }
 
   #become(next: State): void {
@@ -158,8 +168,8 @@ export class ResumeStream implements ByteConnection, Carried {
   #use(carrier: Carrier): void {
     this.#end.attach(carrier.answer.has);
     this.#start = { has: this.#end.has, time: performance.now() };
-    void this.#send(carrier);
-    void this.#receive(carrier);
+    this.#sending = this.#send(carrier);
+    this.#receiving = this.#receive(carrier);
   }
 
   #isUsed(carrier: Carrier): boolean {
@@ -181,14 +191,14 @@ export class ResumeStream implements ByteConnection, Carried {
   async #receive(carrier: Carrier): Promise<void> {
     const buffer = new Uint8Array(readBytes);
     try {
-      while (this.#isUsed(carrier)) {
-        if (this.#end.unreadBytes >= keptBytes) {
+      while (true) {
+        if (this.#isUsed(carrier) && this.#end.unreadBytes >= keptBytes) {
           await this.#change();
           continue;
         }
         const count = await carrier.connection.read(buffer);
-        if (!this.#isUsed(carrier)) return;
         if (count === null) throw new UpstreamLostError("the host has ended it");
+        if (!this.#isUsed(carrier)) continue;
         this.#end.receive(buffer.subarray(0, count));
         this.#wake();
       }
@@ -201,14 +211,19 @@ export class ResumeStream implements ByteConnection, Carried {
   async #leave(carrier: Carrier): Promise<void> {
     const timer = setTimeout(() => carrier.connection.close(), lingerMs);
     try {
+      // Not in the middle of a frame.
+      await this.#sending;
       for (let bytes = this.#end.next(); bytes !== undefined; bytes = this.#end.next()) {
         await writeAll(carrier.connection, bytes);
       }
+      // sshd drops what has not reached the program when the carrier ends: the program ends first.
+      await this.#receiving;
     } catch {
       // Nobody is there to be told.
     }
     clearTimeout(timer);
     carrier.connection.close();
+    this.#closed.resolve();
   }
 
   #onLost(carrier: Carrier, error: Error): void {
@@ -216,7 +231,10 @@ export class ResumeStream implements ByteConnection, Carried {
     this.#end.detach();
     carrier.connection.close();
     // There is nothing to go on with.
-    if (this.hasEnded) return this.#become({ kind: "closed", error: undefined });
+    if (this.hasEnded) {
+      this.#become({ kind: "closed", error: undefined });
+      return this.#closed.resolve();
+    }
     const reason = carrier.reason ?? error;
     log.warn("{reason}: the connection is away, and what it carries is kept", {
       reason: reason.message,
@@ -293,6 +311,7 @@ export class ResumeStream implements ByteConnection, Carried {
     const error = new UpstreamLostError(`the connection cannot be resumed: ${description}${why}`);
     if (state.kind === "carried") state.carrier.connection.close();
     this.#become({ kind: "closed", error });
+    this.#closed.resolve();
   }
 
   #change(): Promise<void> {

@@ -40,6 +40,7 @@ export interface ResumingOptions {
 export class ResumingConnector implements Connects {
   readonly #connector: Connector;
   readonly #options: ResumingOptions;
+  readonly #streams = new Set<Promise<void>>();
   #isPossible = true;
 
   constructor(connector: Connector, options: ResumingOptions) {
@@ -49,6 +50,11 @@ export class ResumingConnector implements Connects {
 
   get name(): string {
     return this.#connector.name;
+  }
+
+  /** Resolves when no connection of its is left, and the host has been told of the end of each. */
+  async whenClosed(): Promise<void> {
+    await Promise.all(this.#streams);
   }
 
   async connect(handlers: ConnectionHandlers): Promise<void> {
@@ -83,6 +89,9 @@ export class ResumingConnector implements Connects {
       attach: (has, attempt) =>
         this.#open({ kind: "attach", path, token, has }, { ...attempt, onSession: () => {} }),
     });
+    const { whenClosed } = stream;
+    this.#streams.add(whenClosed);
+    void whenClosed.then(() => this.#streams.delete(whenClosed));
     try {
       await this.#connector.connectOver(stream, {
         ...handlers,

@@ -80,6 +80,7 @@ const statuses: Partial<Record<UpstreamState["kind"], string>> = {
 /** A remote host that is served at a local port. */
 export class Shim {
   readonly #relay: Relay;
+  readonly #resuming: ResumingConnector | undefined;
   readonly #endpoint: Endpoint;
   readonly #upstream: Upstream;
   readonly #forwards: ControlForwards;
@@ -113,9 +114,10 @@ export class Shim {
     };
     const { resumeForMs, reconnectMaxDelayMs: maximumDelayMs } = options;
     const direct = new Connector(route, (text) => log.warn("{text}", { text }));
-    const connector = resumeForMs === undefined
-      ? direct
+    this.#resuming = resumeForMs === undefined
+      ? undefined
       : new ResumingConnector(direct, { resumeForMs, maximumDelayMs, keepalive });
+    const connector = this.#resuming ?? direct;
     const { name } = connector;
     const { schedule } = this.#timers;
     const audit = writeAudit && new Audit(writeAudit, name);
@@ -365,5 +367,6 @@ export class Shim {
     this.#overflow.close();
     await this.#endpoint.close(farewell);
     this.#control?.close();
+    await this.#resuming?.whenClosed();
   }
 }

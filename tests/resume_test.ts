@@ -13,16 +13,10 @@ import { startInnerShim } from "./support/inner_shim.ts";
 import { startShim } from "./support/shim.ts";
 import { lead, startForwarding } from "./support/forwarding.ts";
 import { freePort } from "./support/ports.ts";
-import { waitUntil } from "./support/processes.ts";
+import { isRunning, waitUntil } from "./support/processes.ts";
 import { Terminal } from "./support/pty.ts";
 import { run, text } from "./support/run.ts";
-import {
-  connect,
-  readExactly,
-  startEcho,
-  tcpAddress,
-  writeAll,
-} from "./support/services.ts";
+import { connect, readExactly, startEcho, tcpAddress, writeAll } from "./support/services.ts";
 
 /** A ground whose shim keeps what runs; silence is noticed after 3 s. */
 function startGround(options: Parameters<typeof startFaultyGround>[0] = {}): Promise<FaultyGround> {
@@ -138,13 +132,15 @@ Deno.test("transfers by scp and sftp are exact over many cuts", async () => {
 Deno.test("its end is the end of all that runs there, and leaves nothing", async () => {
   await using ground = await startGround();
   const { target, shim, sshd } = ground;
-  const before = await keepersOf(sshd.port);
-  assert.equal(before.length, 1);
+  const [keeper, ...others] = await keepersOf(sshd.port);
+  assert.deepEqual(others, []);
   await using sleeper = target.startSsh("echo ready; cat; sleep 1000");
   await sleeper.stdout.waitFor(/ready/);
   await cut(ground, "rst");
   await shim.stop();
-  await waitUntil("no keeper", async () => (await keepersOf(sshd.port)).length === 0);
+  await waitUntil("no keeper", async () => !await isRunning(keeper!));
+  const folder = `${sshd.folder}/home/.cache/sshshim-resume`;
+  await assert.rejects(Deno.lstat(folder), Deno.errors.NotFound);
 });
 
 Deno.test("a keeper that is gone ends what ran with a reason, and a new connection is made", async () => {
