@@ -3,7 +3,7 @@
  * on with the next one.
  */
 
-import { Backoff } from "./backoff.ts";
+import type { Backoff } from "./backoff.ts";
 import type { ByteConnection } from "./byte_connection.ts";
 import { CannotResumeError, type Carrier, NotKeptError, writeAll } from "./carrier.ts";
 import { ProtocolError, UpstreamLostError } from "./errors.ts";
@@ -197,7 +197,9 @@ export class ResumeStream implements ByteConnection, Carried {
           continue;
         }
         const count = await carrier.connection.read(buffer);
-        if (count === null) throw new UpstreamLostError("the host has ended it");
+        if (count === null) {
+          throw new UpstreamLostError(`${this.#options.name} ended what carries the connection`);
+        }
         if (!this.#isUsed(carrier)) continue;
         this.#end.receive(buffer.subarray(0, count));
         this.#wake();

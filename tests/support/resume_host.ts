@@ -3,7 +3,7 @@
 import { type ByteConnection, StreamConnection } from "../../lib/byte_connection.ts";
 import { ask, type Carrier, type CarrierRequest } from "../../lib/carrier.ts";
 import { ResumeStream } from "../../lib/resume_stream.ts";
-import { programs, resumeCommand } from "../../lib/resume_programs.ts";
+import { type programs, resumeCommand } from "../../lib/resume_programs.ts";
 import { runChecked } from "./run.ts";
 
 /** A language in which the program is written. */
