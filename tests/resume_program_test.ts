@@ -31,12 +31,14 @@ function pattern(size: number, seed: number): Uint8Array {
 async function readBytes(
   from: { read(buffer: Uint8Array): Promise<number | null> },
   size: number,
+  onBytes?: (count: number) => void,
 ): Promise<Uint8Array> {
   const result = new Uint8Array(size);
   for (let at = 0; at < size;) {
     const count = await from.read(result.subarray(at));
     assert.notEqual(count, null, `the end after ${at} bytes`);
     at += count!;
+    onBytes?.(count!);
   }
   return result;
 }
@@ -86,15 +88,19 @@ for (const language of Object.keys(programs) as Language[]) {
     const [up, down] = [pattern(size, 1), pattern(size, 2)];
     let isDone = false;
     const sent = Promise.all([writeAll(stream, up), writeAll(server, down)]);
-    const received = Promise.all([readBytes(server, size), readBytes(stream, size)]);
+    let count = 0;
+    const onBytes = (bytes: number) => void (count += bytes);
+    const received = Promise.all([
+      readBytes(server, size, onBytes),
+      readBytes(stream, size, onBytes),
+    ]);
     const cutting = (async () => {
-      for (let cuts = 0; !isDone; cuts++) {
-        const count = carriers.length;
-        const [carrier] = carriers.slice(-1);
-        await new Promise((resolve) => setTimeout(resolve, 40 + cuts * 7 % 30));
+      for (let cuts = 1; !isDone && count < 2 * size; cuts++) {
+        await waitUntil("some bytes", () => Promise.resolve(count > cuts * 1_700_000 || isDone));
         if (isDone) break;
-        await carrier!.cut();
-        await waitUntil("the next carrier", () => Promise.resolve(carriers.length > count));
+        const before = carriers.length;
+        await carriers.at(-1)!.cut();
+        await waitUntil("the next carrier", () => Promise.resolve(carriers.length > before));
       }
     })();
     await sent;
@@ -187,12 +193,16 @@ for (const language of Object.keys(programs) as Language[]) {
         fn: async () => {
           using sshd = listen();
           await using host = await makeResumeHost(language, sshd.port);
-          const request = { kind: "new", name: newName(), token, seconds: 1 } as const;
-          const carrier = await host.open(request, { shell: words });
+          const { stream, carriers } = await openStream(host, { shell: words });
           using server = await sshd.accepted;
-          await carrier.cut();
+          await carriers[0]!.cut();
+          await server.write(new TextEncoder().encode("after a cut"));
+          assert.equal(new TextDecoder().decode(await readBytes(stream, 11)), "after a cut");
+          stream.close();
+          await stream.whenClosed;
           assert.equal(await server.read(new Uint8Array(1)), null);
-          await waitUntil("its folder is gone", () => isGone(host.sockets));
+          assert.ok(await isGone(host.sockets));
+          await Promise.all(carriers.map((carrier) => carrier.cut()));
         },
       });
     }

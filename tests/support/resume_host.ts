@@ -90,15 +90,15 @@ export function newName(): string {
 /** A stream over carriers of that host; `carriers` has all of them, the last one last. */
 export async function openStream(
   host: ResumeHost,
-  { seconds = 60 } = {},
+  { seconds = 60, shell }: { seconds?: number; shell?: string[] } = {},
 ): Promise<{ stream: ResumeStream; path: string; carriers: ProcessCarrier[] }> {
-  const first = await host.open({ kind: "new", name: newName(), token, seconds });
+  const first = await host.open({ kind: "new", name: newName(), token, seconds }, { shell });
   const carriers = [first];
   const { path } = first.answer;
   const stream = new ResumeStream(first, {
     ...{ name: "host", resumeForMs: seconds * 1000, backoff: { next: () => 1, reset() {} } },
     attach: async (has) => {
-      const carrier = await host.open({ kind: "attach", path, token, has });
+      const carrier = await host.open({ kind: "attach", path, token, has }, { shell });
       carriers.push(carrier);
       return carrier;
     },
