@@ -10,6 +10,8 @@ import {
   untilLogged,
 } from "./support/faulty.ts";
 import { startInnerShim } from "./support/inner_shim.ts";
+import { startAgent } from "./support/agent.ts";
+import { startSshd } from "./support/sshd.ts";
 import { startShim } from "./support/shim.ts";
 import { lead, startForwarding } from "./support/forwarding.ts";
 import { freePort } from "./support/ports.ts";
@@ -196,6 +198,41 @@ Deno.test("after --resume-for without network what ran has ended, and a new conn
   assert.match(shim.log.text, /connection lost/);
 });
 
+Deno.test("a host that reaches another server at its address is no host to keep a connection", async () => {
+  await using other = await startSshd();
+  await using path = await startFaultyPath();
+  await forceCommand(
+    path.sshd,
+    `SSH_CONNECTION="127.0.0.1 1 127.0.0.1 ${other.port}" sh -c "$SSH_ORIGINAL_COMMAND"`,
+  );
+  await using shim = await startShim(path.upstream, { arguments: ["-F", "none", "--resume"] });
+  await untilLogged(
+    shim.log,
+    /it does not let in whoever comes from its own address: Host key of \S+ is another one/,
+  );
+  await untilLogged(shim.log, /connected to/);
+});
+
+Deno.test("a person's word brings the network back at once, and an agent goes on", async () => {
+  await using ground = await startFaultyGround({ shim: ["--resume"] });
+  const { target, proxy, shim, sshd } = ground;
+  await using agent = await startAgent(sshd.folder, "agent");
+  await using client = target.startSsh("ssh-add -l; read line; ssh-add -l; exit 4", {
+    options: ["-A", "-o", `IdentityAgent=${agent.socket}`],
+  });
+  await client.stdout.waitFor(/ED25519/);
+  const from = shim.log.text.length;
+  await proxy.refuse();
+  proxy.cutAll("rst");
+  await untilLogged(shim.log, /is away since .* refused/, { from });
+  await proxy.restore();
+  Deno.kill(shim.pid, "SIGUSR2");
+  await untilLogged(shim.log, back, { from });
+  await client.write("go on\n");
+  assert.equal((await client.drained()).code, 4);
+  assert.match(client.stdout.text, /ED25519[^]*ED25519/);
+});
+
 /** Where it cannot be: what the forced command of the key does, or a line for sshd_config. */
 const obstacles: [what: string, reason: RegExp, obstacle: { command?: string; config?: string }][] =
   [
@@ -228,14 +265,7 @@ for (const [what, reason, { command, config }] of obstacles) {
   Deno.test(`${what}: it is said once, and the connection is one without`, async () => {
     await using path = await startFaultyPath({ config: config === undefined ? [] : [config] });
     const { sshd, upstream } = path;
-    const lines = await Deno.readTextFile(`${sshd.folder}/authorized_keys`);
-    if (command !== undefined) {
-      const forced = `command="${command.replaceAll('"', '\\"')}" `;
-      await Deno.writeTextFile(
-        `${sshd.folder}/authorized_keys`,
-        lines.replaceAll(/^(?=\S)/gm, forced),
-      );
-    }
+    if (command !== undefined) await forceCommand(sshd, command);
     await using shim = await startShim(upstream, { arguments: ["-F", "none", "--resume"] });
     await untilLogged(shim.log, reason);
     await untilLogged(shim.log, /connected to/);
@@ -243,6 +273,14 @@ for (const [what, reason, { command, config }] of obstacles) {
     await untilLogged(shim.log, /connected to/, { count: 2 });
     assert.equal(countMessages(shim.log, /cannot keep a connection/), 1);
   });
+}
+
+/** Whoever logs in runs this command. */
+async function forceCommand({ folder }: { folder: string }, command: string): Promise<void> {
+  const file = `${folder}/authorized_keys`;
+  const lines = await Deno.readTextFile(file);
+  const forced = `command="${command.replaceAll('"', '\\"')}" `;
+  await Deno.writeTextFile(file, lines.replaceAll(/^(?=\S)/gm, forced));
 }
 
 /** The processes that keep connections to an sshd at a port. */

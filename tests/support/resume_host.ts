@@ -40,6 +40,7 @@ export async function makeResumeHost(
   const env = {
     PATH: `${folder}/bin`,
     XDG_RUNTIME_DIR: `${folder}/run`,
+    LC_ALL: "C",
     SSH_CONNECTION: `127.0.0.1 1 127.0.0.1 ${port}`,
   };
   return {
