@@ -140,12 +140,16 @@ if ($mode eq "new") {
   alarm 0;
   $t or refuse("connect $at[2] $at[3] $why");
   setsockopt($t, 6, 1, 1);
-  my $d = folder();
-  sweep($d);
-  $path = "$d/$path";
   umask 077;
-  my $l;
-  socket($l, PF_UNIX, SOCK_STREAM, 0) and bind($l, sockaddr_un($path)) and listen($l, 4) or refuse("socket " . reason());
+  my ($name, $l) = ($path);
+  for my $left (2, 1, 0) {
+    my $d = folder();
+    sweep($d);
+    $path = "$d/$name";
+    last if socket($l, PF_UNIX, SOCK_STREAM, 0) and bind($l, sockaddr_un($path)) and listen($l, 4);
+    # Another keeper has just ended and removed the folder, perhaps.
+    refuse("socket " . reason()) unless $left;
+  }
   my $pid = fork;
   defined $pid or refuse("fork " . reason());
   if ($pid == 0) {

@@ -240,17 +240,24 @@ def new(name, token, limit):
     except OSError as error:
         refuse("connect", at[2], at[3], words_of(error))
     t.setsockopt(6, 1, 1)
-    d = folder()
-    sweep(d)
-    path = d + "/" + name
     os.umask(0o77)
-    l = socket.socket(socket.AF_UNIX)
+    for left in (2, 1, 0):
+        d = folder()
+        path = d + "/" + name
+        l = socket.socket(socket.AF_UNIX)
+        try:
+            sweep(d)
+            l.bind(path)
+            l.listen(4)
+            break
+        except OSError as error:
+            # Another keeper has just ended and removed the folder, perhaps.
+            if not left:
+                refuse("socket", words_of(error))
     try:
-        l.bind(path)
-        l.listen(4)
         pid = os.fork()
     except OSError as error:
-        refuse("socket", words_of(error))
+        refuse("fork", words_of(error))
     if pid == 0:
         os.setsid()
         if os.fork():

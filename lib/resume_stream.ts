@@ -101,7 +101,8 @@ export class ResumeStream implements ByteConnection, Carried {
     // An attempt that hangs is perhaps on a path that is no more.
     state.attempt?.abort();
     this.#options.backoff.reset();
-    void this.#attach({ mayAsk: true });
+    const isRefused = state.timer === undefined && state.attempt === undefined;
+    void this.#attach({ mayAsk: isRefused });
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {

@@ -145,7 +145,8 @@ export class Upstream {
   /** Measures how far the host is away; `undefined` where it is not there, or does not answer. */
   async measureRoundTrip(): Promise<RoundTripStatus | undefined> {
     const state = this.#state;
-    return state.kind === "ready" ? await state.connection.measureRoundTrip() : undefined;
+    if (state.kind !== "ready" || state.session.carried?.away) return undefined;
+    return await state.connection.measureRoundTrip();
   }
 
   /** Resolves with the reason when the connection is gone and is not to come back. */
