@@ -172,8 +172,6 @@ for (const language of Object.keys(programs) as Language[]) {
     await Deno.mkdir(host.sockets, { mode: 0o700 });
     const left = `${host.sockets}/${newName()}`;
     Deno.listen({ transport: "unix", path: left }).close();
-    const isThere = Deno.listen({ transport: "unix", path: `${left.slice(0, -1)}x` });
-    isThere.close();
     if (await isGone(left)) await Deno.writeTextFile(left, "");
     const { stream, carriers } = await openStream(host);
     using server = await sshd.accepted;

@@ -7,6 +7,7 @@ import {
   type FaultyGround,
   startFaultyGround,
   startFaultyPath,
+  targetThrough,
   untilLogged,
 } from "./support/faulty.ts";
 import { startInnerShim } from "./support/inner_shim.ts";
@@ -129,6 +130,31 @@ Deno.test("transfers by scp and sftp are exact over many cuts", async () => {
   await cutting;
   assert.ok(cuts >= 3, `${cuts} cuts`);
   assert.doesNotMatch(shim.log.text, /connection lost/);
+});
+
+Deno.test("a host with python alone keeps what runs as well", async () => {
+  await using path = await startFaultyPath();
+  const { sshd, upstream, proxy } = path;
+  const only = `${sshd.folder}/only`;
+  await Deno.mkdir(only);
+  await Deno.symlink("/bin/sh", `${only}/sh`);
+  await Deno.symlink("/usr/bin/python3", `${only}/python3`);
+  await forceCommand(
+    sshd,
+    `case "$SSH_ORIGINAL_COMMAND" in "sh -c"*) PATH=${only};; esac; sh -c "$SSH_ORIGINAL_COMMAND"`,
+  );
+  await using shim = await startShim(upstream, { arguments: ["-F", "none", "--resume"] });
+  const ground = { ...path, shim, target: targetThrough(shim, path) };
+  const size = 8_000_000;
+  const from = shim.log.text.length;
+  void proxy.cutAfterBytes(3_000_000, "toClient", "rst");
+  const { stdout, code } = await ground.target.ssh(`head -c ${size} /dev/zero; exit 6`);
+  assert.equal(code, 6);
+  assert.equal(stdout.length, size);
+  await untilLogged(shim.log, back, { from });
+  await cut(ground, "fin");
+  assert.equal(text((await ground.target.ssh("echo after")).stdout), "after\n");
+  assert.doesNotMatch(shim.log.text, /connection lost|cannot keep/);
 });
 
 Deno.test("its end is the end of all that runs there, and leaves nothing", async () => {
