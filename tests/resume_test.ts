@@ -12,6 +12,7 @@ import {
 } from "./support/faulty.ts";
 import { startInnerShim } from "./support/inner_shim.ts";
 import { startAgent } from "./support/agent.ts";
+import { section } from "./support/several.ts";
 import { startSshd } from "./support/sshd.ts";
 import { startShim } from "./support/shim.ts";
 import { lead, startForwarding } from "./support/forwarding.ts";
@@ -154,6 +155,22 @@ Deno.test("a host with python alone keeps what runs as well", async () => {
   await untilLogged(shim.log, back, { from });
   await cut(ground, "fin");
   assert.equal(text((await ground.target.ssh("echo after")).stdout), "after\n");
+  assert.doesNotMatch(shim.log.text, /connection lost|cannot keep/);
+});
+
+Deno.test("through a jump host it goes on as well", async () => {
+  await using path = await startFaultyPath();
+  await using last = await startSshd();
+  const file = `${last.folder}/config`;
+  await Deno.writeTextFile(file, section("jump", { ...path.sshd, ...path.upstream }));
+  await using shim = await startShim(last, { arguments: ["-F", file, "-J", "jump", "--resume"] });
+  const target = targetThrough(shim, { sshd: last });
+  await using client = target.startSsh("echo ready; read line; echo got $line; exit 8");
+  await client.stdout.waitFor(/ready/);
+  await cut({ ...path, shim, target }, "rst");
+  await client.write("words\n");
+  assert.equal((await client.drained()).code, 8);
+  assert.match(client.stdout.text, /got words/);
   assert.doesNotMatch(shim.log.text, /connection lost|cannot keep/);
 });
 
