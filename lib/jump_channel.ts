@@ -244,7 +244,7 @@ export class JumpChannel implements ByteConnection {
         state.isEnded = true;
         return this.#wake();
       case MessageType.channelClose:
-        return this.#end(undefined);
+        return this.#refuse();
       case MessageType.channelRequest: {
         // OpenSSH's server asks like that whether we live.
         const { channelFailure } = MessageType;
@@ -255,14 +255,17 @@ export class JumpChannel implements ByteConnection {
       // The one request of ours is for the command.
       case MessageType.channelSuccess:
         return this.#opened.resolve();
-      case MessageType.channelFailure: {
-        const { administrativelyProhibited } = ChannelOpenFailureReason;
-        this.#opened.reject(
-          new ChannelRefusedError(administrativelyProhibited, "no command is run"),
-        );
-        return this.#end(undefined);
-      }
+      case MessageType.channelFailure:
+        return this.#refuse();
     }
+  }
+
+  /** Nothing leads there any more, or has never done so. */
+  #refuse(): void {
+    const { administrativelyProhibited } = ChannelOpenFailureReason;
+    // Once it is open this is not heard.
+    this.#opened.reject(new ChannelRefusedError(administrativelyProhibited, "no command is run"));
+    this.#end(undefined);
   }
 
   #onConfirmation(message: ChannelOpenConfirmation): void {
