@@ -52,6 +52,8 @@ export interface BackpressureOptions {
   schedule: Schedule;
   /** The most data that upstream may have under way to a client, in bytes. */
   windowBytesOf(client: Transport): number;
+  /** What waits for an upstream and was not sent to it yet, in bytes. */
+  heldBytesOf(upstream: Transport): number;
   /** A client takes nothing while everybody waits for it. */
   onStuck(client: Transport): void;
 }
@@ -142,7 +144,11 @@ export class Backpressure {
         (answers > untakenAnswers && peer.backlogBytes > untakenAnswersBytes);
     }
     return peer.backlogBytes > clientBacklogBytes || this.#clients.get(peer)?.isTooMuch === true ||
-      [...this.#upstreams.keys()].some(({ backlogBytes }) => backlogBytes > upstreamBacklogBytes);
+      [...this.#upstreams.keys()].some((it) => this.#waitingBytes(it) > upstreamBacklogBytes);
+  }
+
+  #waitingBytes(upstream: Transport): number {
+    return upstream.backlogBytes + this.#options.heldBytesOf(upstream);
   }
 
   #fullBytes(client: Transport): number {

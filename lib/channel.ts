@@ -7,12 +7,14 @@
  * opened and end; what is not passed through untouched is listed in `.github/PROTOCOL.md`.
  */
 
+import { Ahead, type AheadPool } from "./ahead.ts";
 import type { ChannelAccount } from "./channel_account.ts";
-import { End, type EndState, opposite, type Side } from "./channel_end.ts";
+import { End, type EndState, maximumPacketSize, opposite, type Side } from "./channel_end.ts";
 import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { ChannelOpenFailureReason, ChannelProtocolError, ProtocolError } from "./errors.ts";
+import type { Pacing } from "./pacing.ts";
 import type { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
 import { buildMessage, utf8String } from "./ssh_data.ts";
@@ -46,7 +48,16 @@ export interface Link {
   readonly channels: Set<Channel>;
   /** Channels that it has carried: it may still speak of them. */
   readonly former: FormerSlots;
-  readonly room: SessionRoom<Channel>;
+  readonly room: SessionRoom<object>;
+  /** What keeps its channels from waiting for each other; `undefined` where nothing does. */
+  readonly pacing: Pacing<Channel> | undefined;
+  /** The shortest time in which it has answered a CHANNEL_OPEN, in milliseconds. */
+  roundTripMs?: number;
+}
+
+/** A connection has answered a CHANNEL_OPEN within so many milliseconds. */
+export function noteRoundTrip(link: Link, tookMs: number): void {
+  link.roundTripMs = Math.min(tookMs, link.roundTripMs ?? tookMs);
 }
 
 /** A channel between one client and upstream. */
@@ -64,8 +75,18 @@ export class Channel {
   readonly order: number;
   #link: Link | undefined;
   readonly account: ChannelAccount;
+  /** What upstream has sent and the client's window has no room for. */
+  readonly ahead: Ahead;
+  readonly #now: () => number;
+  /** When upstream was asked for it. */
+  #askedAt = 0;
   /** Of a channel that waits for upstream: its CHANNEL_OPEN, what ends the wait, who has refused it. */
   waiting: { opening: Uint8Array; cancelTimeout(): void; refusedBy?: Link } | undefined;
+  /**
+   * Of a session: upstream was asked for it before its client was there, with an empty window and
+   * the largest packets.
+   */
+  isWarm = false;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
   /** Of a session: upstream has told the exit status. */
@@ -80,7 +101,9 @@ export class Channel {
     | undefined;
 
   constructor(
-    { slot, order, type, account }: Pick<Channel, "slot" | "order" | "type" | "account">,
+    { slot, order, type, account, ahead }: Pick<Channel, "slot" | "order" | "type" | "account"> & {
+      ahead: { pool: AheadPool; now: () => number };
+    },
     ends: { downstream: EndState; upstream: EndState },
   ) {
     this.slot = slot;
@@ -89,6 +112,8 @@ export class Channel {
     this.account = account;
     this.downstream = new End(ends.downstream);
     this.upstream = new End(ends.upstream);
+    this.ahead = new Ahead(this.downstream.flow, ahead);
+    this.#now = ahead.now;
   }
 
   /** The connection upstream that carries it; `undefined` before it is offered to one. */
@@ -100,7 +125,31 @@ export class Channel {
     this.#link?.channels.delete(this);
     if (this.upstream.knowsSlot) this.#link?.former.add(this.slot);
     this.#link = link;
+    this.#askedAt = this.#now();
     link?.channels.add(this);
+    this.paceBy(link);
+  }
+
+  /** What may be under way depends on what else the connection carries. */
+  paceBy(link: Link | undefined): void {
+    this.downstream.flow.limitBy(() => link?.pacing?.downloadBytes(this) ?? Infinity);
+    this.upstream.flow.limitBy(() => link?.pacing?.uploadBytes(this) ?? Infinity);
+  }
+
+  /** Upstream has opened it. */
+  noteRoundTrip(): void {
+    // A warm one was asked for at another time.
+    if (this.#link && !this.isWarm) noteRoundTrip(this.#link, this.#now() - this.#askedAt);
+  }
+
+  /** Whether the client has use for data. */
+  get takesData(): boolean {
+    return this.downstream.listens && !this.downstream.closeReceived;
+  }
+
+  /** Whether the client has enough to take already. */
+  get isFull(): boolean {
+    return this.owner !== undefined && this.owner.backlogBytes > backlogLimitBytes;
   }
 
   /** Notes what the asking end announces, and makes of its CHANNEL_OPEN the one for the other. */
@@ -128,6 +177,7 @@ export class Channel {
         return this.#onData(from, message, payload);
       case MessageType.channelWindowAdjust:
         this[from].flow.adjust(message.bytesToAdd);
+        if (from === "downstream") this.ahead.settle();
         this.grant(from);
         return undefined;
       case MessageType.channelEof:
@@ -144,21 +194,57 @@ export class Channel {
     }
   }
 
-  #onData(from: Side, { data }: ChannelData, payload: Uint8Array): string | undefined {
+  #onData(from: Side, message: ChannelData, payload: Uint8Array): string | undefined {
     const to = opposite(from);
-    const isTooLate = this[from].eofReceived;
+    const { length } = message.data;
+    this.#link?.pacing?.onData(this, from, length);
+    const isTooLate = this[from].eofReceived || (from === "upstream" && this.ahead.hasEof);
     if (isTooLate) {
-      this[to].flow.giveBack(data.length); // The sender might wait for it before it closes.
+      this[to].flow.giveBack(length); // The sender might wait for it before it closes.
     } else {
-      if (data.length > this[to].maximumPacketSize) {
+      const isTold = !this.isWarm || to === "upstream";
+      if (length > (isTold ? this[to].maximumPacketSize : maximumPacketSize)) {
         throw new ChannelProtocolError("more data than the maximum packet size");
       }
-      this[to].flow.consume(data.length);
-      this.account.onData(from, data.length);
-      this.forward(from, payload);
+      const passes = from === "upstream" ? this.#consumeAhead(length) : this.#consume(length);
+      this.account.onData(from, length);
+      if (!passes) this.#hold(message);
+      else if (from === "downstream" || !this.ahead.hasGap) {
+        this.#forwardData(from, message, payload);
+      }
     }
     this.refill(to);
     return isTooLate ? afterEof : undefined;
+  }
+
+  #consume(bytes: number): true {
+    this.upstream.flow.consume(bytes);
+    return true;
+  }
+
+  #consumeAhead(bytes: number): boolean {
+    const { ahead, isFull, downstream: { flow } } = this;
+    const passes = flow.consumeAhead(bytes, { isFirst: ahead.isEmpty, isFull });
+    ahead.onData(bytes, this.#link?.roundTripMs);
+    return passes;
+  }
+
+  /** Keeps data of upstream until the client has room for it. */
+  #hold(message: ChannelData): void {
+    if (this.takesData) this.ahead.pushData(message);
+    else this.ahead.drop(message.data.length);
+  }
+
+  /** Upstream was told of larger packets than the client takes, which was not there yet. */
+  #forwardData(from: Side, message: ChannelData, payload: Uint8Array): void {
+    const { type, dataTypeCode, data } = message;
+    const { channel, maximumPacketSize } = this[opposite(from)];
+    if (data.length <= maximumPacketSize) return this.forward(from, payload);
+    const numbers = type === MessageType.channelExtendedData ? [channel, dataTypeCode] : [channel];
+    for (let at = 0; at < data.length; at += maximumPacketSize) {
+      const piece = data.subarray(at, at + maximumPacketSize);
+      this.forward(from, buildMessage(type, ...numbers, piece));
+    }
   }
 
   #onRequest(from: Side, message: ChannelRequest, payload: Uint8Array): void {
@@ -213,6 +299,12 @@ export class Channel {
     this.#sendGrant(opposite(side), this[side].flow.takeGrant());
   }
 
+  /** Grants upstream what the CHANNEL_OPEN of a client would have told it, on a warm session. */
+  grantOpening(): void {
+    const { windowBytes, freeBytes } = this.downstream.flow;
+    this.#sendGrant("upstream", windowBytes - freeBytes);
+  }
+
   /** Grants what was withheld from the sender, unless the receiver has enough to take already. */
   refill(side: Side): void {
     const receiver = side === "upstream" ? this.link?.peer : this.owner;
@@ -244,6 +336,8 @@ export class Channel {
       end.state = "done";
       if (side === "downstream") this.stopWaiting();
     } else if (end.listens) {
+      // What waits would go nowhere.
+      if (side === "upstream" && end.closeReceived) this.#link?.pacing?.discard(this);
       this.send(side, buildMessage(MessageType.channelClose, end.channel));
       end.closeSent = true;
     }
@@ -285,7 +379,7 @@ export class Channel {
   forward(from: Side, payload: Uint8Array): void {
     const other = this[opposite(from)];
     if (from === "upstream" && this.held && this.upstream.listens) {
-      this.held.payloads.push(payload);
+      this.held.payloads.push(payload.slice());
     }
     if (!other.listens) return;
     rewriteRecipient(payload, other.channel);
@@ -293,8 +387,9 @@ export class Channel {
   }
 
   send(to: Side, payload: Uint8Array): void {
-    const peer = to === "upstream" ? this.link?.peer : this.owner;
-    peer?.send(payload);
+    if (to === "downstream") this.owner?.send(payload);
+    else if (this.link?.pacing) this.link.pacing.send(this, payload);
+    else this.link?.peer.send(payload);
   }
 }
 

@@ -4,10 +4,12 @@ import type { Channel } from "./channel.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import type { ChannelEndings } from "./channel_endings.ts";
 import type { ClientOpens } from "./channel_opens.ts";
+import type { FormerSlots } from "./channel_slots.ts";
 import { ProtocolError } from "./errors.ts";
 import { displayText } from "./ssh_data.ts";
 import {
   type ChannelMessage,
+  type ChannelOpen,
   type ChannelOpenConfirmation,
   type ChannelOpenFailure,
   MessageType,
@@ -22,10 +24,13 @@ type ChannelAnswer = ChannelOpenConfirmation | ChannelOpenFailure;
 export class ChannelAnswers {
   readonly #opens: ClientOpens;
   readonly #endings: ChannelEndings;
+  readonly #aheadBytes: number;
 
-  constructor(opens: ClientOpens, endings: ChannelEndings) {
+  /** @param aheadBytes what upstream may send ahead from the beginning. */
+  constructor(opens: ClientOpens, endings: ChannelEndings, aheadBytes: number) {
     this.#opens = opens;
     this.#endings = endings;
+    this.#aheadBytes = aheadBytes;
   }
 
   /**
@@ -59,7 +64,8 @@ export class ChannelAnswers {
     }
     end.announce(message, channel.held ? heldWindowBytes : 0);
     end.state = "live";
-    const wasExhausted = from === "upstream" && channel.link?.room.onConfirmation(channel);
+    if (from === "upstream") channel.noteRoundTrip();
+    const wasExhausted = from === "upstream" && channel.link?.room.onConfirmation(channel) === true;
     channel.stopWaiting();
     switch (other.state) {
       case "asking":
@@ -72,6 +78,9 @@ export class ChannelAnswers {
         });
         channel.send(opposite(from), payload);
         channel.account.onOpened();
+        if (channel.isWarm) channel.grantOpening();
+        channel.ahead.begin(this.#aheadBytes);
+        channel.refill("downstream");
         break;
       case "live":
       case "done":
@@ -84,7 +93,7 @@ export class ChannelAnswers {
       case "awaiting":
         throw new Error("both ends of a channel were asked to open it");
     }
-    if (wasExhausted) this.#opens.offerWaiting();
+    if (from === "upstream") this.#opens.onConfirmed(channel, { wasExhausted });
   }
 
   #onFailure(
@@ -132,4 +141,17 @@ export function isAnswer(
 ): message is ChannelAnswer {
   const { type } = message;
   return type === MessageType.channelOpenConfirmation || type === MessageType.channelOpenFailure;
+}
+
+/**
+ * Of a message about a channel that its sender does not have now.
+ *
+ * @throws {ProtocolError} where it never had it.
+ */
+export function expectLate(
+  message: Exclude<ChannelMessage, ChannelOpen>,
+  former: FormerSlots | undefined,
+): void {
+  const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
+  if (!isLate) throw new ProtocolError("no such channel");
 }

@@ -4,7 +4,7 @@ import { Flow } from "./flow.ts";
 import type { ChannelOpen, ChannelOpenConfirmation } from "./wire.ts";
 
 /** What OpenSSH's own packets carry, and the most that sshshim lets either end announce. */
-const maximumPacketSize = 32768;
+export const maximumPacketSize = 32768;
 
 /**
  * Where one end of a channel stands:

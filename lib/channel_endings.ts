@@ -35,6 +35,17 @@ export class ChannelEndings {
     this.settle(channel);
   }
 
+  /** The connection upstream that carried it is gone: the client gets first what came before. */
+  lose(channel: Channel, reason: string): void {
+    channel.link = undefined;
+    if (channel.ahead.isEmpty || !channel.takesData) {
+      channel.sendNotice(reason);
+      this.leave(channel, "upstream", reason);
+    } else if (!channel.ahead.hasClose) {
+      channel.ahead.push({ kind: "lost", reason });
+    }
+  }
+
   /** Tells both ends that the channel ends, and the person at a session why. */
   end(channel: Channel, reason: string): void {
     channel.sendNotice(reason);

@@ -14,8 +14,12 @@ export interface ChannelLimits {
   openTimeoutMs: number;
   /** How many sessions upstream allows at a time, where it is known beforehand. */
   sessions: number;
+  /** Whether a session is opened upstream before a client wants it. */
+  warm: boolean;
   /** How much of each session's window is kept for lines of ours, in bytes. */
   noticeBytes: number;
+  /** What upstream may send ahead of a client's window before that has proved to read on, in bytes. */
+  aheadBytes: number;
 }
 
 /** What holds where nothing else is said. */
@@ -24,5 +28,7 @@ export const usualLimits: ChannelLimits = {
   allChannels: 960,
   openTimeoutMs: 30_000,
   sessions: Infinity,
+  warm: false,
   noticeBytes: 0,
+  aheadBytes: 0,
 };

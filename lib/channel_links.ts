@@ -2,8 +2,17 @@
 
 import type { Channel, Link } from "./channel.ts";
 import { FormerSlots } from "./channel_slots.ts";
+import { Pacing, type PacingOptions } from "./pacing.ts";
 import { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
+
+/** What a connection upstream does for the pacing of its channels. */
+export interface LinkOptions {
+  /** Sends a keepalive; `onReply` is called when it is answered. */
+  ask(onReply: () => void): void;
+  /** Less waits for upstream than before. */
+  onDrain(): void;
+}
 
 /** All connections that are there. */
 export class Links {
@@ -17,8 +26,12 @@ export class Links {
   /** How many sessions a connection allows, where it is known beforehand. */
   sessions: number;
 
-  constructor(sessions: number) {
+  readonly #pacing: PacingOptions | undefined;
+
+  /** Without `pacing` everything is sent at once. */
+  constructor(sessions: number, pacing: PacingOptions | undefined) {
     this.sessions = sessions;
+    this.#pacing = pacing;
   }
 
   /** The one connection upstream, while it is there. */
@@ -31,22 +44,28 @@ export class Links {
     return this.#all().find(({ room }) => !room.isFull);
   }
 
+  /** Whether there are connections beside the one. */
+  get hasFurther(): boolean {
+    return this.#further.size > 0;
+  }
+
   get(peer: Peer): Link | undefined {
     return this.#first?.peer === peer ? this.#first : this.#further.get(peer);
   }
 
-  setFirst(peer: Peer): void {
-    this.#first = this.#newLink(peer);
+  setFirst(peer: Peer, options: LinkOptions): void {
+    this.#first = this.#newLink(peer, options);
   }
 
-  addFurther(peer: Peer): void {
-    this.#further.set(peer, this.#newLink(peer));
+  addFurther(peer: Peer, options: LinkOptions): void {
+    this.#further.set(peer, this.#newLink(peer, options));
   }
 
   /** @returns the one connection, which is gone. */
   removeFirst(): Link | undefined {
     const link = this.#first;
     this.#first = undefined;
+    link?.pacing?.close();
     if (link && link.room.mostOpen > this.#suspectedLimit) this.#suspectedLimit = Infinity;
     return link;
   }
@@ -73,6 +92,7 @@ export class Links {
   removeFurther(peer: Peer): Link | undefined {
     const link = this.#further.get(peer);
     this.#further.delete(peer);
+    link?.pacing?.close();
     return link;
   }
 
@@ -80,8 +100,10 @@ export class Links {
     return [...(this.#first ? [this.#first] : []), ...this.#further.values()];
   }
 
-  #newLink(peer: Peer): Link {
-    const room = new SessionRoom<Channel>(this.sessions);
-    return { peer, channels: new Set(), former: new FormerSlots(), room };
+  #newLink(peer: Peer, options: LinkOptions): Link {
+    const room = new SessionRoom<object>(this.sessions);
+    const channels = new Set<Channel>();
+    const pacing = this.#pacing && new Pacing(this.#pacing, { peer, channels, ...options });
+    return { peer, channels, former: new FormerSlots(), room, pacing };
   }
 }

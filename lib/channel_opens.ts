@@ -13,6 +13,7 @@ import type { Refusal } from "./session_room.ts";
 import { objectionTo, type Usage } from "./share.ts";
 import { type Peer, type Schedule, usualPayloadBytes } from "./transport.ts";
 import { WaitingLine } from "./waiting_line.ts";
+import type { WarmSession } from "./warm_session.ts";
 import type { ChannelOpen } from "./wire.ts";
 
 /** What the openings are given. */
@@ -21,6 +22,7 @@ export interface ClientOpensOptions {
   links: Links;
   endings: ChannelEndings;
   limits: ChannelLimits;
+  warm: WarmSession;
   schedule: Schedule;
   /** What a client takes of what all share. */
   usageOf(client: Peer): Usage;
@@ -101,7 +103,7 @@ export class ClientOpens {
 
   /** A client asks for a channel; `payload` is the same message as bytes, and is rewritten. */
   onOpen(client: Peer, message: ChannelOpen, payload: Uint8Array): void {
-    const { table, links, limits, schedule } = this.#options;
+    const { table, links, limits, warm, schedule } = this.#options;
     const record = table.client(client);
     if (record === undefined) throw new ProtocolError("the client has left");
     const refuse = (code: number, reason: string) => {
@@ -132,15 +134,19 @@ export class ClientOpens {
     // It may have to wait for another connection, which need not take more.
     if (payload.length > usualPayloadBytes) return refuse(resourceShortage, "too long a request");
 
+    const slot = warm.slotFor(message);
     const channel = table.add(message, client, {
       downstream: "asking",
       upstream: "unasked",
+      slot,
     });
     if (channel.type === "session") channel.downstream.flow.reserve(limits.noticeBytes);
+    channel.paceBy(links.first);
     channel.waiting = {
       opening: channel.takeOpening("downstream", message, payload),
       cancelTimeout: schedule(limits.openTimeoutMs, () => this.#onWaitedLong(channel)),
     };
+    if (slot !== undefined) return warm.handTo(channel);
     this.#lineOf(channel).add(channel);
     this.offerWaiting();
     if (this.#availability.kind === "away") this.#options.onWanted();
@@ -149,8 +155,16 @@ export class ClientOpens {
   /** A channel that upstream was asked for in vain waits where it has waited before. */
   waitAgain(channel: Channel): void {
     channel.link = undefined;
+    channel.isWarm = false;
     channel.upstream.state = "unasked";
     this.#lineOf(channel).putBack(channel);
+  }
+
+  /** Upstream has opened a channel. */
+  onConfirmed({ type }: Channel, { wasExhausted }: { wasExhausted: boolean }): void {
+    if (type === "session") this.#options.warm.onSession();
+    if (wasExhausted) this.offerWaiting();
+    else if (type === "session") this.#refillWarm();
   }
 
   /** Upstream has refused a session that may wait. */
@@ -194,8 +208,18 @@ export class ClientOpens {
         break;
       }
     }
-    if (this.#waitingSessions.size > 0) this.#options.onCrowded();
-    else this.#endRetry();
+    if (this.#waitingSessions.size === 0) {
+      this.#endRetry();
+      this.#refillWarm();
+    } else if (!this.#options.warm.giveUp() || this.#waitingSessions.size > 1) {
+      this.#options.onCrowded(); // The warm session makes room for one.
+    }
+  }
+
+  /** Those who wait come before whoever may come. */
+  #refillWarm(): void {
+    const { kind } = this.#availability;
+    if (kind === "open" && this.#waitingSessions.size === 0) this.#options.warm.refill();
   }
 
   /** A channel's slot is free. */

@@ -1,5 +1,6 @@
 /** The channels that there are, by their slots, and the clients that own them. */
 
+import { AheadPool } from "./ahead.ts";
 import { Channel } from "./channel.ts";
 import type { EndState } from "./channel_end.ts";
 import { ChannelAccount } from "./channel_account.ts";
@@ -41,6 +42,7 @@ export class ChannelTable {
   readonly #slots: Slots;
   readonly #clients = new Map<Peer, ClientRecord>();
   readonly #onEmpty: (() => void)[] = [];
+  readonly #aheadPool = new AheadPool();
   #opened = 0;
 
   readonly #now: () => number;
@@ -100,12 +102,23 @@ export class ChannelTable {
     return [...this.#channels.values()];
   }
 
-  /** Takes a free slot for a new channel. */
-  add(message: ChannelOpen, owner: Peer | undefined, ends: {
+  /** Takes a free slot for a channel that is to come. */
+  takeSlot(): number {
+    return this.#slots.take();
+  }
+
+  /** Such a slot is free again. */
+  freeSlot(slot: number): void {
+    this.#slots.free(slot);
+  }
+
+  /** Makes a new channel; it takes a free slot, if it is given none. */
+  add(message: ChannelOpen, owner: Peer | undefined, { slot = this.takeSlot(), ...ends }: {
     downstream: EndState;
     upstream: EndState;
+    slot?: number;
   }): Channel {
-    const [slot, order, type] = [this.#slots.take(), this.#opened++, message.channelType];
+    const [order, type] = [this.#opened++, message.channelType];
     const openedBy = ends.downstream === "asking" ? "client" : "host";
     const tell = (event: RelayEvent) => this.#observe?.(channel.owner, event);
     const record = this.#observe &&
@@ -116,7 +129,8 @@ export class ChannelTable {
       totals: this.totals,
       record,
     });
-    const channel = new Channel({ slot, order, type, account }, ends);
+    const ahead = { pool: this.#aheadPool, now: this.#now };
+    const channel = new Channel({ slot, order, type, account, ahead }, ends);
     this.#channels.set(channel.slot, channel);
     if (owner) this.adopt(channel, owner);
     else this.#ownerless.add(channel);
@@ -151,6 +165,7 @@ export class ChannelTable {
     this.#ownerless.delete(channel);
     channel.link = undefined;
     channel.downstream.flow.joinPool(undefined);
+    channel.ahead.close();
     const record = channel.owner && this.#clients.get(channel.owner);
     record?.channels.delete(channel);
     if (channel.downstream.knowsSlot) record?.former.add(channel.slot);

@@ -10,19 +10,20 @@
  */
 
 import { type Channel, isKeepalive, type Link, type LiveMessage } from "./channel.ts";
-import { ChannelAnswers, isAnswer } from "./channel_answers.ts";
+import { isBehindClose, takeDue, waitsBehind } from "./channel_ahead.ts";
+import { ChannelAnswers, expectLate, isAnswer } from "./channel_answers.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
-import { Links } from "./channel_links.ts";
+import { type LinkOptions, Links } from "./channel_links.ts";
 import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
-import type { FormerSlots } from "./channel_slots.ts";
 import { describeChannel } from "./channel_status.ts";
 import { ChannelTable } from "./channel_table.ts";
 import type { ChannelTotals } from "./channel_totals.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { ChannelProtocolError, ProtocolError } from "./errors.ts";
+import type { PacingOptions } from "./pacing.ts";
 import type { Observe } from "./relay_events.ts";
 import type { Usage } from "./share.ts";
 import type { ChannelStatus } from "./status.ts";
@@ -33,7 +34,9 @@ import {
   describeMessage,
   dropped,
   MessageType,
+  parseMessage,
 } from "./wire.ts";
+import { WarmSession } from "./warm_session.ts";
 import { findOwner, offerHeld } from "./x11_handover.ts";
 
 /** What the table of channels is given. */
@@ -41,6 +44,7 @@ export interface ChannelsOptions {
   owners: ForwardOwners;
   limits: ChannelLimits;
   schedule: Schedule;
+  pacing?: PacingOptions;
   /** The time, in milliseconds since 1970. */
   now(): number;
   /** A client wants a channel and upstream is away. */
@@ -55,7 +59,8 @@ export interface ChannelsOptions {
   observe?: Observe<Peer>;
 }
 
-/** Why a message is dropped that comes after both CLOSEs. */
+/** Why a message is dropped that comes after its sender's CLOSE, or after both. */
+const afterClose = "CHANNEL_CLOSE has been sent";
 const closed = "the channel is closed";
 
 /** Relays the messages of all channels between the clients and upstream. */
@@ -64,6 +69,7 @@ export class Channels {
   readonly #links: Links;
   readonly #endings: ChannelEndings;
   readonly #opens: ClientOpens;
+  readonly #warm: WarmSession;
   readonly #upstreamOpens: UpstreamOpens;
   readonly #answers: ChannelAnswers;
   readonly #owners: ForwardOwners;
@@ -73,7 +79,7 @@ export class Channels {
 
   constructor({ owners, limits, report, observe, ...options }: ChannelsOptions) {
     const table = new ChannelTable({ schedule: options.schedule, now: options.now, observe });
-    const links = new Links(limits.sessions);
+    const links = new Links(limits.sessions, options.pacing);
     const endings = new ChannelEndings(table, (channel) => this.#opens.onFreed(channel));
     this.#table = table;
     this.#links = links;
@@ -81,9 +87,16 @@ export class Channels {
     const usageOf = (client: Peer) => this.usageOf(client);
     this.#owners = owners;
     this.#limits = limits;
-    this.#opens = new ClientOpens({ table, links, endings, limits, usageOf, ...options });
+    const warm = new WarmSession({
+      ...{ table, links, report, isWanted: limits.warm, now: options.now },
+      onMessage: (channel, message, payload) =>
+        this.#onMessage(channel, "upstream", message, payload),
+      onGone: () => this.#opens.offerWaiting(),
+    });
+    this.#warm = warm;
+    this.#opens = new ClientOpens({ table, links, endings, limits, warm, usageOf, ...options });
     this.#upstreamOpens = new UpstreamOpens({ table, links, owners, limits, usageOf });
-    this.#answers = new ChannelAnswers(this.#opens, endings);
+    this.#answers = new ChannelAnswers(this.#opens, endings, limits.aheadBytes);
     this.#now = options.now;
     this.#report = report;
   }
@@ -101,7 +114,8 @@ export class Channels {
   /** The sessions of the one connection upstream, and how many it allows. */
   get sessions(): { count: number; limit: number } {
     const room = this.#links.first?.room;
-    return { count: room?.takenCount ?? 0, limit: room?.limit ?? this.#links.sessions };
+    const count = (room?.takenCount ?? 0) - this.#warm.count;
+    return { count, limit: room?.limit ?? this.#links.sessions };
   }
 
   /** All channels and whose they are, in the order in which they were opened. */
@@ -124,15 +138,21 @@ export class Channels {
   }
 
   /** Upstream is there: what waits for it goes on. */
-  attachUpstream(upstream: Peer, { allowsForwards }: { allowsForwards: boolean }): void {
-    this.#links.setFirst(upstream);
+  attachUpstream(
+    upstream: Peer,
+    { allowsForwards, allowsWarmSession, ...options }:
+      & { allowsForwards: boolean; allowsWarmSession: boolean }
+      & LinkOptions,
+  ): void {
+    this.#links.setFirst(upstream, options);
     this.#links.allowsForwards = allowsForwards;
+    this.#warm.isAllowed = allowsWarmSession;
     this.#opens.onUpstream();
   }
 
   /** A further connection is there, for sessions. */
-  attachOverflow(peer: Peer): void {
-    this.#links.addFurther(peer);
+  attachOverflow(peer: Peer, options: LinkOptions): void {
+    this.#links.addFurther(peer, options);
     this.#opens.offerWaiting();
   }
 
@@ -143,6 +163,7 @@ export class Channels {
    * @returns whether upstream has served a session to its end.
    */
   detachUpstream(reason: string, { byServer }: { byServer: boolean }): boolean {
+    this.#warm.onUpstreamLost({ byServer });
     const link = this.#links.removeFirst();
     const limit = byServer ? link?.room.limitIfEnded : undefined;
     if (limit !== undefined && this.#links.suspect(limit)) {
@@ -164,6 +185,11 @@ export class Channels {
   windowBytesOf(client: Peer): number {
     const record = this.#table.client(client);
     return record?.pool.maximumBytes(record.channels.size) ?? 0;
+  }
+
+  /** What waits here for a connection upstream that would be too full with it, in bytes. */
+  heldBytesOf(upstream: Peer): number {
+    return this.#links.get(upstream)?.pacing?.heldBytes ?? 0;
   }
 
   /** How many channels a connection upstream carries. */
@@ -200,7 +226,7 @@ export class Channels {
   /** Ends every channel in both directions and refuses new ones. */
   closeAll(reason: string): void {
     this.refuseOpens(reason);
-    for (const channel of this.#table.all()) this.#endings.end(channel, reason);
+    for (const channel of this.#table.all()) this.#giveUp(channel, reason);
   }
 
   /** Tells the people at terminals something; their sessions go on. */
@@ -218,6 +244,7 @@ export class Channels {
     const record = this.#table.removeClient(client);
     for (const channel of [...record?.channels ?? []]) {
       this.#endings.leave(channel, "downstream", "the client has left");
+      this.#passOn(channel);
     }
   }
 
@@ -238,7 +265,10 @@ export class Channels {
       return;
     }
     const channel = this.#table.get(message.recipientChannel);
-    if (channel?.owner === client) return this.#onMessage(channel, "downstream", message, payload);
+    if (channel?.owner === client) {
+      this.#onMessage(channel, "downstream", message, payload);
+      return this.#passOn(channel);
+    }
     expectLate(message, this.#table.client(client)?.former);
     this.#report(dropped("downstream", payload, closed), "debug");
   }
@@ -260,8 +290,10 @@ export class Channels {
     const channel = this.#table.get(message.recipientChannel);
     if (channel?.link?.peer === upstream) {
       this.#onMessage(channel, "upstream", message, payload);
+      this.#passOn(channel);
       return channel.owner;
     }
+    if (this.#warm.onUpstreamMessage(upstream, message, payload)) return undefined;
     expectLate(message, this.#links.get(upstream)?.former);
     this.#report(dropped("upstream", payload, closed), "debug");
     return undefined;
@@ -271,13 +303,14 @@ export class Channels {
   giveUp(upstream: Peer, slot: number | undefined): void {
     const channel = slot === undefined ? undefined : this.#table.get(slot);
     if (channel?.link?.peer === upstream) {
-      this.#endings.end(channel, "this is a mistake of sshshim; its log has more");
+      this.#giveUp(channel, "this is a mistake of sshshim; its log has more");
     }
   }
 
   /** A client has taken its backlog: grants that were withheld because of it are due. */
   onDownstreamDrain(client: Peer): void {
     for (const channel of this.#table.client(client)?.channels ?? []) {
+      this.#passOn(channel);
       channel.refill("downstream");
     }
   }
@@ -292,9 +325,7 @@ export class Channels {
       if (channel.waiting) {
         this.#opens.waitAgain(channel);
       } else {
-        channel.sendNotice(reason);
-        this.#endings.leave(channel, "upstream", reason);
-        channel.link = undefined;
+        this.#endings.lose(channel, reason);
       }
     }
   }
@@ -307,13 +338,48 @@ export class Channels {
     payload: Uint8Array,
   ): void {
     if (isAnswer(message)) return this.#answers.onAnswer(channel, from, message, payload);
+    this.#guard(channel, from, payload, () => {
+      if (from === "upstream") {
+        if (isBehindClose(channel, message)) return afterClose;
+        if (waitsBehind(channel, message, payload)) return;
+      }
+      return this.#onLiveMessage(channel, from, message, payload);
+    });
+  }
+
+  /** Sends on what has waited for the client, as far as it has room now. */
+  #passOn(channel: Channel): void {
+    if (channel.ahead.isEmpty) return;
+    for (const waiting of takeDue(channel)) {
+      if (waiting.kind === "lost") this.#endings.lose(channel, waiting.reason);
+      else this.#takeUp(channel, waiting.payload);
+    }
+  }
+
+  #takeUp(channel: Channel, payload: Uint8Array): void {
+    const message = parseMessage(payload) as LiveMessage;
+    const handle = () => this.#onLiveMessage(channel, "upstream", message, payload);
+    this.#guard(channel, "upstream", payload, handle);
+  }
+
+  /** @param handle returns why the message is dropped, if it is. */
+  #guard(channel: Channel, from: Side, payload: Uint8Array, handle: () => string | void): void {
     try {
-      const reason = this.#onLiveMessage(channel, from, message, payload);
-      if (reason !== undefined) this.#report(dropped(from, payload, reason), "debug");
+      const reason = handle();
+      if (reason) this.#report(dropped(from, payload, reason), "debug");
     } catch (error) {
       if (!(error instanceof ChannelProtocolError)) throw error;
-      this.#end(channel, from, `${describeMessage(payload)}: ${error.message}`);
+      const violation = `${describeMessage(payload)}: ${error.message}`;
+      this.#report(`${from}: the channel is ended: ${violation}`, "info");
+      const offender = from === "upstream" ? "the remote host" : "the client";
+      this.#giveUp(channel, `${offender} broke the protocol with ${violation}`);
     }
+  }
+
+  /** Ends a channel in both directions; what waits of it is not wanted any more. */
+  #giveUp(channel: Channel, reason: string): void {
+    this.#endings.end(channel, reason);
+    this.#passOn(channel);
   }
 
   /** @returns why the message is dropped, if it is. */
@@ -331,7 +397,7 @@ export class Channels {
       channel.answerKeepalive(message);
       return undefined;
     }
-    if (end.closeReceived) return "CHANNEL_CLOSE has been sent";
+    if (end.closeReceived) return afterClose;
     if (message.type === MessageType.channelClose) {
       this.#endings.onClose(channel, from);
       return undefined;
@@ -339,19 +405,13 @@ export class Channels {
     const other = channel[opposite(from)];
     if (end.closeSent && !other.listens) return undefined; // Nobody is there.
     // Dropbear's server would run the command on a channel that it has closed, and dies of it.
-    const isInVain = message.type === MessageType.channelRequest && other.closeReceived;
+    const isInVain = message.type === MessageType.channelRequest &&
+      (other.closeReceived || channel.ahead.hasClose);
     if (isInVain && from === "downstream") return "upstream has closed the channel";
     const reason = channel.receive(from, message, payload);
     const isHeld = channel.held !== undefined && from === "upstream" && reason === undefined;
     if (isHeld) this.#findX11Owner(channel, message);
     return reason;
-  }
-
-  /** One side broke the protocol, and a channel's bytes are in doubt. */
-  #end(channel: Channel, from: Side, violation: string): void {
-    this.#report(`${from}: the channel is ended: ${violation}`, "info");
-    const offender = from === "upstream" ? "the remote host" : "the client";
-    this.#endings.end(channel, `${offender} broke the protocol with ${violation}`);
   }
 
   /** Looks for the owner of a held x11 channel after each message of it. */
@@ -361,17 +421,4 @@ export class Channels {
     this.#table.adopt(channel, owner);
     offerHeld(channel);
   }
-}
-
-/**
- * Of a message about a channel that its sender does not have now.
- *
- * @throws {ProtocolError} where it never had it.
- */
-function expectLate(
-  message: Exclude<ChannelMessage, ChannelOpen>,
-  former: FormerSlots | undefined,
-): void {
-  const isLate = former?.has(message.recipientChannel) && !isAnswer(message);
-  if (!isLate) throw new ProtocolError("no such channel");
 }

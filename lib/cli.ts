@@ -83,10 +83,14 @@ export interface Options {
   openTimeoutMs: number;
   /** Sessions that upstream allows at a time; absent: found out. */
   maxSessions: number | undefined;
+  /** Whether a session is opened before a client wants it. */
+  keepsWarm: boolean;
   /** Forwarded connections and remote forwards that all clients share. */
   maxChannels: number;
   /** Further connections for more sessions. */
   overflow: number;
+  /** Whether transfers leave the way to the server to others that are there. */
+  paces: boolean;
   /** Ends it when no client was there for so long, and after so long in any case. */
   idleExitMs: number | undefined;
   maxLifeMs: number | undefined;
@@ -192,8 +196,10 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     keepaliveCount: parsed.survival.keepaliveCount,
     openTimeoutMs: parsed.survival.openTimeout * 1000,
     maxSessions: parsed.survival.maxSessions,
+    keepsWarm: !parsed.survival.noWarm,
     maxChannels: parsed.survival.maxChannels,
     overflow: parsed.survival.overflow,
+    paces: !parsed.survival.noPacing,
     idleExitMs: timeFrom("--idle-exit", parsed.life.idleExit),
     maxLifeMs: timeFrom("--max-life", parsed.life.maxLife),
     readyFile: parsed.life.readyFile,

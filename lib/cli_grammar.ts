@@ -286,6 +286,10 @@ const survival = object({
     "--max-sessions",
     "How many sessions the server allows at a time; more wait. Default: found out.",
   )),
+  noWarm: toggle(
+    ["--no-warm"],
+    "Open no session on the server before a client wants it, which saves a round trip.",
+  ),
   maxChannels: withDefault(
     valued("--max-channels", integer({ metavar: "N", min: 32, max: 20_000 }), {
       takes: "a number from 32 to 20000",
@@ -301,6 +305,10 @@ const survival = object({
         "logging in needs nobody. Default: 0.",
     }),
     0,
+  ),
+  noPacing: toggle(
+    ["--no-pacing"],
+    "Let transfers fill the way to the server as far as their windows allow, while others wait.",
   ),
 });
 

@@ -270,7 +270,12 @@ class Guest implements ControlGuest {
         onOpen: () => events.onOpen(),
         onRefusal: (reason) => events.onRefused(reason),
       }));
-    return { abandon: () => client.leave() };
+    return {
+      abandon() {
+        streams.dropOutput();
+        client.leave();
+      },
+    };
   }
 
   async serveProxy(stream: ControlStream, first: Uint8Array): Promise<void> {

@@ -186,16 +186,16 @@ export class ControlConnection {
         return false;
       case "open-forward":
       case "close-forward":
-        await this.#begin(request.id, () => this.#onForward(request));
+        this.#begin(request.id, () => this.#onForward(request));
         return false;
       case "info":
-        await this.#begin(request.id, async () => {
+        this.#begin(request.id, async () => {
           const text = await this.#host.inform(request.name);
           this.#send(ControlType.infoAnswer, request.id, 0, utf8String(text));
         });
         return false;
       case "own":
-        await this.#begin(request.id, () => this.#onOwn(request.id, request.text));
+        this.#begin(request.id, () => this.#onOwn(request.id, request.text));
         return false;
       case "proxy":
         return await this.#onProxy(request.id);
@@ -260,6 +260,10 @@ export class ControlConnection {
       while (await this.#readMore()) this.#pending = new Uint8Array();
       return;
     }
+    if (this.#hasSession) {
+      this.#stream.closeDescriptors(descriptors);
+      return this.#fail(id, "there is a session already; each has a connection of its own");
+    }
     this.#hasSession = true;
     const session = id;
     const events: PassengerEvents = {
@@ -277,7 +281,7 @@ export class ControlConnection {
       },
     };
     const options = { descriptors, events };
-    await this.#begin(id, async () => {
+    this.#begin(id, async () => {
       let guest: ControlGuest;
       try {
         guest = await this.#letIn();
@@ -302,8 +306,9 @@ export class ControlConnection {
   }
 
   /** Does something while it goes on, and is read. */
-  async #begin(id: number, task: () => Promise<void>): Promise<void> {
-    while (this.#tasks.size >= mostTasks) await Promise.race(this.#tasks);
+  #begin(id: number, task: () => Promise<void>): void {
+    // To wait for one of them would be not to notice that the client leaves.
+    if (this.#tasks.size >= mostTasks) return this.#fail(id, "too much is asked for at a time");
     const done = this.#answered(id, task).then(() => void this.#tasks.delete(done));
     this.#tasks.add(done);
   }

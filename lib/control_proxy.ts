@@ -19,6 +19,7 @@ const unimplementedMessage = 3;
 export class ProxyTransport implements StartableTransport {
   readonly maximumPayloadBytes = usualPayloadBytes;
   readonly answersPings = false;
+  readonly allowsWarmSession = false;
   readonly lastSequenceNumber = undefined;
   readonly lastByteAt = 0;
   readonly #stream: ControlStream;

@@ -8,12 +8,17 @@ import { type ControlPlace, removeSocket, takeControlPlace } from "./control_pla
 import { type ControlStream, DescriptorStream, PlainStream } from "./control_stream.ts";
 import type { Descriptors } from "./descriptors.ts";
 import { messageOf } from "./errors.ts";
+import { identityOf } from "./file_identity.ts";
 import { logger } from "./log.ts";
+import { pause } from "./timing.ts";
 
 const log = logger("control");
 
 /** How many clients there may be at a time; each is a process of ours. */
 const mostClients = 512;
+
+/** How long to wait until the next attempt where none can be taken, in milliseconds. */
+const acceptRetryMs = 100;
 
 /** Takes connections, by the system's calls or by Deno's own. */
 interface Acceptor {
@@ -27,12 +32,15 @@ export class ControlSocket {
   readonly #place: ControlPlace;
   readonly #acceptor: Acceptor;
   readonly #connections = new Set<ControlConnection>();
+  /** Of our own socket: somebody else may come to be where it was. */
+  readonly #identity: string | undefined;
+  readonly #ended = new AbortController();
   #isHidden = false;
-  #isListening = true;
 
   private constructor(place: ControlPlace, acceptor: Acceptor) {
     this.#place = place;
     this.#acceptor = acceptor;
+    this.#identity = identityOf(place.path);
   }
 
   /**
@@ -60,17 +68,22 @@ export class ControlSocket {
 
   /** Serves clients until `stopListening`. */
   async serve(host: ControlHost): Promise<void> {
-    while (this.#isListening) {
-      let stream: ControlStream | undefined;
+    for (let isFailing = false;;) {
       try {
-        stream = await this.#acceptor.accept();
+        const stream = await this.#acceptor.accept();
+        if (stream === undefined) return;
+        isFailing = false;
+        this.#receive(stream, host);
       } catch (error) {
-        log.warn("the control socket takes no more clients: {reason}", {
-          reason: messageOf(error),
-        });
-        return this.stopListening();
+        // There may be no descriptors left for the moment.
+        if (!isFailing) {
+          log.warn("the control socket takes no clients for now, trying again: {reason}", {
+            reason: messageOf(error),
+          });
+        }
+        isFailing = true;
+        await pause(acceptRetryMs, this.#ended.signal);
       }
-      if (stream) this.#receive(stream, host);
     }
   }
 
@@ -79,11 +92,12 @@ export class ControlSocket {
    * word on stderr for whatever a socket refuses.
    */
   set isHidden(isHidden: boolean) {
-    if (isHidden === this.#isHidden || !this.#isListening) return;
+    if (isHidden === this.#isHidden || this.#ended.signal.aborted) return;
     const { path, hiddenPath } = this.#place;
+    const [from, to] = isHidden ? [path, hiddenPath] : [hiddenPath, path];
+    if (identityOf(from) !== this.#identity || identityOf(to) !== undefined) return;
     try {
-      if (isHidden) Deno.renameSync(path, hiddenPath);
-      else Deno.renameSync(hiddenPath, path);
+      Deno.renameSync(from, to);
       this.#isHidden = isHidden;
     } catch (error) {
       log.debug("the control socket stays where it is: {reason}", { reason: messageOf(error) });
@@ -92,9 +106,10 @@ export class ControlSocket {
 
   /** Takes no more clients; those that are there go on. May be called twice. */
   stopListening(): void {
-    if (!this.#isListening) return;
-    removeSocket(this.#isHidden ? this.#place.hiddenPath : this.#place.path);
-    this.#isListening = false;
+    if (this.#ended.signal.aborted) return;
+    this.#ended.abort();
+    const path = this.#isHidden ? this.#place.hiddenPath : this.#place.path;
+    if (identityOf(path) === this.#identity) removeSocket(path);
     this.#acceptor.close();
   }
 

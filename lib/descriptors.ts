@@ -21,6 +21,11 @@ const socketLevel = 1;
 const peerCredentials = 17;
 const windowSize = 0x5413;
 
+/** fcntl(2). */
+const getFlags = 3;
+const accessMode = 3;
+const [readOnly, writeOnly, readAndWrite] = [0, 1, 2];
+
 /** No address. */
 const nobody = new Uint8Array();
 
@@ -70,9 +75,12 @@ export class Descriptors {
     control: new Uint8Array(controlHeader.size + mostPassed * 4),
   };
 
-  /** @throws {Error} where the system's library cannot be used. */
-  constructor() {
-    this.#libc = loadLibc();
+  /**
+   * @param libc the system's library; whoever gives one closes it, when nothing waits any more.
+   * @throws {Error} where it cannot be used.
+   */
+  constructor(libc: Libc = loadLibc()) {
+    this.#libc = libc;
     this.#watch = new ReadinessWatch(this.#libc);
   }
 
@@ -136,6 +144,12 @@ export class Descriptors {
     }
     const length = Number(view.getBigUint64(messageHeader.controlLength, true));
     return { bytes: buffer.subarray(0, count), descriptors: passedIn(control.subarray(0, length)) };
+  }
+
+  /** Whether a descriptor was opened for reading, or for writing. */
+  allows(descriptor: number, direction: "input" | "output"): boolean {
+    const mode = this.#libc.symbols.fcntl(descriptor, getFlags, 0) & accessMode;
+    return mode === readAndWrite || mode === (direction === "input" ? readOnly : writeOnly);
   }
 
   /**

@@ -21,6 +21,11 @@ const poolBytes = 32 * 1024 * 1024;
 const poolShare = 1 / 8;
 const smallestCreditBytes = 32 * 1024;
 
+/** Room for a line of ours, in bytes. */
+const lineBytes = 2048;
+/** A sender that is held to less than the rest allows is told of more when this part is left. */
+const limitedPart = 7 / 8;
+
 const maximumWindowBytes = 2 ** 32 - 1;
 
 /**
@@ -63,12 +68,19 @@ export class Flow {
   #pool: CreditPool | undefined;
   /** What the sender is not granted, so that something else can be sent at any time. */
   #reserveBytes = 0;
+  #largestWindowBytes = 0;
+  /** What the sender may send beyond the window, and what of that waits. */
+  #aheadBytes = 0;
+  #waitingBytes = 0;
+  /** What counts in the pool. */
+  #pooledBytes = 0;
+  #limitBytes: () => number = () => Infinity;
 
   /** The credit counts in a pool from now on; `undefined` takes it out. */
   joinPool(pool: CreditPool | undefined): void {
-    this.#pool?.add(-this.#creditBytes);
+    this.#pool?.add(-this.#pooledBytes);
     this.#pool = pool;
-    pool?.add(this.#creditBytes);
+    pool?.add(this.#pooledBytes);
   }
 
   /** Keeps so many bytes of the window from the sender, unless the window is small; before grants. */
@@ -76,9 +88,50 @@ export class Flow {
     this.#reserveBytes = bytes;
   }
 
-  /** What the receiver accepts and the sender does not know of, in bytes. */
+  /** The sender is held to what the function returns, in bytes, or to less. */
+  limitBy(limitBytes: () => number): void {
+    this.#limitBytes = limitBytes;
+  }
+
+  /** What the sender knows of and has not used, in bytes. */
+  get creditBytes(): number {
+    return this.#creditBytes;
+  }
+
+  /** What can be sent to the receiver beside what the sender sends, in bytes. */
   get freeBytes(): number {
-    return this.#windowBytes - this.#creditBytes;
+    return this.#isAhead ? this.#windowBytes : this.#windowBytes - this.#creditBytes;
+  }
+
+  /** Whether a receiver that reads on will soon accept more than it does: a line of ours, say. */
+  get isNearlyShut(): boolean {
+    return this.#windowBytes < lineBytes && this.#largestWindowBytes >= smallestCreditBytes;
+  }
+
+  /** What was sent beyond the window and waits, in bytes. */
+  get waitingBytes(): number {
+    return this.#waitingBytes;
+  }
+
+  /** The most that the sender may have under way, what waits included, in bytes. */
+  get mostCreditBytes(): number {
+    return this.#maximumBytes + this.#aheadBytes;
+  }
+
+  /** What the sender may send beyond the window, in bytes; it has to wait for the window then. */
+  get aheadBytes(): number {
+    return this.#aheadBytes;
+  }
+
+  set aheadBytes(bytes: number) {
+    this.#aheadBytes = bytes;
+    this.#addCredit(0);
+  }
+
+  /** What waits or may come beyond the window, in bytes. */
+  get excessBytes(): number {
+    const window = Math.min(this.#windowBytes, maximumCreditBytes);
+    return Math.max(0, this.#creditBytes + this.#waitingBytes - window);
   }
 
   /** What the receiver still accepts, granted to the sender or not. */
@@ -96,13 +149,15 @@ export class Flow {
       throw new ChannelProtocolError("the window overflows");
     }
     this.#windowBytes += bytes;
+    this.#largestWindowBytes = Math.max(this.#largestWindowBytes, this.#windowBytes);
   }
 
   /** Takes what may be announced to the sender now, at once after the receiver has adjusted. */
   takeGrant(): number {
     const reserveBytes = this.#windowBytes < smallestCreditBytes ? 0 : this.#reserveBytes;
-    const bytes = Math.min(this.#windowBytes - reserveBytes, this.#maximumBytes) -
-      this.#creditBytes;
+    const allowedBytes = Math.min(this.#windowBytes - reserveBytes, this.#maximumBytes) +
+      this.#aheadBytes - this.#waitingBytes;
+    const bytes = Math.min(allowedBytes, Math.floor(this.#limitBytes())) - this.#creditBytes;
     if (bytes <= 0) return 0;
     this.#addCredit(bytes);
     return bytes;
@@ -110,7 +165,10 @@ export class Flow {
 
   /** Takes what may be announced as withheld bytes become due; 0 while the sender has plenty. */
   takeRefill(): number {
-    return this.#creditBytes < this.#maximumBytes / 2 ? this.takeGrant() : 0;
+    const limitBytes = this.#limitBytes();
+    const part = limitBytes < Infinity ? limitedPart : 1 / 2;
+    const mostBytes = Math.min(this.mostCreditBytes, limitBytes);
+    return this.#creditBytes < mostBytes * part ? this.takeGrant() : 0;
   }
 
   /**
@@ -119,11 +177,41 @@ export class Flow {
    * @throws {ChannelProtocolError} where it was not granted so many.
    */
   consume(bytes: number): void {
-    if (bytes > this.#creditBytes) {
-      throw new ChannelProtocolError("more data than the window allows");
-    }
-    this.#addCredit(-bytes);
+    this.#use(bytes);
     this.#windowBytes -= bytes;
+  }
+
+  /**
+   * As `consume`, but what is beyond the window waits.
+   *
+   * @param isFirst whether nothing waits before it.
+   * @param isFull whether the receiver has enough to take already; of no account while nothing is
+   *   sent beyond the window.
+   * @returns whether it goes on at once.
+   */
+  consumeAhead(bytes: number, { isFirst, isFull }: { isFirst: boolean; isFull: boolean }): boolean {
+    const mayPass = this.#isAhead
+      ? !isFull && bytes <= this.#passableBytes
+      : bytes <= this.#windowBytes;
+    this.#use(bytes);
+    if (isFirst && mayPass) this.#windowBytes -= bytes;
+    else this.#waitingBytes += bytes;
+    this.#addCredit(0);
+    return isFirst && mayPass;
+  }
+
+  /** Takes so much of what waits as the window allows. @returns how much goes on now, in bytes. */
+  takeWaiting(mostBytes: number): number {
+    const bytes = Math.min(mostBytes, Math.max(0, this.#passableBytes));
+    this.#windowBytes -= bytes;
+    this.dropWaiting(bytes);
+    return bytes;
+  }
+
+  /** So much of what waits will not go on. */
+  dropWaiting(bytes: number): void {
+    this.#waitingBytes -= bytes;
+    this.#addCredit(0);
   }
 
   /** The sender has sent `bytes` that nobody takes: the receiver accepts as many as before. */
@@ -135,8 +223,28 @@ export class Flow {
     return this.#pool?.shareBytes ?? maximumCreditBytes;
   }
 
+  #use(bytes: number): void {
+    if (bytes > this.#creditBytes) {
+      throw new ChannelProtocolError("more data than the window allows");
+    }
+    this.#addCredit(-bytes);
+  }
+
+  get #isAhead(): boolean {
+    return this.#aheadBytes > 0 || this.#waitingBytes > 0;
+  }
+
+  /** What may go on while the sender is ahead; the reserve stays where windows are not small. */
+  get #passableBytes(): number {
+    const isSmall = this.#largestWindowBytes < smallestCreditBytes;
+    return this.#windowBytes - (isSmall ? 0 : this.#reserveBytes);
+  }
+
+  /** What is ahead counts in a pool of its own. */
   #addCredit(bytes: number): void {
     this.#creditBytes += bytes;
-    this.#pool?.add(bytes);
+    const pooled = Math.max(0, this.#creditBytes + this.#waitingBytes - this.#aheadBytes);
+    this.#pool?.add(pooled - this.#pooledBytes);
+    this.#pooledBytes = pooled;
   }
 }

@@ -6,8 +6,10 @@
 import { lookup } from "node:dns/promises";
 import type { ForwardEnd } from "./control_messages.ts";
 import { reasonOf } from "./errors.ts";
+import { identityOf } from "./file_identity.ts";
 import { logger } from "./log.ts";
 import { displayText } from "./ssh_data.ts";
+import { pause } from "./timing.ts";
 
 const log = logger("forward");
 
@@ -115,15 +117,6 @@ class OwnSocket {
   }
 }
 
-function identityOf(path: string): string | undefined {
-  try {
-    const { dev, ino } = Deno.lstatSync(path);
-    return `${dev} ${ino}`;
-  } catch {
-    return undefined; // There is nothing.
-  }
-}
-
 /** The addresses that a listen host means with `GatewayPorts no`. */
 async function addressesOf(host: string): Promise<string[]> {
   if (host === "" || host === "localhost") return ["127.0.0.1", "::1"];
@@ -179,16 +172,4 @@ function tryToListen<T>(where: string, listen: () => T): T {
       : "";
     throw new Error(`Cannot listen at ${where}: ${reasonOf(cause)}.${help}`, { cause });
   }
-}
-
-function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, delayMs);
-    signal.addEventListener("abort", done);
-    function done(): void {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-  });
 }

@@ -96,6 +96,11 @@ export class RequestQueue {
     this.#waiting.push({ onReply, sequenceNumber: this.#peer.lastSequenceNumber });
   }
 
+  /** Asks upstream for a sign of life; `onReply` is called when it comes, if it does. */
+  sendKeepalive(onReply: () => void): void {
+    this.send("keepalive@openssh.com", new Uint8Array(), onReply);
+  }
+
   /** Takes a request of upstream's, and answers it: but for its host keys, nothing is granted. */
   onRequest({ name, wantReply, data }: GlobalRequest): void {
     const onHostKeys = name === hostKeysRequest ? this.#onHostKeys : undefined;

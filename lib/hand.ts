@@ -44,6 +44,7 @@ export function joinRelay(
 export class Hand implements StartableTransport {
   readonly maximumPayloadBytes = usualPayloadBytes;
   readonly answersPings = false;
+  readonly allowsWarmSession = false;
   readonly lastSequenceNumber = undefined;
   readonly lastByteAt = 0;
   #other!: Hand;

@@ -109,6 +109,7 @@ export class Lane {
     if (this.#hasEnded) return this.#channel.close();
     this.#events.onOpen();
     const { wantsAgent, wantsTerminal, environment } = this.#request;
+    if (wantsTerminal) this.#streams.holdUntilRaw();
     if (wantsAgent) this.#channel.request("auth-agent-req@openssh.com", []);
     if (wantsTerminal) this.#askForTerminal();
     for (const variable of environment) this.#channel.request("env", [...variable]);
@@ -123,7 +124,7 @@ export class Lane {
     const encoded = modes ? encodeTerminalModes(modes) : Uint8Array.of(0);
     const fields = [this.#request.terminal, ...fieldsOf(dimensions), encoded];
     this.#channel.request("pty-req", fields, (isGranted) => {
-      if (isGranted || this.#hasEnded) return;
+      if (isGranted || this.#isClosed || this.#hasEnded) return;
       this.#say("PTY allocation request failed on channel 0\r\n");
       this.#events.onTerminalFailed();
     });

@@ -6,15 +6,24 @@
 import type { Descriptors, Dimensions } from "./descriptors.ts";
 import { PassedStream } from "./passed_stream.ts";
 import { concatenate } from "./ssh_data.ts";
+import { isRaw } from "./terminal_modes.ts";
 import { isWaitingToRead } from "./terminal_owner.ts";
+import { pause } from "./timing.ts";
 
 export type { Dimensions };
 
-/** What is written at a time, in bytes. */
-const longestWriteBytes = 256 * 1024;
+/**
+ * What is joined to be written at once, in bytes: where each write takes a thread, and where it
+ * takes less time than joining.
+ */
+const joinedBytes = { waiting: 256 * 1024, prompt: 16 * 1024 };
 
 /** How long until a terminal that is another program's for now is looked at again, in milliseconds. */
 const otherOwnerMs = 200;
+
+/** How long a terminal is waited for, and how often it is looked at, in milliseconds. */
+const rawTimeoutMs = 2000;
+const rawPollMs = 5;
 
 /** The descriptors of one client. */
 export interface Passed {
@@ -44,6 +53,8 @@ export class LaneStreams {
   readonly #all: readonly PassedStream[];
   /** Two halves: one is read into while the other one is sent. */
   readonly #buffers: (Uint8Array<ArrayBuffer> | undefined)[] = [undefined, undefined];
+  /** Until then nothing is written. */
+  #raw: Promise<void> | undefined;
   /** What the terminal was like before its client made it raw. */
   readonly terminalModes: Uint8Array | undefined;
 
@@ -88,6 +99,23 @@ export class LaneStreams {
     return isOurs;
   }
 
+  /**
+   * The client makes its terminal raw once it hears of the session: what is written before that would
+   * be shown otherwise than it was meant. One that does not, such as one in the background, is not
+   * waited for longer than {@link rawTimeoutMs}.
+   */
+  holdUntilRaw(): void {
+    if (this.#isTerminal) this.#raw = this.#untilRaw();
+  }
+
+  async #untilRaw(): Promise<void> {
+    for (let ms = 0; ms < rawTimeoutMs; ms += rawPollMs) {
+      const modes = this.#system.terminalModes(this.#input.descriptor);
+      if (modes === undefined || isRaw(modes) || this.#output.broken.signal.aborted) return;
+      await new Promise((resolve) => setTimeout(resolve, rawPollMs));
+    }
+  }
+
   /** Writes behind all that was written; `onDone` is told whether it was taken. */
   write(data: Uint8Array, isStderr: boolean, onDone: (isTaken: boolean) => void): void {
     const outlet = isStderr ? this.#errors : this.#output;
@@ -114,10 +142,10 @@ export class LaneStreams {
   async #write(outlet: Outlet): Promise<void> {
     outlet.isWriting = true;
     // What comes in the same turn is written together.
-    await undefined;
+    await this.#raw;
     const { queue, stream, broken } = outlet;
     while (queue.length > 0) {
-      const parts = takeUpTo(queue, longestWriteBytes);
+      const parts = takeUpTo(queue, stream.waits ? joinedBytes.waiting : joinedBytes.prompt);
       const isTaken = await stream.write(joined(parts.map(({ data }) => data)), broken.signal);
       if (!isTaken) broken.abort();
       for (const { onDone } of parts) onDone(isTaken);
@@ -159,14 +187,4 @@ function takeUpTo<T extends { data: Uint8Array }>(queue: T[], mostBytes: number)
 
 function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   return (parts.length === 1 ? parts[0]! : concatenate(parts)) as Uint8Array<ArrayBuffer>;
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
 }

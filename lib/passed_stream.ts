@@ -3,13 +3,21 @@
  * anybody up, and without making it non-blocking for those who share it.
  *
  * A pipe or a terminal is opened once more, which gives a description of our own; a socket has calls
- * that do not wait; a file is waited for on a thread of its own.
+ * that do not wait; a file is waited for on a thread. Whatever else there is may keep a thread for
+ * as long as its other side likes: it is asked first, and few such calls are under way at a time.
  */
 
 import { type Descriptors, failed, nothingNow } from "./descriptors.ts";
+import { Turns } from "./turns.ts";
 
 /** How a stream is used: by calls that do not wait, or by calls that do, on threads. */
-type Kind = "prompt" | "socket" | "waiting";
+type Kind = "prompt" | "socket" | "file" | "waiting";
+
+/** Deno has 32 threads for all calls that wait, those on its own files among them. */
+const turns = new Turns(12);
+
+/** A pipe that takes anything takes so many bytes at once (pipe(7)). */
+const promptBytes = 4096;
 
 /** A descriptor that was passed; it is closed with `close`. */
 export class PassedStream {
@@ -29,10 +37,15 @@ export class PassedStream {
   }) {
     this.#system = system;
     this.descriptor = descriptor;
-    const kind = kindOf(descriptor);
+    const kind = system.allows(descriptor, direction) ? kindOf(descriptor) : "waiting";
     const own = kind === "reopened" ? system.reopen(descriptor, direction) : undefined;
     this.#used = own ?? descriptor;
     this.#kind = kind === "reopened" ? (own === undefined ? "waiting" : "prompt") : kind;
+  }
+
+  /** Whether each call waits, on a thread of its own. */
+  get waits(): boolean {
+    return this.#kind === "waiting";
   }
 
   /**
@@ -79,9 +92,9 @@ export class PassedStream {
   }
 
   async #readOnce(buffer: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<number> {
-    if (this.#kind === "waiting") {
+    if (this.#kind === "file" || this.#kind === "waiting") {
       if (!await this.#ready("readable", signal)) return nothingNow;
-      return await this.#call(() => this.#system.read(this.#used, buffer));
+      return await this.#call(signal, () => this.#system.read(this.#used, buffer));
     }
     const count = this.#kind === "socket"
       ? this.#system.receiveNow(this.#used, buffer)
@@ -91,8 +104,10 @@ export class PassedStream {
   }
 
   async #writeOnce(bytes: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<number> {
-    if (this.#kind === "waiting") {
-      return await this.#call(() => this.#system.write(this.#used, bytes));
+    if (this.#kind === "file" || this.#kind === "waiting") {
+      if (this.#kind === "waiting" && !await this.#ready("writable", signal)) return nothingNow;
+      const part = this.#kind === "file" ? bytes : bytes.subarray(0, promptBytes);
+      return await this.#call(signal, () => this.#system.write(this.#used, part));
     }
     const count = this.#kind === "socket"
       ? this.#system.sendNow(this.#used, bytes)
@@ -109,9 +124,11 @@ export class PassedStream {
     return isReady && !this.#isClosed;
   }
 
-  async #call(start: () => Promise<number>): Promise<number> {
+  async #call(signal: AbortSignal, start: () => Promise<number>): Promise<number> {
     this.#calls++;
-    const count = await start();
+    const count = this.#kind === "file"
+      ? await start()
+      : await turns.take(signal, start) ?? nothingNow;
     this.#calls--;
     this.#closeIfUnused();
     return count;
@@ -128,12 +145,16 @@ export class PassedStream {
 /** Devices that never wait: `/dev/null`, `/dev/zero`, `/dev/full`, by their numbers. */
 const promptDevices = [0x103, 0x105, 0x107];
 
+/** `/dev/tty` and `/dev/ptmx`: who opens them gets another terminal, his own or a new one. */
+const otherTerminals = [0x500, 0x502];
+
 function kindOf(descriptor: number): Kind | "reopened" {
   try {
     const stat = Deno.statSync(`/proc/self/fd/${descriptor}`);
     if (stat.isSocket) return "socket";
     if (stat.isFifo) return "reopened";
-    if (!stat.isCharDevice) return "waiting";
+    if (stat.isFile || stat.isDirectory) return "file";
+    if (!stat.isCharDevice || otherTerminals.includes(stat.rdev ?? 0)) return "waiting";
     return promptDevices.includes(stat.rdev ?? 0) ? "prompt" : "reopened";
   } catch {
     // The system does not tell.

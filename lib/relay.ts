@@ -4,7 +4,7 @@
  * and `ready_connection.ts` give it their transports.
  */
 
-import { Backpressure, type PendingRequests } from "./backpressure.ts";
+import { Backpressure } from "./backpressure.ts";
 import { usualLimits } from "./channel_limits.ts";
 import { Channels } from "./channels.ts";
 import type { ClientRules } from "./client_rules.ts";
@@ -13,14 +13,10 @@ import { Forwards, isForwardRequest } from "./forwards.ts";
 import { forwardEvent } from "./forward_events.ts";
 import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
+import { type ClientConnection, isGlobalReply, linkOptions } from "./relay_connections.ts";
 import { guard } from "./relay_guard.ts";
 import type { RelayOptions } from "./relay_options.ts";
-import {
-  type ClientAbout,
-  describeRelay,
-  type RelayStatus,
-  unknownClient,
-} from "./relay_status.ts";
+import { describeRelay, type RelayStatus, unknownClient } from "./relay_status.ts";
 import {
   type OnHostKeys,
   type Peer,
@@ -30,17 +26,6 @@ import {
   usualPayloadBytes,
 } from "./transport.ts";
 import { dropped, type GlobalRequest, MessageType, parseMessage, recipientOf } from "./wire.ts";
-
-/** One client, as the relay keeps it until it has left. */
-interface ClientConnection {
-  transport: Transport;
-  /** What it may do; everything where there are none. */
-  rules: ClientRules | undefined;
-  about: ClientAbout;
-  replies: ReplyQueue;
-  pending: PendingRequests;
-  leave(): void;
-}
 
 /**
  * Everything between the local clients and the one connection upstream.
@@ -79,6 +64,7 @@ export class Relay {
     this.#backpressure = new Backpressure({
       schedule,
       windowBytesOf: (client) => this.#channels.windowBytesOf(client),
+      heldBytesOf: (upstream) => this.#channels.heldBytesOf(upstream),
       onStuck: (client) => {
         this.#clients.get(client)?.leave();
         const reason = "everybody waits for what you do not take";
@@ -97,6 +83,7 @@ export class Relay {
       owners: this.#forwards,
       limits: { ...usualLimits, ...limits },
       schedule,
+      pacing: options.pacing,
       now,
       onWanted,
       isPatient: isPatient ?? (() => false),
@@ -109,6 +96,11 @@ export class Relay {
   /** How many channels are not closed in both directions. */
   get channelCount(): number {
     return this.#channels.size;
+  }
+
+  /** What waits here for the one connection upstream, in bytes. */
+  get heldBytes(): number {
+    return this.#upstream ? this.#channels.heldBytesOf(this.#upstream) : 0;
   }
 
   /** How many remote forwards there are. */
@@ -152,7 +144,9 @@ export class Relay {
     this.#requests.attach(upstream, onHostKeys);
     if (allowsForwards) this.#forwards.onUpstreamReady();
     else this.#forwards.refuseRequests(true);
-    this.#channels.attachUpstream(upstream, { allowsForwards });
+    const { allowsWarmSession } = upstream;
+    const link = linkOptions(upstream, { requests: this.#requests, ...this.#tables });
+    this.#channels.attachUpstream(upstream, { allowsForwards, allowsWarmSession, ...link });
     return this.#upstreamReceiver(upstream, this.#requests);
   }
 
@@ -161,7 +155,7 @@ export class Relay {
     requests.attach(upstream);
     this.#overflow.add(upstream);
     this.#backpressure.addUpstream(upstream);
-    this.#channels.attachOverflow(upstream);
+    this.#channels.attachOverflow(upstream, linkOptions(upstream, { requests, ...this.#tables }));
     return this.#upstreamReceiver(upstream, requests);
   }
 
@@ -178,6 +172,10 @@ export class Relay {
     return this.#channels.countOn(upstream);
   }
 
+  get #tables(): { channels: Channels; backpressure: Backpressure } {
+    return { channels: this.#channels, backpressure: this.#backpressure };
+  }
+
   #upstreamReceiver(upstream: Transport, requests: RequestQueue): UpstreamReceiver {
     return {
       receive: (payload) => {
@@ -190,7 +188,8 @@ export class Relay {
           this.#reportMistake(stack);
           this.#channels.giveUp(upstream, slot);
         });
-        const isAnswered = upstream.backlogBytes > backlogBytes;
+        // A reply lets clients' data go on, which is no answer.
+        const isAnswered = upstream.backlogBytes > backlogBytes && !isGlobalReply(payload);
         this.#backpressure.onUpstreamMessage(upstream, { client, isAnswered });
       },
       unimplemented: (sequenceNumber) => requests.onUnimplemented(sequenceNumber),
@@ -234,7 +233,7 @@ export class Relay {
 
   /** Asks upstream for a sign of life; `onReply` is called when it comes, if it does. */
   sendKeepalive(onReply: () => void): void {
-    this.#requests.send("keepalive@openssh.com", new Uint8Array(), onReply);
+    this.#requests.sendKeepalive(onReply);
   }
 
   /** A client is authenticated, of whom `about` tells; give the returned receiver what it sends. */

@@ -162,8 +162,9 @@ export class RelayChannel {
     if (this.#state.kind === "gone") return;
     this.#state = { kind: "gone" };
     this.#onDone();
-    for (const onReply of this.#replies.splice(0)) onReply(false);
     this.#owner.onClose();
+    // There is no answer to these, but nobody is to wait for one.
+    for (const onReply of this.#replies.splice(0)) onReply(false);
   }
 
   /** Upstream has sent a message on it. */

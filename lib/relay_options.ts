@@ -1,6 +1,7 @@
 /** What the relay is given: types alone. */
 
 import type { ChannelLimits } from "./channel_limits.ts";
+import type { PacingOptions } from "./pacing.ts";
 import type { Observe } from "./relay_events.ts";
 import type { Peer, Schedule } from "./transport.ts";
 
@@ -8,6 +9,8 @@ import type { Peer, Schedule } from "./transport.ts";
 export interface RelayOptions {
   limits?: Partial<ChannelLimits>;
   schedule: Schedule;
+  /** Keeps channels from waiting for each other; absent, everything is sent at once. */
+  pacing?: PacingOptions;
   /** The time, in milliseconds since 1970; by default it stands still. */
   now?(): number;
   /** A client wants something of upstream while it is away. */

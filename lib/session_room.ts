@@ -36,6 +36,7 @@ export class SessionRoom<Channel> {
   readonly #open = new Set<Channel>();
   #mostOpen = 0;
   #ended = 0;
+  #hasServed = false;
   /** How many of the ended sessions upstream has certainly taken note of. */
   #freed = 0;
 
@@ -59,6 +60,11 @@ export class SessionRoom<Channel> {
     return this.#taken.size >= (this.#trials ?? this.#limit);
   }
 
+  /** Whether upstream has answered all that it was asked for of sessions. */
+  get isSettled(): boolean {
+    return this.#taken.size === this.#open.size;
+  }
+
   /** The most sessions that there have been at a time. */
   get mostOpen(): number {
     return this.#mostOpen;
@@ -66,7 +72,7 @@ export class SessionRoom<Channel> {
 
   /** Whether a session has come and gone. */
   get hasServed(): boolean {
-    return this.#ended > 0;
+    return this.#hasServed;
   }
 
   /**
@@ -129,6 +135,21 @@ export class SessionRoom<Channel> {
     if (!this.#taken.delete(session)) return;
     this.#open.delete(session);
     this.#ended++;
+    this.#hasServed = true;
+  }
+
+  /** A session stands for another one from now on, which is asked for or open. */
+  replace(session: Channel, by: Channel): void {
+    const snapshot = this.#asked.get(session);
+    if (this.#asked.delete(session)) this.#asked.set(by, snapshot!);
+    for (const set of [this.#taken, this.#open]) if (set.delete(session)) set.add(by);
+  }
+
+  /** A session that nobody had is refused, or closed in both directions: that says no more. */
+  drop(session: Channel): void {
+    this.#takeNote(session);
+    this.#taken.delete(session);
+    if (this.#open.delete(session)) this.#ended++;
   }
 
   #takeNote(channel: Channel): Snapshot {

@@ -128,16 +128,24 @@ export class Shim {
     const confirmation = options.confirms
       ? new Confirmation({ host: name, prompter, schedule })
       : undefined;
+    const keepalive = {
+      intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
+      count: config.serverAliveCountMax,
+    };
+    // It needs keepalives, and some servers are not to be sent any.
+    const isPaced = options.paces && keepalive.intervalMs > 0;
     this.#relay = new Relay({
       limits: {
         openTimeoutMs: options.openTimeoutMs,
         sessions: options.maxSessions ?? Infinity,
+        warm: options.keepsWarm,
         // Of one client, sessions that wait for their turn included.
         channels: Math.max(1000, options.maxChannels),
         allChannels: options.maxChannels,
         noticeBytes: options.maxLifeMs === undefined ? 0 : noticeBytes,
       },
       schedule,
+      pacing: isPaced ? { clock: () => performance.now(), schedule } : undefined,
       now: Date.now,
       onWanted: () => this.#upstream.hurry(),
       isPatient: () => this.#upstream.isFirstLogin,

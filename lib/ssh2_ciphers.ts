@@ -3,9 +3,10 @@
  * the ciphers in CBC mode.
  *
  * ssh2 makes three cipher objects for every packet and finishes none of them, and Deno keeps each
- * unfinished one for ever: a twentieth of all bytes relayed would stay in memory. These make one for
- * a long packet, and finish it, and none for a short one. They have the shape of ssh2's own classes,
- * and take packets of up to 256 KiB, as OpenSSH does. Poly1305 is the WebAssembly that ssh2 brings.
+ * unfinished one for ever: a twentieth of all bytes relayed would stay in memory. These encrypt and
+ * decrypt packets where they lie, by libcrypto where the system has it, and have the shape of ssh2's
+ * own classes. Elsewhere they make one cipher object for a long packet, and finish it, and Poly1305
+ * is the WebAssembly that ssh2 brings. Packets have up to 256 KiB, as with OpenSSH.
  *
  * Imported before ssh2 is, by `ssh2.ts`: ssh2 takes these functions when it is loaded. For that
  * reason nothing may be awaited at this file's top level.
@@ -16,6 +17,8 @@ import { createCipheriv, randomFillSync, timingSafeEqual } from "node:crypto";
 import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
 import loadPoly1305 from "ssh2/lib/protocol/crypto/poly1305.js";
 import { ChaCha20 } from "./chacha20.ts";
+import { type Libcrypto, loadLibcrypto } from "./libcrypto.ts";
+import { PacketMemory } from "./packet_memory.ts";
 import { type CbcDecipher, hideFailures } from "./ssh2_cbc.ts";
 
 const keyBytes = 32;
@@ -76,39 +79,55 @@ class Poly1305 {
   readonly #module: Poly1305Module;
   readonly #resultAt: number;
   readonly #keyAt: number;
-  readonly #headAt: number;
-  readonly #bodyAt: number;
+  readonly #messageAt: number;
 
   constructor(module: Poly1305Module) {
     this.#module = module;
     this.#resultAt = module._malloc(macBytes);
     this.#keyAt = module._malloc(keyBytes);
-    this.#headAt = module._malloc(lengthBytes);
-    this.#bodyAt = module._malloc(maximumPacketBytes);
+    this.#messageAt = module._malloc(lengthBytes + maximumPacketBytes);
   }
 
-  /** The MAC over the encrypted length and the encrypted packet; a copy. */
-  authenticate(head: Uint8Array, body: Uint8Array, key: Uint8Array): Buffer {
+  authenticate(message: Uint8Array, key: Uint8Array, mac: Uint8Array): void {
     const { HEAPU8: heap } = this.#module;
-    heap.set(head, this.#headAt);
-    heap.set(body, this.#bodyAt);
+    heap.set(message, this.#messageAt);
     heap.set(key, this.#keyAt);
     this.#module._poly1305_auth(
       this.#resultAt,
-      this.#headAt,
-      head.length,
-      this.#bodyAt,
-      body.length,
+      this.#messageAt,
+      lengthBytes,
+      this.#messageAt + lengthBytes,
+      message.length - lengthBytes,
       this.#keyAt,
     );
-    const result = Buffer.allocUnsafe(macBytes);
-    result.set(heap.subarray(this.#resultAt, this.#resultAt + macBytes));
-    return result;
+    mac.set(heap.subarray(this.#resultAt, this.#resultAt + macBytes));
   }
 }
 
 /** Loaded before any connection starts: ssh2 waits for it. */
 let poly1305: Poly1305;
+
+/** Where it can be had; used where it is right. */
+const foundLibcrypto = loadLibcrypto();
+let libcrypto: Libcrypto | undefined;
+
+/** Whether a library does what everybody else does. */
+function agrees({ applyChaCha20, authenticate }: Libcrypto): boolean {
+  const [key, start] = [randomFillSync(Buffer.alloc(keyBytes)), randomFillSync(Buffer.alloc(16))];
+  const sample = randomFillSync(Buffer.alloc(1000));
+  const [ours, theirs] = [Buffer.alloc(macBytes), Buffer.alloc(macBytes)];
+  try {
+    authenticate(sample, key, theirs);
+    poly1305.authenticate(sample, key, ours);
+    const cipher = createCipheriv("chacha20", key, start);
+    const encrypted = cipher.update(sample);
+    cipher.final();
+    applyChaCha20(sample, key, start);
+    return ours.equals(theirs) && encrypted.equals(sample);
+  } catch {
+    return false;
+  }
+}
 
 /** The keys of one direction: what they encrypt they also decrypt. */
 class Keys {
@@ -132,29 +151,28 @@ class Keys {
     this.#lengthCipher.nonce = this.#shortCipher.nonce = this.#nonce;
   }
 
-  /** The packet's key for Poly1305, which is there until the next one is taken. */
-  get macKey(): Uint8Array {
-    this.#shortCipher.apply(zeroKey, this.#macKey);
-    return this.#macKey;
+  /** Encrypts or decrypts a packet's length, in place. */
+  applyToLength(bytes: Uint8Array): void {
+    this.#lengthCipher.apply(bytes, bytes);
   }
 
-  applyToLength(bytes: Uint8Array): Buffer {
-    const result = Buffer.allocUnsafe(lengthBytes);
-    this.#lengthCipher.apply(bytes, result);
-    return result;
-  }
-
-  /** @returns memory that nothing else lies in: it may be kept for long. */
-  applyToBody(bytes: Uint8Array): Buffer {
+  /** Encrypts or decrypts what follows the length, in place. */
+  applyToBody(bytes: Uint8Array): void {
     if (bytes.length <= shortPacketBytes) {
-      const result = Buffer.allocUnsafeSlow(bytes.length);
-      this.#shortCipher.apply(bytes, result, 1);
-      return result;
+      this.#shortCipher.apply(bytes, bytes, 1);
+    } else if (libcrypto) {
+      libcrypto.applyChaCha20(bytes, this.#mainKey, this.#bodyStart);
+    } else {
+      const cipher = createCipheriv("chacha20", this.#mainKey, this.#bodyStart);
+      bytes.set(cipher.update(bytes));
+      cipher.final();
     }
-    const cipher = createCipheriv("chacha20", this.#mainKey, this.#bodyStart);
-    const result = cipher.update(bytes);
-    cipher.final();
-    return result;
+  }
+
+  /** Writes the MAC over the encrypted length and the encrypted packet. */
+  authenticate(message: Uint8Array, mac: Uint8Array): void {
+    this.#shortCipher.apply(zeroKey, this.#macKey);
+    (libcrypto ?? poly1305).authenticate(message, this.#macKey, mac);
   }
 }
 
@@ -170,12 +188,10 @@ function fillRandom(bytes: Buffer): void {
   randomBytes.copy(bytes, 0, randomAt, randomAt += bytes.length);
 }
 
-/** Packets are built here one after the other: each is encrypted in the turn in which it is made. */
-const scratch = Buffer.alloc(64 * 1024);
-
 class ChaChaCipher {
   outSeqno: number;
   readonly #keys: Keys;
+  readonly #memory = new PacketMemory();
   readonly #onWrite: (data: Uint8Array) => void;
   #isFreed = false;
 
@@ -195,36 +211,41 @@ class ChaChaCipher {
     if (paddingBytes < smallestPaddingBytes) paddingBytes += blockBytes;
     const packetBytes = 1 + payloadBytes + paddingBytes;
     const size = lengthBytes + packetBytes;
-    const packet = size <= scratch.length ? scratch.subarray(0, size) : Buffer.alloc(size);
+    const packet = this.#memory.take(size + macBytes).subarray(0, size);
     packet.writeUInt32BE(packetBytes);
     packet[lengthBytes] = paddingBytes;
     fillRandom(packet.subarray(size - paddingBytes));
     return packet;
   }
 
+  /** Encrypts a packet that comes from `allocPacket`; its MAC has room behind it. */
   encrypt(packet: Buffer): void {
     if (this.#isFreed) return;
+    const { buffer, byteOffset, length } = packet;
+    const mac = new Uint8Array(buffer, byteOffset + length, macBytes);
     this.#keys.sequenceNumber = this.outSeqno;
-    const length = this.#keys.applyToLength(packet.subarray(0, lengthBytes));
-    const body = this.#keys.applyToBody(packet.subarray(lengthBytes));
-    this.#onWrite(length);
-    this.#onWrite(body);
-    this.#onWrite(poly1305.authenticate(length, body, this.#keys.macKey));
+    this.#keys.applyToLength(new Uint8Array(buffer, byteOffset, lengthBytes));
+    this.#keys.applyToBody(new Uint8Array(buffer, byteOffset + lengthBytes, length - lengthBytes));
+    this.#keys.authenticate(packet, mac);
+    this.#onWrite(new Uint8Array(buffer, byteOffset, length + macBytes));
     this.outSeqno = (this.outSeqno + 1) >>> 0;
   }
 }
 
 class ChaChaDecipher {
+  /** What it is given may be overwritten once it returns. */
+  readonly keepsNothing = true;
   inSeqno: number;
   readonly #keys: Keys;
   /** ssh2 puts another function here for the length of a key exchange. */
   _onPayload: (payload: Buffer) => false | number | undefined;
   readonly #length = Buffer.alloc(lengthBytes);
-  #lengthFilled = 0;
-  /** The packet that is being received, its MAC included, and how much of it is there. */
-  #packetBytes = 0;
+  readonly #plainLength = Buffer.alloc(lengthBytes);
+  readonly #mac = Buffer.alloc(macBytes);
+  /** The packet that is being received, its length and MAC included, where it comes in pieces. */
   #packet: Buffer | undefined;
-  #packetFilled = 0;
+  #packetBytes = 0;
+  #filled = 0;
 
   constructor({ inbound }: CipherConfig) {
     this.inSeqno = inbound.seqno;
@@ -235,65 +256,87 @@ class ChaChaDecipher {
   free(): void {}
 
   /**
-   * Takes the bytes of `data` from `at` to `end`.
+   * Takes the bytes of `data` from `at` to `end`, which are decrypted there.
    *
    * @returns where to go on with another decipher, if this one is replaced.
    */
   decrypt(data: Buffer, at: number, end: number): number | undefined {
     while (at < end) {
-      if (this.#lengthFilled < lengthBytes) {
-        const count = Math.min(lengthBytes - this.#lengthFilled, end - at);
-        data.copy(this.#length, this.#lengthFilled, at, at += count);
-        this.#lengthFilled += count;
-        if (this.#lengthFilled < lengthBytes) return;
-        this.#onLength();
+      if (this.#filled < lengthBytes) {
+        const count = Math.min(lengthBytes - this.#filled, end - at);
+        data.copy(this.#length, this.#filled, at, at += count);
+        this.#filled += count;
+        if (this.#filled < lengthBytes) return;
+        const isWhole = this.#onLength() <= end - at && count === lengthBytes;
+        if (!isWhole) this.#collect();
       }
-      const count = Math.min(this.#packetBytes - this.#packetFilled, end - at);
-      let packet: Buffer;
-      if (count === this.#packetBytes) {
-        packet = data.subarray(at, at + count);
+      let packet = this.#packet;
+      if (packet) {
+        const count = Math.min(this.#packetBytes - this.#filled, end - at);
+        data.copy(packet, this.#filled, at, at += count);
+        this.#filled += count;
+        if (this.#filled < this.#packetBytes) return;
       } else {
-        packet = this.#packet ??= Buffer.allocUnsafe(this.#packetBytes);
-        data.copy(packet, this.#packetFilled, at, at + count);
+        packet = data.subarray(at - lengthBytes, at - lengthBytes + this.#packetBytes);
+        at += this.#packetBytes - lengthBytes;
       }
-      at += count;
-      this.#packetFilled += count;
-      if (this.#packetFilled < this.#packetBytes) return;
-
       const result = this._onPayload(this.#open(packet));
       if (result !== undefined) return result === false ? at : result;
     }
   }
 
-  #onLength(): void {
+  /** @returns how much follows the length. */
+  #onLength(): number {
     this.#keys.sequenceNumber = this.inSeqno;
-    const bytes = this.#keys.applyToLength(this.#length).readUInt32BE();
+    this.#length.copy(this.#plainLength);
+    this.#keys.applyToLength(this.#plainLength);
+    const bytes = this.#plainLength.readUInt32BE();
     if (bytes > maximumPacketBytes || bytes < blockBytes || bytes % blockBytes !== 0) {
       throw new Error("Bad packet length");
     }
-    this.#packetBytes = bytes + macBytes;
+    this.#packetBytes = lengthBytes + bytes + macBytes;
+    return bytes + macBytes;
+  }
+
+  /** The packet comes in pieces. */
+  #collect(): void {
+    this.#packet = Buffer.allocUnsafe(this.#packetBytes);
+    this.#length.copy(this.#packet);
   }
 
   /** Verifies and decrypts a packet. */
   #open(packet: Buffer): Buffer {
-    const body = packet.subarray(0, -macBytes);
-    const mac = poly1305.authenticate(this.#length, body, this.#keys.macKey);
-    if (!timingSafeEqual(mac, packet.subarray(-macBytes))) throw new Error("Invalid MAC");
-    const plain = this.#keys.applyToBody(body);
+    this.#keys.authenticate(packet.subarray(0, -macBytes), this.#mac);
+    if (!timingSafeEqual(this.#mac, packet.subarray(-macBytes))) throw new Error("Invalid MAC");
+    const plain = packet.subarray(lengthBytes, -macBytes);
+    this.#keys.applyToBody(plain);
     const paddingBytes = plain[0]!;
     if (paddingBytes >= plain.length) throw new Error("Bad padding length");
     this.inSeqno = (this.inSeqno + 1) >>> 0;
-    this.#lengthFilled = 0;
-    this.#packetFilled = 0;
+    this.#filled = 0;
     this.#packet = undefined;
-    return plain.subarray(1, plain.length - paddingBytes);
+    const payload = plain.subarray(1, plain.length - paddingBytes);
+    if (isData(payload)) return payload;
+    const kept = Buffer.allocUnsafeSlow(payload.length);
+    payload.copy(kept);
+    return kept;
   }
+}
+
+/** CHANNEL_DATA and CHANNEL_EXTENDED_DATA: nobody keeps those; all others are kept as they are. */
+function isData(payload: Buffer): boolean {
+  return payload[0] === 94 || payload[0] === 95;
+}
+
+function onLoaded(module: Poly1305Module): void {
+  poly1305 = new Poly1305(module);
+  if (foundLibcrypto && agrees(foundLibcrypto)) libcrypto = foundLibcrypto;
 }
 
 const target = ssh2Crypto as Ssh2Crypto;
 const { init, createCipher, createDecipher } = target;
 const loading = (loadPoly1305 as () => Promise<Poly1305Module>)();
-target.init = Promise.all([init, loading.then((module) => poly1305 = new Poly1305(module))]);
+target.init = Promise.all([init, loading.then(onLoaded)]);
 target.createCipher = (config) =>
   config.outbound.cipherInfo.sslName === "chacha20"
     ? new ChaChaCipher(config)

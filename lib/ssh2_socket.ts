@@ -9,6 +9,7 @@
 import { Buffer } from "node:buffer";
 import { EventEmitter } from "node:events";
 import type { ByteConnection } from "./byte_connection.ts";
+import { PacketMemory } from "./packet_memory.ts";
 import { concatenate } from "./ssh_data.ts";
 
 /** A buffer is read into until less than this is left of it, in bytes. */
@@ -17,8 +18,8 @@ const largestBufferBytes = 256 * 1024;
 /** Pieces up to the first size are collected in slabs of the second: each would cost more than it is. */
 const smallPieceBytes = 2048;
 const slabBytes = 16 * 1024;
-/** Queued pieces are joined up to this size, in bytes. */
-const largestWriteBytes = 256 * 1024;
+/** Queued pieces below this size are joined, in bytes. */
+const joinedPieceBytes = 32 * 1024;
 /** How long what is queued may take to leave once the socket is to close, in milliseconds. */
 const lingerMs = 2000;
 /**
@@ -45,6 +46,11 @@ export class ByteSocket extends EventEmitter {
   readonly connecting = false;
   writable = true;
   readonly _readableState = { ended: false };
+
+  /**
+   * Whether whoever hears `data` keeps nothing of it: the memory is read into again.
+   */
+  keepsNothing = false;
 
   /** When the last bytes came, by `performance.now()`. */
   lastByteAt = performance.now();
@@ -103,12 +109,16 @@ export class ByteSocket extends EventEmitter {
     return this;
   }
 
-  /** Queues bytes, which must not be changed afterwards. */
+  /** Queues bytes, which must not be changed afterwards; memory of packets is released in time. */
   write(data: Uint8Array | string): boolean {
     if (this.#isClosed || !this.writable) return false;
     const bytes = typeof data === "string" ? Buffer.from(data, "latin1") : data;
-    if (bytes.length <= smallPieceBytes) this.#collect(bytes);
-    else this.#enqueue(bytes);
+    if (bytes.length > smallPieceBytes) {
+      this.#enqueue(bytes);
+    } else {
+      this.#collect(bytes);
+      PacketMemory.release(bytes);
+    }
     this.#backlogBytes += bytes.length;
     if (this.#backlogBytes > highBacklogBytes) this.#owesDrain = true;
     if (!this.#isFlushing) {
@@ -130,6 +140,12 @@ export class ByteSocket extends EventEmitter {
 
   #enqueue(bytes: Uint8Array): void {
     this.#enqueueSlab();
+    const last = this.#queue.at(-1);
+    if (last && isBehind(bytes, last)) {
+      const { buffer, byteOffset, length } = last;
+      bytes = new Uint8Array(buffer, byteOffset, length + bytes.length);
+      this.#queue.pop();
+    }
     this.#queue.push(bytes);
   }
 
@@ -170,13 +186,19 @@ export class ByteSocket extends EventEmitter {
   async #read(): Promise<void> {
     let buffer = new Uint8Array(smallestReadBytes);
     let used = 0;
+    /** Nobody keeps anything of it. */
+    let isOurs = false;
     try {
       while (!this.#isClosed) {
-        if (buffer.length - used < smallestReadBytes) {
-          // What was read before may still be in use: a buffer is never filled twice.
+        const isFull = buffer.length - used < smallestReadBytes;
+        const isGrowing = isFull && !(isOurs && buffer.length === largestBufferBytes);
+        // What was read before may still be in use.
+        if (isGrowing || isOurs !== this.keepsNothing) {
           buffer = new Uint8Array(Math.min(buffer.length * 2, largestBufferBytes));
+          isOurs = this.keepsNothing;
           used = 0;
         }
+        if (isOurs) used = 0;
         const count = await this.#connection.read(buffer.subarray(used));
         this.lastByteAt = performance.now();
         if (count === null) {
@@ -245,6 +267,7 @@ export class ByteSocket extends EventEmitter {
           sent += count;
           this.#backlogBytes -= count;
         }
+        PacketMemory.release(data);
         if (this.#owesDrain && this.#backlogBytes < lowBacklogBytes) {
           this.#owesDrain = false;
           this.emit("drain");
@@ -257,18 +280,19 @@ export class ByteSocket extends EventEmitter {
     if (this.#closesWhenFlushed) this.destroy();
   }
 
-  /** The next pieces of the queue, joined. */
+  /** The next piece of the queue, or the next small ones joined. */
   #takeQueued(): Uint8Array {
     this.#enqueueSlab();
     let size = 0;
     let count = 0;
-    while (count < this.#queue.length && (count === 0 || size < largestWriteBytes)) {
+    while (count < this.#queue.length && this.#queue[count]!.length < joinedPieceBytes) {
       size += this.#queue[count++]!.length;
     }
-    if (count === 1) return this.#queue.shift()!;
-    const pieces = this.#queue.slice(0, count);
-    this.#queue = this.#queue.slice(count);
-    return Buffer.concat(pieces, size);
+    if (count <= 1) return this.#queue.shift()!;
+    const pieces = this.#queue.splice(0, count);
+    const joined = Buffer.concat(pieces, size);
+    for (const piece of pieces) PacketMemory.release(piece);
+    return joined;
   }
 
   #onError(error: unknown): void {
@@ -277,6 +301,11 @@ export class ByteSocket extends EventEmitter {
     this.emit("error", asNodeError(error));
     this.destroy();
   }
+}
+
+/** Whether bytes lie directly behind others. */
+function isBehind(bytes: Uint8Array, others: Uint8Array): boolean {
+  return bytes.buffer === others.buffer && bytes.byteOffset === others.byteOffset + others.length;
 }
 
 /** ssh2 and its users tell network errors apart by Node's codes. */

@@ -13,6 +13,7 @@ import { DisconnectReason } from "./errors.ts";
 import { extInfoMessage } from "./ext_info.ts";
 import { hybridKexName } from "./hybrid_kex.ts";
 import { logger } from "./log.ts";
+import { payloadBytesOf, takesWarmSession } from "./peer_version.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
 import { isTransportMessage, sendNothingInTheClear, ServerGate } from "./ssh2_gate.ts";
 import type { NegotiatedHostKey } from "./ssh2_certificates.ts";
@@ -21,7 +22,7 @@ import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_ke
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
 import type { SessionBinding } from "./signer.ts";
 import type { ExchangeStatus } from "./status.ts";
-import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
+import type { StartableTransport, TransportHandlers } from "./transport.ts";
 import { buildMessage, readUint32 } from "./ssh_data.ts";
 import {
   firstConnectionMessage,
@@ -36,7 +37,7 @@ interface Ssh2Protocol extends KexProtocol {
   _kexinit: unknown;
   _cipher: { encrypt(packet: Uint8Array): void; outSeqno: number };
   _remoteIdentRaw: Uint8Array | undefined;
-  _decipher: (Decipher & KexDecipher & { inSeqno: number }) | undefined;
+  _decipher: (Decipher & KexDecipher & { inSeqno: number; keepsNothing?: true }) | undefined;
   _packetRW: {
     write: {
       allocStart: number;
@@ -69,9 +70,6 @@ const unimplementedMessage = 3;
 
 /** How long a key exchange may take once there has been a first one, in milliseconds. */
 const rekeyTimeoutMs = 30_000;
-
-/** What OpenSSH takes, and we do, less room for padding; in bytes. */
-const opensshPayloadBytes = 256 * 1024 - 1024;
 
 /** ssh2 never begins a key exchange itself; RFC 4253, section 9, advises these limits. */
 const rekeyAfterBytes = 2 ** 30;
@@ -196,8 +194,7 @@ export class Ssh2Transport implements StartableTransport {
 
   /** The largest message that the peer takes for certain, in bytes. */
   get maximumPayloadBytes(): number {
-    const isOpenssh = /^OpenSSH_(\d|sshshim)/.test(this.peerVersion);
-    return isOpenssh ? opensshPayloadBytes : usualPayloadBytes;
+    return payloadBytesOf(this.peerVersion);
   }
 
   get lastSequenceNumber(): number | undefined {
@@ -206,6 +203,10 @@ export class Ssh2Transport implements StartableTransport {
 
   get answersPings(): boolean {
     return this.#answersPings;
+  }
+
+  get allowsWarmSession(): boolean {
+    return takesWarmSession(this.peerVersion);
   }
 
   /** When the peer was last heard, by `performance.now()`. */
@@ -261,14 +262,14 @@ export class Ssh2Transport implements StartableTransport {
   #onConnectionMessage(payload: Uint8Array): void {
     this.#protocol._onPacket();
     this.#countBytes(payload.length);
-    if (this.#handlers) this.#handlers.onPayload(payload);
+    if (this.#handlers) this.#handlers.onPayload(plain(payload));
     else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
   }
 
   #takeLoginMessage(onMessage: (payload: Uint8Array) => void, payload: Uint8Array): void {
     this.#protocol._onPacket();
     this.#countBytes(payload.length);
-    if (this.#hasKeys) return onMessage(payload);
+    if (this.#hasKeys) return onMessage(plain(payload));
     this.disconnect(DisconnectReason.protocolError, "a message before the key exchange was over");
   }
 
@@ -327,6 +328,7 @@ export class Ssh2Transport implements StartableTransport {
   #onKeysExchanged(): void {
     this.#hasKeys = true;
     this.#gate?.onKeysExchanged();
+    this.socket.keepsNothing = this.#protocol._decipher?.keepsNothing === true;
     if (this.#heldExtensions) this.#onExtensions(this.#heldExtensions);
     this.#heldExtensions = undefined;
     if (this.#protocol._decipher) allowLargePackets(this.#protocol._decipher);
@@ -364,6 +366,11 @@ export class Ssh2Transport implements StartableTransport {
     clearTimeout(this.#rekeyTimer);
     clearTimeout(this.#exchangeTimer);
   }
+}
+
+/** The bytes without what a Buffer makes of them, whose `slice` copies nothing. */
+function plain({ buffer, byteOffset, length }: Uint8Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, length);
 }
 
 /** Fails early and clearly where another ssh2 than the pinned one is loaded. */

@@ -75,6 +75,13 @@ const inputSpeed = 128;
 const outputSpeed = 129;
 const end = 0;
 
+/** Whether a terminal shows what is written as it is. @param termios the system's structure. */
+export function isRaw(termios: Uint8Array): boolean {
+  const view = new DataView(termios.buffer, termios.byteOffset, termios.byteLength);
+  const processed = 0o1;
+  return (view.getUint32(flagsAt.output, true) & processed) === 0;
+}
+
 /** @param termios the system's structure. */
 export function encodeTerminalModes(termios: Uint8Array): Uint8Array {
   const view = new DataView(termios.buffer, termios.byteOffset, termios.byteLength);

@@ -33,6 +33,20 @@ export class Timers {
   }
 }
 
+/** Waits so long, or until it is aborted. */
+export function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, delayMs);
+    signal.addEventListener("abort", done);
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+  });
+}
+
 /** Waits for `task`, but no longer than `timeoutMs`. */
 export async function within(timeoutMs: number, task: Promise<unknown>): Promise<void> {
   const expired = Promise.withResolvers<void>();

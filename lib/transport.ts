@@ -20,6 +20,8 @@ export interface Transport extends Peer {
   readonly maximumPayloadBytes: number;
   /** Whether the peer has said that it answers `ping@openssh.com`. */
   readonly answersPings: boolean;
+  /** Whether the peer is known to take a session that is opened before anybody uses it. */
+  readonly allowsWarmSession: boolean;
   /**
    * The sequence number of the last message sent, by which SSH_MSG_UNIMPLEMENTED names it (RFC 4253,
    * section 6.4); `undefined` where it waits for a key exchange.
@@ -36,7 +38,10 @@ export interface Transport extends Peer {
 
 /** What the owner of a connection does with what comes from it once it is authenticated. */
 export interface TransportHandlers {
-  /** One message that is not the transport protocol's own; its bytes may be rewritten. */
+  /**
+   * One message that is not the transport protocol's own; its bytes may be rewritten, and those of
+   * data are there until this returns, no longer.
+   */
   onPayload(payload: Uint8Array): void;
   /** The peer does not know the message that had this sequence number, or one beside it. */
   onUnimplemented?(sequenceNumber: number): void;
@@ -48,7 +53,7 @@ export interface TransportHandlers {
 
 /** What the relay wants of a connection's owner: its messages, and its end. */
 export interface Receiver {
-  /** Takes one message that is not the transport protocol's own; its bytes are rewritten. */
+  /** Takes one message that is not the transport protocol's own; its bytes are as with `onPayload`. */
   receive(payload: Uint8Array): void;
   /** Less is waiting for the peer than before. */
   drained(): void;

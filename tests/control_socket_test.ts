@@ -7,7 +7,7 @@ import { MessageType } from "../lib/wire.ts";
 import { laneTarget, shimTarget } from "./support/behind.ts";
 import { type Ground, startGround, type Target } from "./support/both.ts";
 import { isRunning, waitUntil } from "./support/processes.ts";
-import { run, RunningProcess, text } from "./support/run.ts";
+import { run, runChecked, RunningProcess, text } from "./support/run.ts";
 import { mainModule, startShim, upstreamArguments } from "./support/shim.ts";
 import { type Sshd, startSshd } from "./support/sshd.ts";
 
@@ -150,6 +150,30 @@ Deno.test("a long name gets a short socket", async () => {
     assert.equal((await shim.drained()).code, 0);
   }
   await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("where there is no descriptor left, clients are served once there is one again", async () => {
+  await using ground = await startGround();
+  const target = laneTarget(ground);
+  const limit = (soft: string) =>
+    runChecked(["prlimit", "--pid", `${ground.shim.pid}`, `--nofile=${soft}:`]);
+  const before = (await Deno.readTextFile(`/proc/${ground.shim.pid}/limits`))
+    .match(/^Max open files +(\d+)/m)![1]!;
+  await limit("8");
+  await using client = target.startSsh("", { options: ["-O", "check"] });
+  await ground.shim.log.waitFor(/the control socket takes no clients for now/);
+  await limit(before);
+  assert.equal((await client.drained()).code, 0);
+});
+
+Deno.test("whoever has come to be at the place of the socket stays there", async () => {
+  await using ground = await startGround();
+  const path = ground.shim.banner.controlPath!;
+  await Deno.remove(path);
+  const other = Deno.listen({ transport: "unix", path });
+  await ground.shim.stop();
+  assert((await Deno.lstat(path)).isSocket);
+  other.close();
 });
 
 /** The shim under a name; it prints its configuration for ssh. */

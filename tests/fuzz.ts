@@ -1,7 +1,7 @@
 /**
  * Sends wrong messages to the relay, and looks at who else is harmed:
  *
- *     deno task fuzz [--side client|upstream|login] [--seed N] [--count N | --only CASE]
+ *     deno task fuzz [--side client|upstream|login|control] [--seed N] [--count N | --only CASE]
  *
  * Everything follows from the seed. The exit status is 1 when a case failed.
  */
@@ -14,6 +14,7 @@ const defaultCounts: Record<FuzzSide, number> = {
   client: 100_000,
   upstream: 100_000,
   login: 2000,
+  control: 20_000,
 };
 
 /** How often a run says how far it is, in mutations. */

@@ -20,3 +20,7 @@ Deno.test("whatever upstream sends, clients hear what is lawful, and the next up
 Deno.test("whatever a peer sends before login, nothing comes of it but the end of its connection", async () => {
   await fuzzShortly("login", 200);
 });
+
+Deno.test("whatever a client of the control socket sends and passes, a bystander is unharmed, and nothing is left of it", async () => {
+  await fuzzShortly("control", 500);
+});

@@ -6,6 +6,7 @@
  */
 
 import assert from "node:assert/strict";
+import { maximumAheadBytes } from "../lib/ahead.ts";
 import type { MemoryPeer } from "./support/memory.ts";
 import { World } from "./support/memory.ts";
 import {
@@ -20,7 +21,7 @@ import {
 /** Everybody around one relay. */
 class Crowd {
   readonly #random: Random;
-  readonly #world = new World();
+  readonly #world: World;
   readonly #pairs: Pairs = new Map();
   readonly #clients: ModelClient[] = [];
   /** The one connection upstream; `undefined` while it is away. */
@@ -33,6 +34,15 @@ class Crowd {
 
   constructor(random: Random, options: { clients: number; hasAttacker: boolean }) {
     this.#random = random;
+    this.#world = new World(
+      {
+        aheadBytes: random.pick([0, 1, 5000, maximumAheadBytes]),
+        warm: random.chance(0.7),
+        noticeBytes: random.pick([0, 256]),
+      },
+      {},
+      { isPaced: random.chance(0.7) },
+    );
     this.#upstream = this.#newUpstream(this.#world.upstream);
     for (let count = 0; count < options.clients; count++) this.#join();
     if (options.hasAttacker) this.#attacker = this.#newAttacker();
@@ -87,7 +97,7 @@ class Crowd {
       assert(isMoving, `nothing moves any more: ${this.#stuck()}`);
     }
     for (const client of this.#clients) client.peer.leave();
-    while (this.#upstream.hear() || this.#upstream.reply());
+    for (const upstream of this.#upstreams) while (upstream.hear() || upstream.reply());
     this.#check();
     await closed;
     assert.equal(this.#world.relay.channelCount, 0);
@@ -97,7 +107,8 @@ class Crowd {
 
   /** Everybody does all that is due; whether there was anything. */
   #sweep(): boolean {
-    let isMoving = this.#upstream!.reply();
+    let isMoving = false;
+    for (const upstream of this.#upstreams) if (upstream.reply()) isMoving = true;
     for (const model of this.#models) {
       while (model.hear()) isMoving = true;
       for (const line of [...model.lines.values()]) {

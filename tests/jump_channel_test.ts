@@ -126,6 +126,7 @@ class KeptTransport implements StartableTransport {
   readonly sent: Uint8Array[] = [];
   readonly maximumPayloadBytes = 34_000;
   readonly answersPings = false;
+  readonly allowsWarmSession = false;
   readonly lastByteAt = 0;
   backlogBytes = 0;
   isPaused = false;

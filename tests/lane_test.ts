@@ -9,7 +9,10 @@ import { run, RunningProcess, text } from "./support/run.ts";
 import { startAgent } from "./support/agent.ts";
 import { freePort, isListening } from "./support/ports.ts";
 import { startEcho } from "./support/services.ts";
+import { RelayClient } from "../lib/relay_client.ts";
 import { wantNoSession } from "../lib/ssh_arguments.ts";
+import { MessageType } from "../lib/wire.ts";
+import { World } from "./support/memory.ts";
 
 /** How many descriptors the shim has open. */
 async function descriptorCount({ shim }: Ground): Promise<number> {
@@ -178,6 +181,33 @@ Deno.test("readers that stall hold up nobody else, and the memory does not grow"
   for (const process of stalled) process.kill("SIGKILL");
 });
 
+Deno.test("a session that ends before its command is answered is over, and not refused", async () => {
+  const world = new World();
+  const told: string[] = [];
+  const about = { id: 1, carrier: "lane", since: "", address: null, user: null } as const;
+  const client = new RelayClient(world.relay, {
+    about: { ...about, key: null, exchange: null },
+    onEnd() {},
+  });
+  client.openChannel("session", { body: new Uint8Array() }, (channel) => ({
+    onOpen: () => channel.request("exec", ["true"], (isGranted) => told.push(`${isGranted}`)),
+    onClose: () => told.push("closed"),
+    onData() {},
+    onRoom() {},
+    onEof() {},
+  }));
+  const passed = () => new Promise((resolve) => setTimeout(resolve, 0));
+  await passed();
+  const { senderChannel } = world.upstream.expect(MessageType.channelOpen);
+  world.upstream.say(MessageType.channelOpenConfirmation, senderChannel, 1, 1000, 1000);
+  await passed();
+  world.upstream.expect(MessageType.channelRequest);
+  world.upstream.say(MessageType.channelClose, senderChannel);
+  await passed();
+  assert.deepEqual(told, ["closed", "false"]);
+  client.leave();
+});
+
 Deno.test("a client that is stopped by Ctrl-Z leaves what is typed to the shell", async () => {
   await using ground = await startGround();
   const target = laneTarget(ground);
@@ -197,7 +227,8 @@ Deno.test("a client that is stopped by Ctrl-Z leaves what is typed to the shell"
     await screen.waitFor(new RegExp(`local ${count + 100}\r`));
   }
   await terminal.type("fg\r");
-  await screen.waitFor(/fg\r\n/);
+  // The shell says what it takes up again; what is typed before that is typed to the shell.
+  await screen.waitFor(/fg\r\n[^]*exec cat'\r\n/);
   await terminal.type("second\r");
   await screen.waitFor(/second\r\nsecond/);
   await terminal.type("\x04");

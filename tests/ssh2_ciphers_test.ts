@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createCipheriv, randomBytes } from "node:crypto";
 import { poly1305 } from "@noble/ciphers/_poly1305.js";
+import { fileURLToPath } from "node:url";
 import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
 import "../lib/ssh2.ts";
+import { runChecked } from "./support/run.ts";
 
 const ciphers = ssh2Crypto as {
   init: Promise<unknown>;
@@ -81,3 +83,11 @@ Deno.test("packets of all lengths are sealed as OpenSSH's PROTOCOL says, and ope
 function range(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, index) => from + index);
 }
+
+Deno.test("thousands of packets pass between these ciphers and ssh2's own, with libcrypto and without", async () => {
+  const program = fileURLToPath(new URL("ciphers.ts", import.meta.url));
+  for (const permissions of [[], ["--deny-ffi"]]) {
+    const words = [Deno.execPath(), "run", "--no-check", "-A", ...permissions, program, "4000"];
+    assert.match(await runChecked(words), /\d{4} packets, no fault/);
+  }
+});

@@ -81,12 +81,12 @@ const examples: Example[] = [
   {
     name: "CHANNEL_DATA",
     hex: "5e 00000001 00000003 00ff80",
-    parsed: { type: 94, recipientChannel: 1, data: bytes("00ff80") },
+    parsed: { type: 94, recipientChannel: 1, dataTypeCode: 0, data: bytes("00ff80") },
   },
   {
     name: "CHANNEL_EXTENDED_DATA",
     hex: "5f 00000001 00000001 00000003 00ff80",
-    parsed: { type: 95, recipientChannel: 1, data: bytes("00ff80") },
+    parsed: { type: 95, recipientChannel: 1, dataTypeCode: 1, data: bytes("00ff80") },
   },
   { name: "CHANNEL_EOF", hex: "60 00000001", parsed: { type: 96, recipientChannel: 1 } },
   { name: "CHANNEL_CLOSE", hex: "61 00000001", parsed: { type: 97, recipientChannel: 1 } },
@@ -268,7 +268,7 @@ Deno.test("data of every size around the limits is parsed", () => {
   for (const size of [0, 1, 2, 255, 256, 32767, 32768, 32769, 65535, 65536, 200_000]) {
     const data = new Uint8Array(size).fill(size);
     const message = parseMessage(buildMessage(MessageType.channelData, 5, data));
-    assert.deepEqual(message, { type: 94, recipientChannel: 5, data });
+    assert.deepEqual(message, { type: 94, recipientChannel: 5, dataTypeCode: 0, data });
   }
 });
 

@@ -1,6 +1,7 @@
 /** Runs the cases of the fuzzer, and says how to see a failure again. */
 
 import { runClientCase } from "./fuzz_client.ts";
+import { runControlCase } from "./fuzz_control.ts";
 import { Trace } from "./fuzz_trace.ts";
 import { runLoginCase } from "./fuzz_login.ts";
 import { runUpstreamCase } from "./fuzz_upstream.ts";
@@ -11,6 +12,7 @@ const sides = {
   client: runClientCase,
   upstream: runUpstreamCase,
   login: runLoginCase,
+  control: runControlCase,
 };
 
 /** Who is hostile. */

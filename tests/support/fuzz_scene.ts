@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { FuzzClient, FuzzUpstream } from "./fuzz_peers.ts";
 import type { Trace } from "./fuzz_trace.ts";
+import { maximumAheadBytes } from "../../lib/ahead.ts";
 import { type MemoryPeer, World } from "./memory.ts";
 import type { Line, Model, Pairs, Random } from "./models.ts";
 
@@ -44,7 +45,16 @@ export class Scene {
   constructor(random: Random, trace: Trace, { sessions = Infinity } = {}) {
     this.random = random;
     this.trace = trace;
-    this.world = new World({ ...limits, sessions }, { answersPings: random.chance(0.8) });
+    this.world = new World(
+      {
+        ...limits,
+        sessions,
+        warm: random.chance(0.5),
+        aheadBytes: random.pick([0, 5000, maximumAheadBytes]),
+      },
+      { answersPings: random.chance(0.8) },
+      { isPaced: random.chance(0.5) },
+    );
     this.upstream = this.#newUpstream(this.world.upstream);
   }
 

@@ -10,7 +10,7 @@ import type { ClientRules } from "../../lib/client_rules.ts";
 import { RequestQueue } from "../../lib/global_requests.ts";
 import { Relay } from "../../lib/relay.ts";
 import type { RelayEvent } from "../../lib/relay_events.ts";
-import type { Receiver, Transport, UpstreamReceiver } from "../../lib/transport.ts";
+import type { Receiver, Schedule, Transport, UpstreamReceiver } from "../../lib/transport.ts";
 import { buildMessage, type Field } from "../../lib/ssh_data.ts";
 import { type ConnectionMessage, MessageType, parseMessage } from "../../lib/wire.ts";
 
@@ -41,6 +41,7 @@ export class MemoryPeer implements Transport {
   backlogBytes = 0;
   maximumPayloadBytes = 256 * 1024 - 1024;
   answersPings = false;
+  allowsWarmSession = true;
   /** Counts what is sent. */
   lastSequenceNumber: number | undefined = -1;
   isPaused = false;
@@ -154,7 +155,10 @@ export class MemoryPeer implements Transport {
 }
 
 /** What a peer has said of itself. */
-export type PeerTraits = Pick<MemoryPeer, "answersPings" | "maximumPayloadBytes">;
+export type PeerTraits = Pick<
+  MemoryPeer,
+  "answersPings" | "maximumPayloadBytes" | "allowsWarmSession"
+>;
 
 /** Time that passes when the test says so. */
 export class ManualClock {
@@ -204,10 +208,17 @@ export class World {
   readonly events: (RelayEvent & { client: string | undefined })[] = [];
   #lastUpstreamChannel = 100;
 
-  constructor(limits: Partial<ChannelLimits> = {}, peer: Partial<PeerTraits> = {}) {
+  constructor(
+    limits: Partial<ChannelLimits> = {},
+    peer: Partial<PeerTraits> = {},
+    { isPaced = false } = {},
+  ) {
+    const schedule: Schedule = (delayMs, action) => this.clock.schedule(delayMs, action);
     this.relay = new Relay({
       limits,
-      schedule: (delayMs, action) => this.clock.schedule(delayMs, action),
+      schedule,
+      now: () => this.clock.nowMs,
+      pacing: isPaced ? { clock: () => this.clock.nowMs, schedule } : undefined,
       onWanted: () => void this.wishes.upstream++,
       onCrowded: () => void this.wishes.session++,
       report: (text) => void this.reports.push(text),

@@ -1,0 +1,270 @@
+/** Pacing: who waits for whom while a transfer fills a link, on links that are simulated. */
+
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { concatenate } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
+import { patternBytes, usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
+import { LinkScene, type Transfer, type Typist } from "./support/simulated_link.ts";
+
+const { channelData, channelEof, channelClose, channelRequest, channelWindowAdjust } = MessageType;
+
+const mega = 1e6;
+const links = [
+  { bytesPerSecond: 2 * mega, roundTripMs: 40 },
+  { bytesPerSecond: 20 * mega, roundTripMs: 10 },
+];
+const directions = [
+  { direction: "upload", article: "an" },
+  { direction: "download", article: "a" },
+] as const;
+
+/** How much slower a key may be than on a link where nothing else is, in milliseconds. */
+const toleratedMs = 45;
+
+function quantile(values: readonly number[], part: number): number {
+  assert(values.length > 0, "no key was shown");
+  return values.toSorted((one, two) => one - two)[Math.floor(part * (values.length - 1))]!;
+}
+
+/** What is measured in a stretch of time: keys, and the share of the link that transfers get. */
+function measure(
+  scene: LinkScene,
+  { typist, transfers, ms }: { typist?: Typist; transfers: Transfer[]; ms: number },
+): { p50: number; p95: number; share: number } {
+  const sum = () => transfers.reduce((bytes, { arrivedBytes }) => bytes + arrivedBytes, 0);
+  const [before, keys] = [sum(), typist?.echoesMs.length ?? 0];
+  scene.advance(ms);
+  const echoesMs = typist?.echoesMs.slice(keys) ?? [0];
+  return {
+    p50: quantile(echoesMs, 0.5),
+    p95: quantile(echoesMs, 0.95),
+    share: (sum() - before) / (scene.up.bytesPerSecond * ms / 1000),
+  };
+}
+
+for (const { direction, article } of directions) {
+  const transferName = `${article} ${direction}`;
+  for (const link of links) {
+    const name = `${link.bytesPerSecond / mega} MB/s and ${link.roundTripMs} ms`;
+
+    Deno.test(`keys are shown at once beside ${transferName}, which keeps the link, at ${name}`, () => {
+      const scene = new LinkScene(link);
+      const typist = scene.terminal(97);
+      const transfers = [scene[direction]()];
+      scene.advance(3000);
+      const { p50, p95, share } = measure(scene, { typist, transfers, ms: 30_000 });
+      assert(p50 < link.roundTripMs + toleratedMs, `p50 ${p50} ms`);
+      assert(p95 < link.roundTripMs + 2 * toleratedMs, `p95 ${p95} ms`);
+      assert(share > 0.95, `share ${share}`);
+    });
+
+    Deno.test(`somebody who comes to ${transferName} that fills the link does not wait long, at ${name}`, () => {
+      const scene = new LinkScene(link);
+      const transfers = [scene[direction]()];
+      scene.advance(3000);
+      const typist = scene.terminal(97);
+      scene.advance(2000);
+      const { p50, share } = measure(scene, { typist, transfers, ms: 5000 });
+      assert(p50 < link.roundTripMs + toleratedMs, `p50 ${p50} ms`);
+      assert(share > 0.95, `share ${share}`);
+    });
+
+    for (const factor of [10, 0.1]) {
+      Deno.test(`${transferName} follows a link that is ${factor} times as fast, at ${name}`, () => {
+        const scene = new LinkScene(link);
+        const typist = scene.terminal(97);
+        const transfers = [scene[direction]()];
+        scene.advance(5000);
+        scene.setRate(link.bytesPerSecond * factor);
+        scene.advance(2000);
+        const { p50, share } = measure(scene, { typist, transfers, ms: 5000 });
+        assert(share > 0.95, `share ${share}`);
+        // A message of 32 KB takes long where the link is slow.
+        const messageMs = usualPacketBytes / (link.bytesPerSecond * factor) * 1000;
+        assert(p50 < link.roundTripMs + toleratedMs + messageMs, `p50 ${p50} ms`);
+      });
+    }
+  }
+
+  Deno.test(`eight ${direction}s are as fast as each other, and fill the link`, () => {
+    for (const hasTypist of [false, true]) {
+      const scene = new LinkScene(links[1]!);
+      const typist = hasTypist ? scene.terminal(97) : undefined;
+      const transfers = Array.from({ length: 8 }, () => scene[direction]());
+      scene.advance(5000);
+      const before = transfers.map(({ arrivedBytes }) => arrivedBytes);
+      const { p50, share } = measure(scene, { typist, transfers, ms: 10_000 });
+      const bytes = transfers.map(({ arrivedBytes }, index) => arrivedBytes - before[index]!);
+      assert(Math.min(...bytes) > 0.9 * Math.max(...bytes), `${bytes}`);
+      assert(share > 0.95, `share ${share}`);
+      assert(p50 < links[1]!.roundTripMs + toleratedMs, `p50 ${p50} ms`);
+    }
+  });
+
+  Deno.test(`a longer way is followed by ${transferName}`, () => {
+    const scene = new LinkScene(links[0]!);
+    const typist = scene.terminal(97);
+    const transfers = [scene[direction]()];
+    scene.advance(5000);
+    scene.up.delayMs = scene.down.delayMs = 100;
+    scene.advance(8000);
+    const { p50, share } = measure(scene, { typist, transfers, ms: 10_000 });
+    assert(share > 0.9, `share ${share}`);
+    assert(p50 < 200 + 2 * toleratedMs, `p50 ${p50} ms`);
+  });
+
+  Deno.test(`${transferName} alone is not touched, nor is one beside others that are not in use`, () => {
+    for (const hasOther of [false, true]) {
+      const [plain, paced] = [false, true].map((isPaced) => {
+        const scene = new LinkScene({ ...links[0]!, isPaced });
+        if (hasOther) {
+          const other = scene.upload({ totalBytes: 1000 });
+          scene.advance(10_000);
+          assert.equal(other.arrivedBytes, 1000);
+        }
+        const transfer = scene[direction]();
+        const arrived = Array.from({ length: 50 }, () => {
+          scene.advance(100);
+          return transfer.arrivedBytes;
+        });
+        assert.equal(scene.keepalives, 0);
+        return arrived;
+      });
+      assert.deepEqual(paced, plain);
+    }
+  });
+
+  Deno.test(`${transferName} to a server that answers no keepalive goes on`, () => {
+    const scene = new LinkScene({ ...links[0]!, answers: false });
+    scene.terminal(97);
+    const transfers = [scene[direction]()];
+    scene.advance(6000);
+    assert(measure(scene, { transfers, ms: 5000 }).share > 0.99);
+    assert(scene.keepalives < 100, `${scene.keepalives}`);
+  });
+}
+
+Deno.test("keys are shown soon beside transfers both ways", () => {
+  const scene = new LinkScene(links[0]!);
+  const typist = scene.terminal(97);
+  const [up, down] = [scene.upload(), scene.download()];
+  scene.advance(5000);
+  const [upBefore, downBefore] = [up.arrivedBytes, down.arrivedBytes];
+  const { p50 } = measure(scene, { typist, transfers: [], ms: 20_000 });
+  assert(p50 < 40 + 2 * toleratedMs, `p50 ${p50} ms`);
+  const capacity = 20 * 2 * mega;
+  const [upShare, downShare] = [up.arrivedBytes - upBefore, down.arrivedBytes - downBefore]
+    .map((bytes) => bytes / capacity);
+  assert(upShare! > 0.8 && downShare! > 0.8, `up ${upShare}, down ${downShare}`);
+});
+
+Deno.test("a connection on which nothing is transferred is sent no keepalives", () => {
+  const scene = new LinkScene(links[0]!);
+  const typists = [scene.terminal(97), scene.terminal(31)];
+  scene.advance(60_000);
+  assert(typists.every(({ echoesMs }) => echoesMs.length > 500));
+  // One for each 16 KB that have come, and no more.
+  assert(scene.keepalives <= 1, `${scene.keepalives}`);
+});
+
+Deno.test("what waits of a channel keeps its order, with its EOF, requests and CLOSE behind it", () => {
+  const scene = new LinkScene(links[0]!);
+  scene.terminal(97);
+  const { client, host } = scene.open("sink", { keepsData: true, windowBytes: 1000 });
+  const sent = patternBytes(20 * usualPacketBytes);
+  for (let at = 0; at < sent.length; at += usualPacketBytes) {
+    const data = sent.subarray(at, at + usualPacketBytes);
+    client.say(channelData, host.slot, data);
+    if (at === 10 * usualPacketBytes) {
+      client.say(channelRequest, host.slot, "signal", false, "INT");
+      client.say(channelWindowAdjust, host.slot, 1);
+    }
+  }
+  client.say(channelEof, host.slot);
+  client.say(channelRequest, host.slot, "last", true);
+  client.say(channelClose, host.slot);
+  scene.advance(5000);
+  assert(Buffer.from(concatenate(host.data!)).equals(sent));
+  const types = host.types.filter((type) => type !== channelWindowAdjust);
+  const data = (count: number) => Array.from({ length: count }, () => channelData);
+  assert.deepEqual(types, [
+    ...[...data(11), channelRequest, ...data(9)],
+    ...[channelEof, channelRequest, channelClose],
+  ]);
+  const place = host.types.indexOf(channelWindowAdjust);
+  assert(0 < place && place < 11, `a window had to wait: ${place}`);
+});
+
+Deno.test("what waits is bounded by the windows, and nobody is ended with the connection", () => {
+  const scene = new LinkScene(links[0]!);
+  scene.terminal(97);
+  const uploads = Array.from({ length: 8 }, () => scene.upload());
+  for (let step = 0; step < 100; step++) {
+    scene.advance(20);
+    const heldBytes = scene.heldBytes;
+    assert(heldBytes <= 8 * (usualWindowBytes + usualPacketBytes), `${heldBytes} bytes wait`);
+    if (step === 50) assert(heldBytes > usualWindowBytes, `${heldBytes} bytes wait`);
+  }
+  scene.world.relay.detachUpstream("lost");
+  assert.equal(scene.heldBytes, 0);
+  for (const { client } of uploads) {
+    assert.equal(client.ending, undefined);
+    client.leave();
+  }
+});
+
+Deno.test("an upload to a host that accepts any amount goes on, and little of it waits", () => {
+  const scene = new LinkScene({ ...links[0]!, hostWindowBytes: 2 ** 32 - 1 });
+  scene.terminal(97);
+  const totalBytes = 20 * mega;
+  const upload = scene.upload({ totalBytes });
+  for (let step = 0; step < 120; step++) {
+    scene.advance(100);
+    assert(scene.heldBytes < 1.6 * usualWindowBytes, `${scene.heldBytes} bytes wait`);
+  }
+  assert.equal(upload.arrivedBytes, totalBytes);
+  assert.equal(scene.heldBytes, 0);
+});
+
+Deno.test("after a connection is lost in the middle, the next one is paced as well", () => {
+  const scene = new LinkScene(links[0]!);
+  scene.terminal(97);
+  scene.upload();
+  scene.advance(2000);
+  scene.world.relay.detachUpstream("lost");
+  scene.world.attach();
+  scene.connect();
+  const typist = scene.terminal(97);
+  const transfers = [scene.upload()];
+  scene.advance(3000);
+  const { p50, share } = measure(scene, { typist, transfers, ms: 5000 });
+  assert(p50 < links[0]!.roundTripMs + toleratedMs, `p50 ${p50} ms`);
+  assert(share > 0.95, `share ${share}`);
+});
+
+Deno.test("of a client that leaves in the middle, what it has sent arrives, and then CLOSE", () => {
+  const scene = new LinkScene(links[0]!);
+  const typist = scene.terminal(97);
+  const upload = scene.upload({ totalBytes: 1.5 * mega });
+  scene.advance(100);
+  upload.client.leave();
+  scene.advance(5000);
+  assert.equal(upload.arrivedBytes, 1.5 * mega);
+  assert.deepEqual(upload.hostChannel.types.slice(-2), [channelEof, channelClose]);
+  assert.equal(scene.heldBytes, 0);
+  assert(quantile(typist.echoesMs, 0.5) < links[0]!.roundTripMs + toleratedMs);
+});
+
+Deno.test("of a channel that upstream closes, nothing that waits is sent any more", () => {
+  const scene = new LinkScene(links[0]!);
+  scene.terminal(97);
+  const upload = scene.upload({ totalBytes: 1.5 * mega });
+  scene.advance(100);
+  scene.say(upload.hostChannel, channelClose);
+  scene.advance(30);
+  assert.equal(scene.heldBytes, 0);
+  scene.advance(3000);
+  assert(upload.arrivedBytes < mega);
+  assert.equal(upload.hostChannel.types.at(-1), channelClose);
+});
