@@ -128,10 +128,6 @@ export class Shim {
     const confirmation = options.confirms
       ? new Confirmation({ host: name, prompter, schedule })
       : undefined;
-    const keepalive = {
-      intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
-      count: config.serverAliveCountMax,
-    };
     // It needs keepalives, and some servers are not to be sent any.
     const isPaced = options.paces && keepalive.intervalMs > 0;
     this.#relay = new Relay({
