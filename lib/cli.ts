@@ -74,6 +74,8 @@ export interface Options {
   /** Whether a connection that is lost comes back, and the longest wait before an attempt. */
   reconnects: boolean;
   reconnectMaxDelayMs: number;
+  /** How long the host keeps a connection while the network is away; absent: not at all. */
+  resumeForMs: number | undefined;
   /** A silence so long is broken while something is open; so many in a row mean death. */
   keepaliveIntervalMs: number | undefined;
   keepaliveCount: number | undefined;
@@ -187,6 +189,7 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     ...namingFrom(parsed.naming),
     reconnects: !parsed.survival.noReconnect,
     reconnectMaxDelayMs: parsed.survival.reconnectMaxDelay * 1000,
+    resumeForMs: resumeForFrom(parsed.survival),
     keepaliveIntervalMs: parsed.survival.keepaliveInterval === undefined
       ? undefined
       : parsed.survival.keepaliveInterval * 1000,
@@ -232,6 +235,12 @@ function timeFrom(name: string, text: string | undefined): number | undefined {
   const seconds = parseSeconds(text);
   if (!seconds) throw new UsageError(`${name} takes a time such as 90, 30m or 1d12h.`);
   return seconds * 1000;
+}
+
+const resumeForByDefaultMs = 8 * 3_600_000;
+
+function resumeForFrom({ resume, resumeFor }: Parsed["survival"]): number | undefined {
+  return timeFrom("--resume-for", resumeFor) ?? (resume ? resumeForByDefaultMs : undefined);
 }
 
 /** What a command prints is not to be mixed with what is not wrong. */

@@ -239,7 +239,25 @@ function count(name: OptionName, description: string) {
   return valued(name, value, { takes: "a number from 1 to 1000", description });
 }
 
+const timeValue = string({ metavar: "TIME", pattern: /^[0-9smhdw+]+$/i });
+
+function time(name: OptionName, description: string) {
+  return optional(
+    valued(name, timeValue, { takes: "a time such as 90, 30m or 1d12h", description }),
+  );
+}
+
 const survival = object({
+  resume: toggle(
+    ["--resume"],
+    "Keep what runs over the loss of the network: a program on the server holds the connection. " +
+      "Needs perl or python3 there, and logs in twice.",
+  ),
+  resumeFor: time(
+    "--resume-for",
+    "For how long it is held while the network is away, such as 90, 30m or 1d12h; implies " +
+      "--resume. Default: 8h.",
+  ),
   noReconnect: toggle(["--no-reconnect"], "End, with status 5, when the connection is lost."),
   reconnectMaxDelay: seconds(
     "--reconnect-max-delay",
@@ -293,14 +311,6 @@ const survival = object({
     "Let transfers fill the way to the server as far as their windows allow, while others wait.",
   ),
 });
-
-const timeValue = string({ metavar: "TIME", pattern: /^[0-9smhdw+]+$/i });
-
-function time(name: OptionName, description: string) {
-  return optional(
-    valued(name, timeValue, { takes: "a time such as 90, 30m or 1d12h", description }),
-  );
-}
 
 const life = object({
   idleExit: time(

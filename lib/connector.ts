@@ -119,6 +119,20 @@ export class Connector implements Connects {
     }
   }
 
+  /**
+   * Logs in to upstream over a connection that leads there already.
+   *
+   * @param trust what the host's key is held against.
+   * @throws as `connect` does.
+   */
+  async connectOver(
+    connection: ByteConnection,
+    { trust, ...handlers }: ConnectionHandlers & { trust: HostTrust },
+  ): Promise<void> {
+    const host = { ...this.#hosts.at(-1)!, loadTrust: () => Promise.resolve(trust) };
+    await this.#logIn(host, { connection }, { ...handlers, isJump: false });
+  }
+
   async #openFirst(config: HostConfig, signal: AbortSignal): Promise<Way> {
     const lender = this.#lender;
     if (lender === undefined) return await openFirst(config, signal);

@@ -79,6 +79,18 @@ export interface Session {
   exchange?: ExchangeStatus;
   /** The host's own address, where nothing is between. */
   address?: string;
+  /** The key that the host has shown. */
+  hostKey?: Uint8Array;
+  /** What carries the connection, where that may be away for a while. */
+  carried?: Carried;
+}
+
+/** What carries a connection that outlives it. */
+export interface Carried {
+  /** Since when it is away, and why; `undefined` while it is there. */
+  readonly away: { since: number; reason: Error } | undefined;
+  /** A person, or a wake-up of the machine, wants it there: asks for a sign of life, or tries now. */
+  probe(): void;
 }
 
 /**
@@ -96,7 +108,7 @@ export function handshake(client: Ssh2Client, options: HandshakeOptions): Promis
 type Trust =
   | { kind: "no key" }
   | { kind: "asked"; verdict: Promise<TrustVerdict> }
-  | { kind: "accepted"; verdict: TrustVerdict };
+  | { kind: "accepted"; verdict: TrustVerdict; key: Uint8Array };
 
 /** One handshake, step by step. Until there is a verdict, nothing that the server says counts. */
 class Handshake {
@@ -172,7 +184,7 @@ class Handshake {
     const verdict = verifyHost(key, this.#options, this.#asking.signal);
     this.#trust = { kind: "asked", verdict };
     try {
-      this.#trust = { kind: "accepted", verdict: await verdict };
+      this.#trust = { kind: "accepted", verdict: await verdict, key: key.slice() };
     } catch (error) {
       this.#ourError = error as Error;
       return false;
@@ -200,7 +212,7 @@ class Handshake {
 
   async #authenticate(): Promise<void> {
     try {
-      if (this.#acceptedVerdict() === "doubted") this.#userAuth.keepSecrets();
+      if (this.#accepted().verdict === "doubted") this.#userAuth.keepSecrets();
       await this.#userAuth.run();
     } catch (error) {
       this.#ourError ??= asOurs(error as Error, this.#options);
@@ -214,11 +226,12 @@ class Handshake {
   }
 
   #onReady(): void {
-    const verdict = this.#acceptedVerdict();
+    const { verdict, key: hostKey } = this.#accepted();
     this.#isReady = true;
     this.#deadline.end();
     this.#options.onReady(this.#client.transport, {
       verdict,
+      hostKey,
       onHostKeys: this.#onHostKeys(),
       exchange: this.#exchange,
     });
@@ -267,9 +280,9 @@ class Handshake {
   }
 
   /** @throws {Error} where there is none: nothing gets that far. */
-  #acceptedVerdict(): TrustVerdict {
+  #accepted(): Trust & { kind: "accepted" } {
     if (this.#trust.kind !== "accepted") throw new Error("the host key is not accepted");
-    return this.#trust.verdict;
+    return this.#trust;
   }
 }
 

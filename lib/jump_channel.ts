@@ -1,7 +1,8 @@
 /**
- * The way through a jump host: a direct-tcpip channel (RFC 4254, section 7.2) as a connection of
- * bytes. Beside it the connection to that host carries the host's word on its keys, and whatever
- * breaks the protocol ends it.
+ * The one channel of a connection as a connection of bytes: the way through a jump host, which is a
+ * direct-tcpip channel (RFC 4254, section 7.2), or a command's input and output (section 6.5).
+ * Beside it the connection to that host carries the host's word on its keys, and whatever breaks the
+ * protocol ends it.
  */
 
 import type { ByteConnection } from "./byte_connection.ts";
@@ -15,7 +16,7 @@ import {
 import { Flow, maximumCreditBytes } from "./flow.ts";
 import { RequestQueue } from "./global_requests.ts";
 import { sendPong } from "./pings.ts";
-import { buildMessage, displayText } from "./ssh_data.ts";
+import { buildMessage, concatenate, displayText } from "./ssh_data.ts";
 import type { OnHostKeys, StartableTransport } from "./transport.ts";
 import {
   type ChannelMessage,
@@ -51,6 +52,12 @@ export class ChannelRefusedError extends Error {
   }
 }
 
+/** Where a channel leads. */
+export type JumpTarget = { host: string; port: number } | { command: string };
+
+/** How much of what a command says on standard error is kept, in bytes. */
+const keptErrorBytes = 1024;
+
 /**
  * - `opening`: CHANNEL_OPEN has no answer yet;
  * - `open`: bytes pass; `isEnded` once the jump host sends no more of them;
@@ -72,13 +79,17 @@ export class JumpChannel implements ByteConnection {
   #chunks: Uint8Array[] = [];
   #waiting: (() => void)[] = [];
   #state: State = { kind: "opening" };
+  readonly #command: string | undefined;
+  #isPaused = false;
+  #errorText: Uint8Array = new Uint8Array();
 
   /** Called in the turn in which the jump host lets us in; asks it for the channel. */
   constructor(
     transport: StartableTransport,
-    { host, port, onHostKeys }: { host: string; port: number; onHostKeys?: OnHostKeys },
+    { onHostKeys, ...target }: JumpTarget & { onHostKeys?: OnHostKeys },
   ) {
     this.#transport = transport;
+    this.#command = "command" in target ? target.command : undefined;
     this.#requests.attach(transport, onHostKeys);
     // Whoever gives up before it is open does not wait for it.
     this.#opened.promise.catch(() => {});
@@ -90,9 +101,28 @@ export class JumpChannel implements ByteConnection {
     });
     this.#incoming.adjust(maximumCreditBytes);
     const numbers = [ourChannel, this.#incoming.takeGrant(), maximumPacketSize] as const;
+    const { channelOpen } = MessageType;
     transport.send(
-      buildMessage(MessageType.channelOpen, "direct-tcpip", ...numbers, host, port, "127.0.0.1", 0),
+      "command" in target ? buildMessage(channelOpen, "session", ...numbers) : buildMessage(
+        ...[channelOpen, "direct-tcpip", ...numbers] as const,
+        ...[target.host, target.port, "127.0.0.1", 0],
+      ),
     );
+  }
+
+  /** Whether the host is not read at the moment. */
+  get isPaused(): boolean {
+    return this.#isPaused;
+  }
+
+  /** The first words of the command on standard error. */
+  get errorText(): string {
+    return new TextDecoder().decode(this.#errorText);
+  }
+
+  /** Asks for a sign of life; `onReply` is called when it comes. */
+  sendKeepalive(onReply: () => void): void {
+    this.#requests.send("keepalive@openssh.com", new Uint8Array(), onReply);
   }
 
   /**
@@ -151,7 +181,7 @@ export class JumpChannel implements ByteConnection {
   #onPayload(payload: Uint8Array): void {
     try {
       this.#onMessage(parseMessage(payload));
-      if (this.#isFull) this.#transport.pause();
+      if (this.#isFull) this.#pause(true);
     } catch (error) {
       if (!(error instanceof ProtocolError || error instanceof MalformedDataError)) throw error;
       const description = `the jump host broke the protocol: ${error.message}`;
@@ -214,7 +244,7 @@ export class JumpChannel implements ByteConnection {
         state.isEnded = true;
         return this.#wake();
       case MessageType.channelClose:
-        return this.#end(undefined);
+        return this.#refuse();
       case MessageType.channelRequest: {
         // OpenSSH's server asks like that whether we live.
         const { channelFailure } = MessageType;
@@ -222,7 +252,20 @@ export class JumpChannel implements ByteConnection {
         if (message.wantReply) this.#transport.send(answer());
         return;
       }
+      // The one request of ours is for the command.
+      case MessageType.channelSuccess:
+        return this.#opened.resolve();
+      case MessageType.channelFailure:
+        return this.#refuse();
     }
+  }
+
+  /** Nothing leads there any more, or has never done so. */
+  #refuse(): void {
+    const { administrativelyProhibited } = ChannelOpenFailureReason;
+    // Once it is open this is not heard.
+    this.#opened.reject(new ChannelRefusedError(administrativelyProhibited, "no command is run"));
+    this.#end(undefined);
   }
 
   #onConfirmation(message: ChannelOpenConfirmation): void {
@@ -231,7 +274,11 @@ export class JumpChannel implements ByteConnection {
     this.#windowBytes = message.initialWindowSize;
     const { senderChannel: theirChannel } = message;
     this.#state = { kind: "open", theirChannel, packetSize, isEnded: false };
-    this.#opened.resolve();
+    if (this.#command === undefined) this.#opened.resolve();
+    else {
+      const { channelRequest } = MessageType;
+      this.#transport.send(buildMessage(channelRequest, theirChannel, "exec", true, this.#command));
+    }
     this.#wake();
   }
 
@@ -245,6 +292,9 @@ export class JumpChannel implements ByteConnection {
       if (data.length > 0) this.#chunks.push(data.slice());
       this.#wake();
     } else {
+      if (type === MessageType.channelExtendedData && this.#errorText.length < keptErrorBytes) {
+        this.#errorText = concatenate([this.#errorText, data]).slice(0, keptErrorBytes);
+      }
       this.#grant(data.length);
     }
   }
@@ -254,8 +304,14 @@ export class JumpChannel implements ByteConnection {
   }
 
   #onRoom(): void {
-    if (!this.#isFull) this.#transport.resume();
+    if (!this.#isFull) this.#pause(false);
     this.#wake();
+  }
+
+  #pause(isPaused: boolean): void {
+    this.#isPaused = isPaused;
+    if (isPaused) this.#transport.pause();
+    else this.#transport.resume();
   }
 
   /** What was taken may be sent again. */

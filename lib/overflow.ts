@@ -8,6 +8,7 @@
 import type { Connects } from "./connector.ts";
 import { DisconnectReason, HostKeyError, UpstreamLostError } from "./errors.ts";
 import { RequestQueue } from "./global_requests.ts";
+import type { Session } from "./handshake.ts";
 import { logger } from "./log.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
 import type { Relay } from "./relay.ts";
@@ -142,12 +143,12 @@ export class Overflow {
     await connector.connect({
       signal,
       mayAsk: false,
-      onReady: (transport, { verdict, exchange }) => {
+      onReady: (transport, { verdict, exchange, carried }) => {
         isTrusted = verdict === "trusted";
         if (signal.aborted) {
           transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
         } else if (isTrusted) {
-          connection = this.#onReady(transport, exchange);
+          connection = this.#onReady(transport, { exchange, carried });
         } else {
           transport.disconnect(DisconnectReason.byApplication, "the host key is not trusted");
         }
@@ -178,7 +179,10 @@ export class Overflow {
     this.#state = { kind: "pausing", cancel: schedule(pauseMs, () => this.#growIfCrowded()) };
   }
 
-  #onReady(transport: StartableTransport, exchange: ExchangeStatus | undefined): Connection {
+  #onReady(
+    transport: StartableTransport,
+    { exchange, carried }: Pick<Session, "exchange" | "carried">,
+  ): Connection {
     const { relay, connector: { name }, keepalive } = this.#options;
     const requests = new RequestQueue();
     const asError = (description: string) => new Error(description);
@@ -186,7 +190,7 @@ export class Overflow {
       name,
       keepalive,
       isBusy: () => relay.countOn(transport) > 0,
-      isPaused: () => relay.isPaused(transport),
+      isPaused: () => carried !== undefined || relay.isPaused(transport),
       sendKeepalive: (onReply) => requests.send("keepalive@openssh.com", new Uint8Array(), onReply),
       silenceError: asError,
       disconnectError: asError,

@@ -18,6 +18,7 @@ import { logger } from "./log.ts";
 import { Overflow } from "./overflow.ts";
 import { Reception } from "./reception.ts";
 import { Relay } from "./relay.ts";
+import { ResumingConnector } from "./resuming_connector.ts";
 import { RelayClient, type RelayClientOptions } from "./relay_client.ts";
 import { Endpoint, type EndpointAccess } from "./server.ts";
 import { composeStatus, findPrograms } from "./shim_status.ts";
@@ -79,6 +80,7 @@ const statuses: Partial<Record<UpstreamState["kind"], string>> = {
 /** A remote host that is served at a local port. */
 export class Shim {
   readonly #relay: Relay;
+  readonly #resuming: ResumingConnector | undefined;
   readonly #endpoint: Endpoint;
   readonly #upstream: Upstream;
   readonly #forwards: ControlForwards;
@@ -106,7 +108,16 @@ export class Shim {
     // Only hosts behind it wait for it.
     this.#wasConnected.promise.catch(() => {});
     const { config, route, access, listener, life, prompter, writeAudit } = parts;
-    const connector = new Connector(route, (text) => log.warn("{text}", { text }));
+    const keepalive = {
+      intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
+      count: config.serverAliveCountMax,
+    };
+    const { resumeForMs, reconnectMaxDelayMs: maximumDelayMs } = options;
+    const direct = new Connector(route, (text) => log.warn("{text}", { text }));
+    this.#resuming = resumeForMs === undefined
+      ? undefined
+      : new ResumingConnector(direct, { resumeForMs, maximumDelayMs, keepalive });
+    const connector = this.#resuming ?? direct;
     const { name } = connector;
     const { schedule } = this.#timers;
     const audit = writeAudit && new Audit(writeAudit, name);
@@ -117,10 +128,6 @@ export class Shim {
     const confirmation = options.confirms
       ? new Confirmation({ host: name, prompter, schedule })
       : undefined;
-    const keepalive = {
-      intervalMs: (config.serverAliveIntervalSeconds ?? defaultKeepaliveIntervalSeconds) * 1000,
-      count: config.serverAliveCountMax,
-    };
     // It needs keepalives, and some servers are not to be sent any.
     const isPaced = options.paces && keepalive.intervalMs > 0;
     this.#relay = new Relay({
@@ -164,7 +171,7 @@ export class Shim {
       connector,
       relay,
       reconnects: options.reconnects,
-      maximumDelayMs: options.reconnectMaxDelayMs,
+      maximumDelayMs,
       keepalive,
       onState: (state) => {
         this.#states.onState();
@@ -364,5 +371,6 @@ export class Shim {
     this.#overflow.close();
     await this.#endpoint.close(farewell);
     this.#control?.close();
+    await this.#resuming?.whenClosed();
   }
 }

@@ -74,11 +74,19 @@ export interface UpstreamStatus {
   nextAttempt: string | null;
   /** Why it is not there. */
   reason: string | null;
+  /** With `--resume`: the network is away, and what runs is kept; the state is `ready` then. */
+  away: AwayStatus | null;
   exchange: ExchangeStatus | null;
   roundTrip: RoundTripStatus | null;
   sessions: SessionsStatus;
   /** The last times that it was lost, the newest last. */
   losses: LossStatus[];
+}
+
+/** A time without network that the connection outlives. */
+export interface AwayStatus {
+  since: string;
+  reason: string;
 }
 
 /** What a key exchange has agreed on. */

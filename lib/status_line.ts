@@ -89,6 +89,7 @@ function nameOf({ name }: ShimStatus): string {
 function stateOf(status: ShimStatus): string {
   const { roundTrip, nextAttempt } = status.upstream;
   const state = shortStateOf(status);
+  if (status.upstream.away !== null) return state;
   if (roundTrip !== null) return `${state} ${roundTripText(roundTrip.milliseconds)}`;
   const leftMs = nextAttempt === null ? 0 : Date.parse(nextAttempt) - Date.parse(status.time);
   if (leftMs <= 0) return state;
@@ -96,13 +97,16 @@ function stateOf(status: ShimStatus): string {
   return `${state} ${seconds < 60 ? `${seconds} s` : durationText(leftMs)}`;
 }
 
-function shortStateOf({ upstream: { state } }: ShimStatus): string {
+function shortStateOf({ upstream: { state, away } }: ShimStatus): string {
+  if (away !== null) return "away";
   return state === "idle" ? "starting" : state;
 }
 
 function summaryOf(statuses: readonly ShimStatus[]): string {
   if (statuses.length === 1) return stateOf(statuses[0]!);
-  const ready = statuses.filter(({ upstream }) => upstream.state === "ready");
+  const ready = statuses.filter(({ upstream }) =>
+    upstream.state === "ready" && upstream.away === null
+  );
   return `${ready.length} of ${statuses.length} ready`;
 }
 

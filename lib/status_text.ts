@@ -51,7 +51,7 @@ export function listText(statuses: readonly ShimStatus[]): string {
     status.local.sshNames[0] ?? status.name,
     hostOf(status),
     addressOf(status),
-    shortStates[status.upstream.state],
+    status.upstream.away === null ? shortStates[status.upstream.state] : "away",
     String(status.clients.length),
     durationText(Date.parse(status.time) - Date.parse(status.process.since)),
   ]);
@@ -113,7 +113,14 @@ function upstreamLines(status: ShimStatus): string[] {
   ];
 }
 
-function stateText({ state, since, nextAttempt, roundTrip }: UpstreamStatus, now: number): string {
+function stateText(
+  { state, since, nextAttempt, roundTrip, away }: UpstreamStatus,
+  now: number,
+): string {
+  if (away !== null) {
+    const time = duration(now - Date.parse(away.since));
+    return `the connection is away for ${time}, sessions are kept: ${away.reason}`;
+  }
   const time = duration(now - Date.parse(since));
   switch (state) {
     case "ready": {

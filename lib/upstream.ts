@@ -21,6 +21,7 @@ import { escapeControls } from "./shown_text.ts";
 import { SleepWatch } from "./sleep_watch.ts";
 import type {
   AttemptCause,
+  AwayStatus,
   HostStatus,
   RoundTripStatus,
   TotalsStatus,
@@ -132,6 +133,7 @@ export class Upstream {
       since: new Date(this.#stateSince).toISOString(),
       nextAttempt: state.kind === "waiting" ? instantOf(state.retryAt) : null,
       reason: "reason" in state ? shownReason(state.reason) : null,
+      away: isReady ? awayOf(state.session) : null,
       address: this.#address ?? null,
       exchange: isReady ? state.session.exchange ?? null : null,
       roundTrip: isReady ? state.connection.lastRoundTrip ?? null : null,
@@ -143,7 +145,8 @@ export class Upstream {
   /** Measures how far the host is away; `undefined` where it is not there, or does not answer. */
   async measureRoundTrip(): Promise<RoundTripStatus | undefined> {
     const state = this.#state;
-    return state.kind === "ready" ? await state.connection.measureRoundTrip() : undefined;
+    if (state.kind !== "ready" || state.session.carried?.away) return undefined;
+    return await state.connection.measureRoundTrip();
   }
 
   /** Resolves with the reason when the connection is gone and is not to come back. */
@@ -177,7 +180,8 @@ export class Upstream {
   /** A person wants the connection tried now. */
   retry(): void {
     const state = this.#state;
-    if (state.kind === "ready") state.connection.probe();
+    if (state.kind === "ready" && state.session.carried) state.session.carried.probe();
+    else if (state.kind === "ready") state.connection.probe();
     else if (state.kind === "waiting" || state.kind === "asleep" || state.kind === "stopped") {
       this.#backoff.reset();
       void this.#reconnect({ mayAsk: state.kind !== "waiting", cause: "person" });
@@ -278,7 +282,8 @@ export class Upstream {
       name: this.name,
       keepalive,
       isBusy: () => relay.channelCount > 0,
-      isPaused: () => relay.isPaused(transport),
+      // What carries it is watched itself.
+      isPaused: () => session.carried !== undefined || relay.isPaused(transport),
       sendKeepalive: (onReply) => relay.sendKeepalive(onReply),
       silenceError: (description) => new UpstreamLostError(`${this.name}: ${description}`),
       disconnectError: (description) =>
@@ -373,6 +378,12 @@ export class Upstream {
       "reason" in next ? { kind: next.kind, reason: next.reason } : { kind: next.kind },
     );
   }
+}
+
+function awayOf({ carried }: Session): AwayStatus | null {
+  if (carried?.away === undefined) return null;
+  const { since, reason } = carried.away;
+  return { since: new Date(since).toISOString(), reason: shownReason(reason) };
 }
 
 /** A time by `performance.now()` as an instant. */

@@ -34,6 +34,7 @@ const defaults: Options = {
   usesLane: true,
   reconnects: true,
   reconnectMaxDelayMs: 30_000,
+  resumeForMs: undefined,
   keepaliveIntervalMs: undefined,
   keepaliveCount: undefined,
   openTimeoutMs: 30_000,

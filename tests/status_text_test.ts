@@ -168,6 +168,10 @@ Deno.test("each state says what comes next", () => {
   assert.equal(lineOf({ state: "connecting", reason: null }), "connecting for 5.0 s");
   assert.equal(lineOf({ state: "idle", reason: null }), "starting for 5.0 s");
   assert.equal(lineOf({ state: "closed", reason: null }), "closed for 5.0 s");
+  assert.equal(
+    lineOf({ state: "ready", reason: null, away: { since: ago(3000), reason: "reset" } }),
+    "the connection is away for 3.0 s, sessions are kept: reset",
+  );
 });
 
 Deno.test("no line is wider than the terminal, whatever clients ask for", () => {

@@ -35,6 +35,8 @@ const noMessages = [
   "another version of the protocol",
   "nobody reads it",
   "no client has come yet",
+  "no command is run",
+  "the stream is closed",
   'the certificate of "…"',
   "the connecting process belongs to user …",
   "this system does not tell who we are",

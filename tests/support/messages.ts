@@ -22,6 +22,7 @@ const root = new URL("../../", import.meta.url);
 const otherFiles = [
   ...["lib/completion_bash.ts", "lib/help.ts", "lib/library.ts"],
   ...["lib/control_information.ts", "lib/metrics_text.ts"],
+  ...["lib/resume_perl.ts", "lib/resume_python.ts"],
   ...["lib/status_line.ts", "lib/status_text.ts"],
 ];
 

@@ -55,6 +55,7 @@ export const idle: ShimStatus = {
     since: ago(5000),
     nextAttempt: null,
     reason: "no client has come yet",
+    away: null,
     exchange: null,
     roundTrip: null,
     sessions: { count: 0, limit: null, limitIs: null },

@@ -1,0 +1,268 @@
+/**
+ * One end of a stream that outlives the connections that carry it, without any input or output.
+ *
+ * What is written is kept until the other end has it. At each new carrier both ends tell how many
+ * bytes they have, and go on from there: no byte is lost, and none comes twice.
+ *
+ * A carrier has frames: a type, a length of 4 bytes, and the body.
+ */
+
+import { ProtocolError } from "./errors.ts";
+
+/** The types of frames, which are letters. */
+export const FrameType = {
+  /** The next bytes of the stream. */
+  data: 68,
+  /** How many bytes the sender of this has, in 8 bytes. */
+  acknowledgment: 65,
+  /** The server's side of the stream has ended; the body says why. */
+  end: 69,
+  /** The client does not want the stream any more. */
+  close: 88,
+} as const;
+
+/** What is kept of one direction at most, in bytes: more is not taken. */
+export const keptBytes = 8 * 1024 * 1024;
+
+/** So much may come before it is acknowledged, in bytes. */
+export const acknowledgeBytes = 64 * 1024;
+
+/** The longest body, in bytes. */
+export const longestBody = 64 * 1024;
+
+const headerBytes = 5;
+
+/** A frame that is being received. */
+interface Incoming {
+  type: number;
+  /** What is still to come of it, in bytes. */
+  rest: number;
+  /** What has come, unless it is data. */
+  body: number[];
+}
+
+/** One end: what it has sent and received, whatever carries it. */
+export class ResumeEnd {
+  readonly #keptBytes: number;
+  /** What the other end is not known to have, and where in the stream the first byte of it is. */
+  #kept: Uint8Array[] = [];
+  #base = 0;
+  #written = 0;
+  /** Where the next byte for this carrier is: in the stream, and in what is kept. */
+  #sent = 0;
+  #cursor = { chunk: 0, offset: 0 };
+  #has = 0;
+  #acknowledged = 0;
+  #header: number[] = [];
+  #incoming: Incoming | undefined;
+  #isAttached = false;
+  /** A frame to be sent when all data has been. */
+  #last: Uint8Array | undefined;
+  #isLastSent = false;
+  #received: Uint8Array[] = [];
+  #unreadBytes = 0;
+  #end: string | undefined;
+  #isClosed = false;
+
+  /** @param kept what is kept of what is written, in bytes. */
+  constructor(kept = keptBytes) {
+    this.#keptBytes = kept;
+  }
+
+  /** How many bytes of the stream have come. */
+  get has(): number {
+    return this.#has;
+  }
+
+  /** How many bytes have come and were not read. */
+  get unreadBytes(): number {
+    return this.#unreadBytes;
+  }
+
+  /** How many bytes can be written now. */
+  get roomBytes(): number {
+    return Math.max(0, this.#keptBytes - (this.#written - this.#base));
+  }
+
+  /** Why the other end has ended the stream; what came before can still be read. */
+  get end(): string | undefined {
+    return this.#end;
+  }
+
+  /** Whether the other end does not want the stream any more. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /**
+   * A new carrier is there.
+   *
+   * @param peerHas how many bytes the other end has.
+   * @throws {ProtocolError} where it cannot have so many, or so few.
+   */
+  attach(peerHas: number): void {
+    this.#header = [];
+    this.#incoming = undefined;
+    this.#forget(peerHas);
+    this.#sent = this.#base;
+    this.#cursor = { chunk: 0, offset: 0 };
+    // The other end has just been told.
+    this.#acknowledged = this.#has;
+    this.#isLastSent = false;
+    this.#isAttached = true;
+  }
+
+  /** The carrier is gone. */
+  detach(): void {
+    this.#isAttached = false;
+  }
+
+  /** Takes bytes, no more than there is room for; they are copied. @returns how many. */
+  write(bytes: Uint8Array): number {
+    const part = bytes.slice(0, this.roomBytes);
+    if (part.length === 0) return 0;
+    this.#kept.push(part);
+    this.#written += part.length;
+    return part.length;
+  }
+
+  /** Ends the stream behind all that was written: `type` is `end` or `close`. */
+  finish(type: number, reason = ""): void {
+    this.#last ??= frame(type, new TextEncoder().encode(reason).subarray(0, longestBody));
+  }
+
+  /** The next bytes for the carrier, which has to take all of them; `undefined` for none. */
+  next(): Uint8Array | undefined {
+    if (!this.#isAttached) return undefined;
+    if (this.#has - this.#acknowledged >= acknowledgeBytes) {
+      this.#acknowledged = this.#has;
+      return frame(FrameType.acknowledgment, countBytes(this.#has));
+    }
+    const size = Math.min(longestBody, this.#written - this.#sent);
+    if (size > 0) return this.#takeData(size);
+    if (this.#last === undefined || this.#isLastSent) return undefined;
+    this.#isLastSent = true;
+    return this.#last;
+  }
+
+  /**
+   * Bytes have come by the carrier, which the caller may use again.
+   *
+   * @throws {ProtocolError} where they are no frames.
+   */
+  receive(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) {
+      const frame = this.#incoming;
+      if (frame === undefined) {
+        this.#header.push(bytes[at++]!);
+        if (this.#header.length === headerBytes) this.#onHeader();
+        continue;
+      }
+      const part = bytes.subarray(at, at + frame.rest);
+      at += part.length;
+      frame.rest -= part.length;
+      if (frame.type === FrameType.data) this.#onData(part);
+      else frame.body.push(...part);
+      if (frame.rest === 0) this.#onFrame(frame);
+    }
+  }
+
+  /** Bytes of the stream in their order. @returns how many; 0 where there are none now. */
+  read(buffer: Uint8Array): number {
+    const [first] = this.#received;
+    if (first === undefined) return 0;
+    const part = first.subarray(0, buffer.length);
+    buffer.set(part);
+    if (part.length === first.length) this.#received.shift();
+    else this.#received[0] = first.subarray(part.length);
+    this.#unreadBytes -= part.length;
+    return part.length;
+  }
+
+  #takeData(size: number): Uint8Array {
+    const result = new Uint8Array(headerBytes + size);
+    writeHeader(result, FrameType.data, size);
+    for (let at = headerBytes; at < result.length;) {
+      const { chunk, offset } = this.#cursor;
+      const part = this.#kept[chunk]!.subarray(offset, offset + result.length - at);
+      result.set(part, at);
+      at += part.length;
+      const isAll = offset + part.length === this.#kept[chunk]!.length;
+      this.#cursor = isAll
+        ? { chunk: chunk + 1, offset: 0 }
+        : { chunk, offset: offset + part.length };
+    }
+    this.#sent += size;
+    return result;
+  }
+
+  #onHeader(): void {
+    const [type, a, b, c, d] = this.#header as [number, number, number, number, number];
+    const rest = ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
+    this.#header = [];
+    const isKnown = Object.values<number>(FrameType).includes(type);
+    if (!isKnown || rest > longestBody) throw new ProtocolError("no frame of a resumable stream");
+    const frame = { type, rest, body: [] };
+    if (rest === 0) this.#onFrame(frame);
+    else this.#incoming = frame;
+  }
+
+  #onData(part: Uint8Array): void {
+    if (this.#end !== undefined) throw new ProtocolError("data after the end");
+    this.#has += part.length;
+    this.#unreadBytes += part.length;
+    this.#received.push(part.slice());
+  }
+
+  #onFrame({ type, body }: Incoming): void {
+    this.#incoming = undefined;
+    const bytes = Uint8Array.from(body);
+    if (type === FrameType.acknowledgment) this.#onAcknowledgment(bytes);
+    if (type === FrameType.end) this.#end = new TextDecoder().decode(bytes);
+    if (type === FrameType.close) this.#isClosed = true;
+  }
+
+  #onAcknowledgment(body: Uint8Array): void {
+    if (body.length !== 8) throw new ProtocolError("an acknowledgment of another size");
+    const count = Number(new DataView(body.buffer, body.byteOffset).getBigUint64(0));
+    if (count > this.#sent) throw new ProtocolError("an acknowledgment of what was not sent");
+    this.#forget(count);
+  }
+
+  /** The other end has `count` bytes. */
+  #forget(count: number): void {
+    if (!(count >= this.#base && count <= this.#written)) {
+      throw new ProtocolError(`a count of ${count} bytes beyond what is kept`);
+    }
+    let bytes = count - this.#base;
+    let whole = 0;
+    while (whole < this.#kept.length && this.#kept[whole]!.length <= bytes) {
+      bytes -= this.#kept[whole++]!.length;
+    }
+    this.#kept.splice(0, whole);
+    this.#cursor.chunk -= whole;
+    if (bytes > 0) {
+      this.#kept[0] = this.#kept[0]!.subarray(bytes);
+      if (this.#cursor.chunk === 0) this.#cursor.offset -= bytes;
+    }
+    this.#base = count;
+  }
+}
+
+function countBytes(count: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(count));
+  return bytes;
+}
+
+function frame(type: number, body: Uint8Array): Uint8Array {
+  const result = new Uint8Array(headerBytes + body.length);
+  writeHeader(result, type, body.length);
+  result.set(body, headerBytes);
+  return result;
+}
+
+function writeHeader(result: Uint8Array, type: number, size: number): void {
+  result[0] = type;
+  new DataView(result.buffer).setUint32(1, size);
+}

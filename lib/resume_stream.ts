@@ -1,0 +1,327 @@
+/**
+ * A connection of bytes that outlives what carries it: it pauses while no carrier is there, and goes
+ * on with the next one.
+ */
+
+import type { Backoff } from "./backoff.ts";
+import type { ByteConnection } from "./byte_connection.ts";
+import { CannotResumeError, type Carrier, NotKeptError, writeAll } from "./carrier.ts";
+import { ProtocolError, UpstreamLostError } from "./errors.ts";
+import type { Carried } from "./handshake.ts";
+import { logger } from "./log.ts";
+import { FrameType, keptBytes, ResumeEnd } from "./resume_end.ts";
+
+const log = logger("resume");
+
+/** How much is read at once, in bytes. */
+const readBytes = 128 * 1024;
+
+/** A carrier that has lived for so long has been of use, in milliseconds. */
+const provenMs = 5000;
+
+/** How long what was written may take to leave when it is closed, in milliseconds. */
+const lingerMs = 2000;
+
+/** How a stream is kept. */
+export interface ResumeStreamOptions {
+  /** `user@host:port`, for people. */
+  name: string;
+  /** How long the host keeps the other end without a carrier, in milliseconds. */
+  resumeForMs: number;
+  backoff: Pick<Backoff, "next" | "reset">;
+  /**
+   * Makes the next carrier.
+   *
+   * @param has how many bytes have come.
+   * @throws {NotKeptError} where the other end is gone.
+   */
+  attach(
+    has: number,
+    options: { signal: AbortSignal; mayAsk: boolean },
+  ): Promise<Carrier>;
+}
+
+/**
+ * - `carried`: bytes pass;
+ * - `away`: no carrier is there. It is tried again when the timer says so, or, without one, when a
+ *   person wants it;
+ * - `closed`: with `error`, where nobody wanted that.
+ */
+type State =
+  | { kind: "carried"; carrier: Carrier }
+  | {
+    kind: "away";
+    since: number;
+    reason: Error;
+    timer: ReturnType<typeof setTimeout> | undefined;
+    attempt: AbortController | undefined;
+    /** Ends it when the host keeps it no longer. */
+    limit: ReturnType<typeof setTimeout>;
+  }
+  | { kind: "closed"; error: Error | undefined };
+
+/** One stream, from its first carrier to its end. */
+export class ResumeStream implements ByteConnection, Carried {
+  readonly #options: ResumeStreamOptions;
+  readonly #end = new ResumeEnd();
+  /** How many bytes had come, and when it was, when the carrier came. */
+  #start = { has: 0, time: 0 };
+  readonly #closed = Promise.withResolvers<void>();
+  /** These end with the last carrier; nothing is sent once the stream is closed. */
+  #sending: Promise<void> = Promise.resolve();
+  #receiving: Promise<void> = Promise.resolve();
+  #state: State;
+  #waiting: (() => void)[] = [];
+
+  /** @param carrier the first one. @throws {ProtocolError} where its answer makes no sense. */
+  constructor(carrier: Carrier, options: ResumeStreamOptions) {
+    this.#options = options;
+    this.#state = { kind: "carried", carrier };
+    this.#use(carrier);
+  }
+
+  get away(): { since: number; reason: Error } | undefined {
+    return this.#state.kind === "away" ? this.#state : undefined;
+  }
+
+  /** Whether the host has ended the stream. */
+  get hasEnded(): boolean {
+    return this.#end.end !== undefined;
+  }
+
+  /** Resolves when it is closed and the host has been told, or cannot be. */
+  get whenClosed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  probe(): void {
+    const state = this.#state;
+    if (state.kind === "carried") state.carrier.probe();
+    if (state.kind !== "away") return;
+    // An attempt that hangs is perhaps on a path that is no more.
+    state.attempt?.abort();
+    this.#options.backoff.reset();
+    const isRefused = state.timer === undefined && state.attempt === undefined;
+    void this.#attach({ mayAsk: isRefused });
+  }
+
+  async read(buffer: Uint8Array): Promise<number | null> {
+    while (true) {
+      const count = this.#end.read(buffer);
+      if (count > 0) {
+        this.#wake();
+        return count;
+      }
+      if (this.#end.end !== undefined) {
+        if (this.#end.end === "") return null;
+        throw new Error(this.#end.end);
+      }
+      if (this.#state.kind === "closed") {
+        if (this.#state.error) throw this.#state.error;
+        return null;
+      }
+      await this.#change();
+    }
+  }
+
+  async write(data: Uint8Array): Promise<number> {
+    while (this.#state.kind !== "closed") {
+      const count = this.#end.write(data);
+      if (count > 0 || data.length === 0) {
+        this.#wake();
+        return count;
+      }
+      await this.#change();
+    }
+    throw this.#state.error ?? new Deno.errors.BrokenPipe("the stream is closed");
+  }
+
+  /** What was written is still sent, but not for long, and the host keeps nothing any more. */
+  close(): void {
+    const state = this.#state;
+    if (state.kind === "closed") return;
+    if (state.kind === "carried") {
+      this.#end.finish(FrameType.close);
+      void this.#leave(state.carrier);
+    }
+    if (state.kind === "away") {
+      log.warn(
+        "{name}: what is kept there could not be told of the end: it is kept for its time, with " +
+          "what runs in it",
+        { name: this.#options.name },
+      );
+    }
+    this.#become({ kind: "closed", error: undefined });
+    if (state.kind === "away") this.#closed.resolve();
+  }
+
+  #become(next: State): void {
+    const state = this.#state;
+    if (state.kind === "away") {
+      clearTimeout(state.timer);
+      if (next.kind !== "away") clearTimeout(state.limit);
+      if (next.kind !== "carried") state.attempt?.abort();
+    }
+    this.#state = next;
+    this.#wake();
+  }
+
+  #use(carrier: Carrier): void {
+    this.#end.attach(carrier.answer.has);
+    this.#start = { has: this.#end.has, time: performance.now() };
+    this.#sending = this.#send(carrier);
+    this.#receiving = this.#receive(carrier);
+  }
+
+  #isUsed(carrier: Carrier): boolean {
+    return this.#state.kind === "carried" && this.#state.carrier === carrier;
+  }
+
+  async #send(carrier: Carrier): Promise<void> {
+    try {
+      while (this.#isUsed(carrier)) {
+        const bytes = this.#end.next();
+        if (bytes === undefined) await this.#change();
+        else await writeAll(carrier.connection, bytes);
+      }
+    } catch (error) {
+      this.#onLost(carrier, error as Error);
+    }
+  }
+
+  async #receive(carrier: Carrier): Promise<void> {
+    const buffer = new Uint8Array(readBytes);
+    try {
+      while (true) {
+        if (this.#isUsed(carrier) && this.#end.unreadBytes >= keptBytes) {
+          await this.#change();
+          continue;
+        }
+        const count = await carrier.connection.read(buffer);
+        if (count === null) {
+          throw new UpstreamLostError(`${this.#options.name} ended what carries the connection`);
+        }
+        if (!this.#isUsed(carrier)) continue;
+        this.#end.receive(buffer.subarray(0, count));
+        this.#wake();
+      }
+    } catch (error) {
+      this.#onLost(carrier, error as Error);
+    }
+  }
+
+  /** Sends what is left, and ends the carrier. */
+  async #leave(carrier: Carrier): Promise<void> {
+    const timer = setTimeout(() => carrier.connection.close(), lingerMs);
+    try {
+      // Not in the middle of a frame.
+      await this.#sending;
+      for (let bytes = this.#end.next(); bytes !== undefined; bytes = this.#end.next()) {
+        await writeAll(carrier.connection, bytes);
+      }
+      // sshd drops what has not reached the program when the carrier ends: the program ends first.
+      await this.#receiving;
+    } catch {
+      // Nobody is there to be told.
+    }
+    clearTimeout(timer);
+    carrier.connection.close();
+    this.#closed.resolve();
+  }
+
+  #onLost(carrier: Carrier, error: Error): void {
+    if (!this.#isUsed(carrier)) return;
+    this.#end.detach();
+    carrier.connection.close();
+    // There is nothing to go on with.
+    if (this.hasEnded) {
+      this.#become({ kind: "closed", error: undefined });
+      return this.#closed.resolve();
+    }
+    const reason = carrier.reason ?? error;
+    log.warn("{reason}: the connection is away, and what it carries is kept", {
+      reason: reason.message,
+    });
+    const { resumeForMs } = this.#options;
+    const limit = setTimeout(
+      () => this.#fail("it was away for longer than --resume-for"),
+      // No timer is longer.
+      Math.min(resumeForMs, 2 ** 31 - 1),
+    );
+    this.#become({
+      ...{ kind: "away", since: Date.now(), reason },
+      ...{ timer: undefined, attempt: undefined, limit },
+    });
+    // One that was of no use may be lost again at once.
+    const { has, time } = this.#start;
+    if (this.#end.has > has || performance.now() - time > provenMs) {
+      this.#options.backoff.reset();
+      void this.#attach({ mayAsk: false });
+    } else {
+      this.#retryLater(this.#state as State & { kind: "away" });
+    }
+  }
+
+  #retryLater(away: State & { kind: "away" }): void {
+    const delayMs = this.#options.backoff.next();
+    const timer = setTimeout(() => void this.#attach({ mayAsk: false }), delayMs);
+    this.#state = { ...away, attempt: undefined, timer };
+  }
+
+  async #attach({ mayAsk }: { mayAsk: boolean }): Promise<void> {
+    const before = this.#state;
+    if (before.kind !== "away") return;
+    const attempt = new AbortController();
+    const away = { ...before, timer: undefined, attempt };
+    clearTimeout(before.timer);
+    this.#state = away;
+    try {
+      const { signal } = attempt;
+      const carrier = await this.#options.attach(this.#end.has, { signal, mayAsk });
+      if (this.#state !== away) return carrier.connection.close();
+      this.#become({ kind: "carried", carrier });
+      log.info("{name}: the connection is back after {seconds} s", {
+        name: this.#options.name,
+        seconds: ((Date.now() - away.since) / 1000).toFixed(1),
+      });
+      this.#use(carrier);
+    } catch (error) {
+      if (error instanceof ProtocolError) this.#fail("the host has lost count of it");
+      else if (this.#state === away) this.#onFailure(away, error as Error);
+    }
+  }
+
+  #onFailure(away: State & { kind: "away" }, error: Error): void {
+    if (error instanceof NotKeptError) return this.#fail(error.message);
+    const { name } = this.#options;
+    if (error instanceof UpstreamLostError || error instanceof CannotResumeError) {
+      this.#retryLater(away);
+      log.info("{name} is away since {since}, and what it carries is kept: {reason}", {
+        ...{ name, since: new Date(away.since).toISOString(), reason: error.message },
+      });
+    } else {
+      this.#state = { ...away, attempt: undefined };
+      log.error("{reason} Not tried again; send SIGUSR2 to try once more.", {
+        reason: error.message,
+      });
+    }
+  }
+
+  #fail(description: string): void {
+    const state = this.#state;
+    if (state.kind === "closed") return;
+    const why = state.kind === "away" ? ` (${state.reason.message})` : "";
+    const error = new UpstreamLostError(`the connection cannot be resumed: ${description}${why}`);
+    if (state.kind === "carried") state.carrier.connection.close();
+    this.#become({ kind: "closed", error });
+    this.#closed.resolve();
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  #wake(): void {
+    for (const resume of this.#waiting.splice(0)) resume();
+  }
+}

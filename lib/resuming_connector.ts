@@ -1,0 +1,135 @@
+/**
+ * Connections that outlive the network (`--resume`): over the connection to the host, the carrier,
+ * runs a program that keeps a connection to the host's own sshd, and hands it from carrier to
+ * carrier. The connection that is used runs in that one, and is encrypted from end to end.
+ */
+
+import { Backoff } from "./backoff.ts";
+import {
+  CannotResumeError,
+  type Carrier,
+  type CarrierOptions,
+  type CarrierRequest,
+  openCarrier,
+} from "./carrier.ts";
+import type { ConnectionHandlers, Connector, Connects } from "./connector.ts";
+import {
+  AuthenticationError,
+  HostKeyError,
+  NegotiationError,
+  UpstreamLostError,
+} from "./errors.ts";
+import type { Session } from "./handshake.ts";
+import { logger } from "./log.ts";
+import { ResumeStream } from "./resume_stream.ts";
+import { SameKeyTrust } from "./same_key_trust.ts";
+
+const log = logger("resume");
+
+/** How connections are resumed. */
+export interface ResumingOptions {
+  /** How long the host keeps one without a carrier, in milliseconds. */
+  resumeForMs: number;
+  /** The longest wait between attempts. */
+  maximumDelayMs: number;
+  /** How carriers are watched. */
+  keepalive: CarrierOptions["keepalive"];
+}
+
+/** Makes connections that outlive the network; where the host cannot, others. */
+export class ResumingConnector implements Connects {
+  readonly #connector: Connector;
+  readonly #options: ResumingOptions;
+  readonly #streams = new Set<Promise<void>>();
+  #isPossible = true;
+
+  constructor(connector: Connector, options: ResumingOptions) {
+    this.#connector = connector;
+    this.#options = options;
+  }
+
+  get name(): string {
+    return this.#connector.name;
+  }
+
+  /** Resolves when no connection of its is left, and the host has been told of the end of each. */
+  async whenClosed(): Promise<void> {
+    await Promise.all(this.#streams);
+  }
+
+  async connect(handlers: ConnectionHandlers): Promise<void> {
+    if (this.#isPossible) {
+      try {
+        return await this.#connect(handlers);
+      } catch (error) {
+        if (!(error instanceof CannotResumeError)) throw error;
+        this.#isPossible = false;
+        log.warn(
+          "--resume: {name} cannot keep a connection, and this one ends with the network: {reason}",
+          { name: this.name, reason: error.message.replace(/\.$/, "") },
+        );
+      }
+    }
+    await this.#connector.connect(handlers);
+  }
+
+  async #connect(handlers: ConnectionHandlers): Promise<void> {
+    const { resumeForMs, maximumDelayMs } = this.#options;
+    const [name, token] = [randomText(), randomText()];
+    const seconds = Math.ceil(resumeForMs / 1000);
+    let session: Session | undefined;
+    const carrier = await this.#open({ kind: "new", name, token, seconds }, {
+      ...handlers,
+      onSession: (of) => session = of,
+    });
+    const { verdict, hostKey, address } = session!;
+    const { path } = carrier.answer;
+    const stream = new ResumeStream(carrier, {
+      ...{ name: this.name, resumeForMs, backoff: new Backoff(maximumDelayMs) },
+      attach: (has, attempt) =>
+        this.#open({ kind: "attach", path, token, has }, { ...attempt, onSession: () => {} }),
+    });
+    const { whenClosed } = stream;
+    this.#streams.add(whenClosed);
+    void whenClosed.then(() => this.#streams.delete(whenClosed));
+    try {
+      await this.#connector.connectOver(stream, {
+        ...handlers,
+        trust: new SameKeyTrust(this.name, { key: hostKey!, verdict }),
+        onReady: (transport, inner) =>
+          handlers.onReady(transport, { ...inner, address, carried: stream }),
+      });
+    } catch (error) {
+      stream.close();
+      throw reasonOf(error, stream);
+    }
+  }
+
+  #open(
+    request: CarrierRequest,
+    attempt: Pick<CarrierOptions, "signal" | "mayAsk" | "isAttended" | "onSession">,
+  ): Promise<Carrier> {
+    const { signal, mayAsk, isAttended, onSession } = attempt;
+    const { keepalive } = this.#options;
+    return openCarrier(request, {
+      ...{ connector: this.#connector, keepalive, signal, mayAsk, isAttended, onSession },
+    });
+  }
+}
+
+/** What the host does not grant from its own address is no reason to fail. */
+function reasonOf(error: unknown, stream: ResumeStream): unknown {
+  const isRefusal = error instanceof AuthenticationError || error instanceof HostKeyError ||
+    error instanceof NegotiationError ||
+    (error instanceof UpstreamLostError && stream.hasEnded);
+  if (!isRefusal) return error;
+  return new CannotResumeError(
+    `it does not let in whoever comes from its own address: ${error.message}`,
+    { cause: error },
+  );
+}
+
+/** 128 bits. */
+function randomText(): string {
+  return crypto.getRandomValues(new Uint8Array(16)).toHex();
+}
