@@ -181,13 +181,11 @@ for (const language of Object.keys(programs) as Language[]) {
     await waitUntil("the socket is gone", () => isGone(left));
   });
 
-  Deno.test(`${language}: it runs under each login shell that is there`, async (test) => {
-    for (const shell of ["bash", "dash", "zsh", "fish", "tcsh", "bsd-csh", "ksh", "busybox"]) {
-      const path = `/usr/bin/${shell}`;
-      const words = shell === "busybox" ? [path, "sh"] : [path];
+  Deno.test(`${language}: it runs under each login shell`, async (test) => {
+    for (const shell of ["bash", "dash", "zsh", "fish", "tcsh", "bsd-csh"]) {
+      const words = [`/usr/bin/${shell}`];
       await test.step({
         name: shell,
-        ignore: await isGone(path),
         fn: async () => {
           using sshd = listen();
           await using host = await makeResumeHost(language, sshd.port);
