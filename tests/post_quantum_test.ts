@@ -318,7 +318,8 @@ Deno.test("sshshim's client and endpoint exchange keys anew in the middle of a t
   const rekeyEvery = data.length / 10;
   let rekeyAt = rekeyEvery;
   channel.on("data", (chunk: Buffer) => {
-    received.push(chunk);
+    // The bytes of data are there until this returns, no longer.
+    received.push(Buffer.from(chunk));
     bytes += chunk.length;
     if (bytes < rekeyAt) return;
     rekeyAt += rekeyEvery;
