@@ -6,6 +6,7 @@
 import { type Endpoints, findSockets, type SocketRecord } from "./access.ts";
 import { inBatches } from "./batches.ts";
 import { shownText } from "./shown_text.ts";
+import { parseStat } from "./process_facts.ts";
 import { findHolders } from "./socket_holders.ts";
 import type { ProgramStatus } from "./status.ts";
 
@@ -126,19 +127,16 @@ async function ancestry(pid: number): Promise<Process[]> {
 async function readProcess(pid: number): Promise<Process & { parent: number } | undefined> {
   const folder = `${procFolder}/${pid}`;
   try {
-    const stat = await Deno.readTextFile(`${folder}/stat`);
-    // Its name may hold anything, parentheses among it; see proc(5) for the fields.
-    const end = stat.lastIndexOf(")");
-    const [, parent, , session, terminal, ...others] = stat.slice(end + 2).split(" ");
+    const stat = parseStat(await Deno.readTextFile(`${folder}/stat`));
     const executable = await readExecutable(`${folder}/exe`);
     return {
       pid,
-      parent: Number(parent),
-      startTime: others[14] ?? "",
-      name: executable?.path.split("/").at(-1) ?? stat.slice(stat.indexOf("(") + 1, end),
+      parent: Number(stat.parent),
+      startTime: stat.startTime ?? "",
+      name: executable?.path.split("/").at(-1) ?? stat.name,
       executable,
-      session: Number(session),
-      hasTerminal: terminal !== "0",
+      session: Number(stat.session),
+      hasTerminal: stat.terminal !== "0",
     };
   } catch {
     // It has ended.

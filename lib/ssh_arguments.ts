@@ -3,6 +3,8 @@
  * told to run nothing (`-N`), and asks for a shell in any case.
  */
 
+import { readWords } from "./process_facts.ts";
+
 /** ssh's options that take a value (ssh(1)). */
 const withValue = "BbcDEeFIiJLlmOoPpQRSWw";
 
@@ -35,10 +37,6 @@ export function wantNoSession([, ...words]: readonly string[]): boolean {
 
 /** The same of a process of ours; `false` where the system does not tell. */
 export async function wantsNoSession(pid: number | undefined): Promise<boolean> {
-  try {
-    const words = (await Deno.readTextFile(`/proc/${pid}/cmdline`)).split("\0");
-    return wantNoSession(words);
-  } catch {
-    return false;
-  }
+  const words = await readWords(pid, "cmdline");
+  return words !== undefined && wantNoSession(words);
 }

@@ -1,5 +1,7 @@
 /** Whose a terminal is at the moment, where Linux's /proc tells it. */
 
+import { parseStat, type ProcessStat } from "./process_facts.ts";
+
 /**
  * Whether a process may read from its terminal: it is not stopped, and in the foreground. One that
  * is in the background, or stopped by Ctrl-Z, has left the terminal to somebody else.
@@ -52,13 +54,6 @@ export function hasShell(): boolean {
   return false;
 }
 
-function statOf(pid: string) {
+function statOf(pid: string): ProcessStat {
   return parseStat(Deno.readTextFileSync(`/proc/${pid}/stat`));
-}
-
-/** See proc(5), /proc/PID/stat, for the fields; the name before them may hold anything. */
-function parseStat(stat: string) {
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  const [state, parent, group, session, , foreground] = fields;
-  return { state, parent: parent!, group, session, foreground };
 }
