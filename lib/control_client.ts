@@ -3,6 +3,7 @@
  * requests of our own, and forwards.
  */
 
+import type { ByteConnection } from "./byte_connection.ts";
 import {
   controlMessage,
   ControlType,
@@ -48,14 +49,14 @@ interface Waiting {
 export class ControlClient implements Disposable {
   /** By which people call it. */
   readonly name: string;
-  readonly #connection: Deno.UnixConn;
+  readonly #connection: ByteConnection;
   readonly #waiting = new Map<number, Waiting>();
   readonly #hello = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #hasEnded = false;
   #lastId = 0;
 
-  private constructor(name: string, connection: Deno.UnixConn) {
+  private constructor(name: string, connection: ByteConnection) {
     this.name = name;
     this.#connection = connection;
   }
@@ -66,7 +67,7 @@ export class ControlClient implements Disposable {
    *
    * @throws {NotRunningError} where that is no sshshim, or it does not answer.
    */
-  static async meet(name: string, connection: Deno.UnixConn): Promise<ControlClient> {
+  static async meet(name: string, connection: ByteConnection): Promise<ControlClient> {
     const client = new ControlClient(name, connection);
     client.#hello.promise.catch(() => {/* Nobody waits for it any more. */});
     void client.#serve();

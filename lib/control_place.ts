@@ -7,9 +7,14 @@
 
 import { createHash } from "node:crypto";
 import { isAbsolute, join } from "node:path";
+import type { ByteConnection } from "./byte_connection.ts";
 import { messageOf } from "./errors.ts";
+import { connectToPipe } from "./named_pipe.ts";
 import { publishedFolder, withFolder } from "./published_files.ts";
 import type { LocalSystem } from "./state_folder.ts";
+
+/** Whether there are named pipes in place of sockets, and at a socket's place a file that tells which. */
+export const byPipes = Deno.build.os === "windows";
 
 /** What the name of a socket ends with. */
 const ending = ".ctl";
@@ -51,7 +56,7 @@ export interface ControlPlace {
  */
 export async function takeControlPlace<T>(
   { folder, name }: { folder: string; name: string },
-  listen: (path: string) => T,
+  listen: (path: string) => T | Promise<T>,
 ): Promise<{ place: ControlPlace; listener: T }> {
   await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
   return await withFolder(folder, async () => {
@@ -59,7 +64,7 @@ export async function takeControlPlace<T>(
       const place = placeFor(folder, count === 1 ? name : `${name}-${count}`);
       if (await isInUse(place)) continue;
       for (const path of [place.path, place.hiddenPath]) removeSocket(path);
-      return { place, listener: listen(place.path) };
+      return { place, listener: await listen(place.path) };
     }
   });
 }
@@ -83,10 +88,12 @@ export function findControlPlaces(folder: string): ControlPlace[] {
 /** Connects to whoever is at a place; `undefined` where nobody is. */
 export async function connectTo(
   { path, hiddenPath }: ControlPlace,
-): Promise<Deno.UnixConn | undefined> {
+): Promise<ByteConnection | undefined> {
   for (const candidate of [path, hiddenPath]) {
     try {
-      return await Deno.connect({ transport: "unix", path: candidate });
+      if (!byPipes) return await Deno.connect({ transport: "unix", path: candidate });
+      const pipe = await connectToPipe(candidate);
+      if (pipe !== undefined) return pipe;
     } catch (error) {
       if (isNobody(error)) continue;
       throw new Error(`"${candidate}" cannot be used: ${messageOf(error)}`, { cause: error });
@@ -100,13 +107,18 @@ function isNobody(error: unknown): boolean {
   return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.ConnectionRefused;
 }
 
-/** Removes a socket, and nothing else. */
+/** Removes a socket, or what stands for one, and nothing else. */
 export function removeSocket(path: string): void {
   try {
-    if (Deno.lstatSync(path).isSocket) Deno.removeSync(path);
+    if (isControlSocket(Deno.lstatSync(path))) Deno.removeSync(path);
   } catch {
     // It is not there.
   }
+}
+
+/** Whether this is a socket, or a file that tells of a pipe where there are no sockets. */
+export function isControlSocket({ isSocket, isFile }: Deno.FileInfo): boolean {
+  return byPipes ? isFile : isSocket === true;
 }
 
 function placeFor(folder: string, name: string): ControlPlace {

@@ -4,12 +4,13 @@
  */
 
 import { ControlConnection, type ControlHost } from "./control_connection.ts";
-import { type ControlPlace, removeSocket, takeControlPlace } from "./control_place.ts";
+import { byPipes, type ControlPlace, removeSocket, takeControlPlace } from "./control_place.ts";
 import { type ControlStream, DescriptorStream, PlainStream } from "./control_stream.ts";
 import type { Descriptors } from "./descriptors.ts";
 import { messageOf } from "./errors.ts";
 import { identityOf } from "./file_identity.ts";
 import { logger } from "./log.ts";
+import { NamedPipe } from "./named_pipe.ts";
 import { pause } from "./timing.ts";
 
 const log = logger("control");
@@ -53,7 +54,8 @@ export class ControlSocket {
     { folder, name }: { folder: string; name: string },
     system: Descriptors | undefined,
   ): Promise<ControlSocket> {
-    const { place, listener } = await takeControlPlace({ folder, name }, (path) => {
+    const { place, listener } = await takeControlPlace({ folder, name }, async (path) => {
+      if (byPipes) return pipeAcceptor(await NamedPipe.listen(path));
       const acceptor = system ? descriptorAcceptor(system, path) : plainAcceptor(path);
       Deno.chmodSync(path, 0o600);
       return acceptor;
@@ -167,5 +169,15 @@ function plainAcceptor(path: string): Acceptor {
       isClosed = true;
       listener.close();
     },
+  };
+}
+
+function pipeAcceptor(pipe: NamedPipe): Acceptor {
+  return {
+    async accept() {
+      const connection = await pipe.accept();
+      return connection && new PlainStream(connection);
+    },
+    close: () => pipe.close(),
   };
 }

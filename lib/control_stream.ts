@@ -3,6 +3,7 @@
  * system's library there are bytes alone.
  */
 
+import type { ByteConnection } from "./byte_connection.ts";
 import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
 
 /** What is read at a time, in bytes. */
@@ -148,13 +149,13 @@ export class PlainStream implements ControlStream {
   readonly passesDescriptors = false;
   readonly peer = undefined;
   onDrain: (() => void) | undefined;
-  readonly #connection: Deno.UnixConn;
+  readonly #connection: ByteConnection;
   readonly #buffer = new Uint8Array(bufferBytes);
   #unsentBytes = 0;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  constructor(connection: Deno.UnixConn) {
+  constructor(connection: ByteConnection) {
     this.#connection = connection;
   }
 

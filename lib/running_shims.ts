@@ -1,8 +1,15 @@
 /** The shims of this user that run, by the names of their control sockets. */
 
 import { basename } from "node:path";
+import type { ByteConnection } from "./byte_connection.ts";
 import { ControlClient } from "./control_client.ts";
-import { connectTo, controlFolder, type ControlPlace, findControlPlaces } from "./control_place.ts";
+import {
+  connectTo,
+  controlFolder,
+  type ControlPlace,
+  findControlPlaces,
+  isControlSocket,
+} from "./control_place.ts";
 import { messageOf, NotRunningError, UsageError } from "./errors.ts";
 import { localFacts } from "./local_facts.ts";
 import { findOwnPath, ownPathFault } from "./own_path.ts";
@@ -96,7 +103,7 @@ async function meetAll(
 
 /** @returns `undefined` where nobody is. */
 async function meet({ name, place }: NamedPlace): Promise<ControlClient | undefined> {
-  let connection: Deno.UnixConn | undefined;
+  let connection: ByteConnection | undefined;
   try {
     connection = await connectTo(place);
   } catch (error) {
@@ -136,7 +143,7 @@ async function findPlaces(): Promise<NamedPlace[]> {
 function isOurs(path: string): boolean {
   try {
     const info = Deno.lstatSync(path);
-    return info.isSocket === true && ownPathFault(info, thisSystem()) === undefined;
+    return isControlSocket(info) && ownPathFault(info, thisSystem()) === undefined;
   } catch {
     return false; // It has gone meanwhile.
   }

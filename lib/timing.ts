@@ -34,14 +34,14 @@ export class Timers {
 }
 
 /** Waits so long, or until it is aborted. */
-export function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
+export function pause(delayMs: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const timer = setTimeout(done, delayMs);
-    signal.addEventListener("abort", done);
+    signal?.addEventListener("abort", done);
     function done(): void {
       clearTimeout(timer);
-      signal.removeEventListener("abort", done);
+      signal?.removeEventListener("abort", done);
       resolve();
     }
   });
