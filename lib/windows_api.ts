@@ -67,9 +67,8 @@ export function keepPipeToOwner(name: string): void {
   const descriptor = ownersDescriptor(windows);
   const pipe = windows.kernel.CreateFileW(wide(name), writeDac, 0, null, openExisting, 0, null);
   // INVALID_HANDLE_VALUE is all ones.
-  if (Deno.UnsafePointer.value(pipe) === 0xffff_ffff_ffff_ffffn || pipe === null) {
-    throw new Error(`the pipe "${name}" cannot be opened`);
-  }
+  const isOpen = Deno.UnsafePointer.value(pipe) !== 0xffff_ffff_ffff_ffffn;
+  check(isOpen ? 1 : 0, { action: "CreateFile" });
   windows.undo(() => windows.kernel.CloseHandle(pipe));
   check(windows.security.SetKernelObjectSecurity(pipe, daclInformation, descriptor), {
     action: "SetKernelObjectSecurity",
@@ -77,7 +76,7 @@ export function keepPipeToOwner(name: string): void {
 }
 
 /** A security descriptor by which the user whose process this is may do everything, and nobody else. */
-function ownersDescriptor(windows: Windows): Deno.PointerObject {
+function ownersDescriptor(windows: Windows): Deno.PointerValue {
   const user = userOfProcess(windows);
   const out = new BigUint64Array(1);
   const converted = windows.security.ConvertStringSecurityDescriptorToSecurityDescriptorW(
@@ -121,10 +120,9 @@ function taken(
   { kernel, undo }: Windows,
   result: number,
   { action, out }: { action: string; out: BigUint64Array },
-): Deno.PointerObject {
+): Deno.PointerValue {
   check(result, { action });
   const pointer = Deno.UnsafePointer.create(out[0]!);
-  if (pointer === null) throw new Error(`${action} gave nothing`);
   undo(() => kernel.LocalFree(pointer));
   return pointer;
 }
@@ -138,7 +136,8 @@ function wide(text: string): Uint16Array<ArrayBuffer> {
   return Uint16Array.from(`${text}\0`, (unit) => unit.charCodeAt(0));
 }
 
-function textAt(pointer: Deno.PointerObject): string {
+function textAt(pointer: Deno.PointerValue): string {
+  if (pointer === null) return "";
   const view = new Deno.UnsafePointerView(pointer);
   let text = "";
   for (let at = 0;; at += 2) {
