@@ -3,6 +3,7 @@
  * system's library there are bytes alone.
  */
 
+import { MessageStore } from "./message_store.ts";
 import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
 
 /** What is read at a time, in bytes. */
@@ -48,7 +49,7 @@ export class DescriptorStream implements ControlStream {
   /** What was not taken yet is not to be sent any more. */
   readonly #lost = new AbortController();
   #waiting: number[] = [];
-  #unsent: Uint8Array[] = [];
+  #unsent = new MessageStore();
   #unsentBytes = 0;
   #isSending = false;
   #isReading = false;
@@ -87,8 +88,9 @@ export class DescriptorStream implements ControlStream {
     const sent = this.#isSending ? 0 : this.#sendNow(bytes);
     if (sent === bytes.length) return;
     if (sent === failed) return this.close({ isLost: true });
-    this.#unsent.push(bytes.slice(sent));
-    this.#unsentBytes += bytes.length - sent;
+    const rest = bytes.subarray(sent);
+    if (!this.#unsent.extend(rest)) this.#unsent.add(rest);
+    this.#unsentBytes += rest.length;
     if (!this.#isSending) void this.#flush();
   }
 
@@ -106,7 +108,7 @@ export class DescriptorStream implements ControlStream {
   close({ isLost } = { isLost: false }): void {
     this.#isClosing = true;
     if (isLost) {
-      this.#unsent = [];
+      this.#unsent = new MessageStore();
       this.#lost.abort();
     }
     this.#ended.abort();
@@ -115,13 +117,11 @@ export class DescriptorStream implements ControlStream {
 
   async #flush(): Promise<void> {
     this.#isSending = true;
-    while (this.#unsent.length > 0) {
-      const [first] = this.#unsent;
-      const sent = this.#sendNow(first!);
+    for (let first = this.#unsent.first; first; first = this.#unsent.first) {
+      const sent = this.#sendNow(first);
       if (sent === failed) break;
       this.#unsentBytes -= sent;
-      if (sent === first!.length) this.#unsent.shift();
-      else this.#unsent[0] = first!.subarray(sent);
+      this.#unsent.skip(sent);
       if (sent > 0) this.onDrain?.();
       else if (!await this.#system.when(this.#socket, "writable", this.#lost.signal)) break;
     }

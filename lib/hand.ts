@@ -152,7 +152,7 @@ export class Hand implements StartableTransport {
       this.#handlers!.onPayload(payload);
     }
     if (this.#isDropped) return;
-    this.#given.unshift(...given.slice(taken));
+    if (taken < given.length) this.#given = given.slice(taken).concat(this.#given);
     if (!this.#isPaused) this.#takeSoon();
     if (taken > 0) this.#other.#handlers?.onDrain();
   }

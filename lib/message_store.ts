@@ -28,13 +28,13 @@ export class MessageStore {
     return this.#blocks.length === 0;
   }
 
-  /** The first message, which is there until the next call. */
+  /** The first message; its bytes stay as they are. */
   get first(): Uint8Array | undefined {
     const [block] = this.#blocks;
     return block?.bytes.subarray(this.#at, this.#at + block.lengths[this.#index]!);
   }
 
-  /** Takes the first message, which is there until the next call. */
+  /** Takes the first message, whose bytes stay as they are. */
   take(): Uint8Array | undefined {
     const { first } = this;
     if (first === undefined) return undefined;
@@ -44,6 +44,14 @@ export class MessageStore {
       this.#index = this.#at = 0;
     }
     return first;
+  }
+
+  /** So many bytes of the first message are gone, from its front. */
+  skip(bytes: number): void {
+    const { lengths } = this.#blocks[0]!;
+    if (bytes === lengths[this.#index]) return void this.take();
+    lengths[this.#index]! -= bytes;
+    this.#at += bytes;
   }
 
   /** Adds a copy of a message, in parts, at the end. */

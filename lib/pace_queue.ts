@@ -47,7 +47,7 @@ export class PaceQueue<Key> {
     this.#bytes += payload.length;
   }
 
-  /** Takes the message whose turn it is; it is there until the next one is added. */
+  /** Takes the message whose turn it is. */
   take(): Uint8Array | undefined {
     for (let line = this.#turns[0]; line !== undefined; line = this.#turns[0]) {
       if (line.payloads.first!.length > line.creditBytes) {

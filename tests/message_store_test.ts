@@ -2,8 +2,10 @@
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { Hand } from "../lib/hand.ts";
 import { MessageStore } from "../lib/message_store.ts";
 import { PaceQueue } from "../lib/pace_queue.ts";
+import { FrameType, ResumeEnd } from "../lib/resume_end.ts";
 import { concatenate } from "../lib/ssh_data.ts";
 import { MessageType } from "../lib/wire.ts";
 import { patternBytes, World } from "./support/memory.ts";
@@ -108,4 +110,51 @@ Deno.test("empty data of a host does not wait: no window bounds it", () => {
   channel.up(channelWindowAdjust, 1000);
   assert.equal(client.expect(channelData).data.length, 1);
   client.expect(channelClose);
+});
+
+Deno.test("a resumable stream of frames of one byte is read in few pieces, and takes little memory", () => {
+  const end = new ResumeEnd();
+  end.attach(0);
+  const frames = new Uint8Array(6 * 1000);
+  for (let at = 0; at < frames.length; at += 6) {
+    frames.set([FrameType.data, 0, 0, 0, 1, at / 6 % 251], at);
+  }
+  const before = usedBytes();
+  for (let count = 0; count < 400; count++) end.receive(frames);
+  const grown = usedBytes() - before;
+  assert(grown < 64 * mega, `${grown} bytes`);
+  assert.equal(end.unreadBytes, 400_000);
+  const buffer = new Uint8Array(64 * kilo);
+  let [reads, read] = [0, 0];
+  for (let count = end.read(buffer); count > 0; count = end.read(buffer)) {
+    reads++;
+    for (let at = 0; at < count; at++) assert.equal(buffer[at], read++ % 1000 % 251);
+  }
+  assert.equal(read, 400_000);
+  assert(reads < 100, `${reads} reads`);
+  assert.equal(end.unreadBytes, 0);
+});
+
+Deno.test("of many messages between clients in this process each comes once, whenever it is paused", async () => {
+  const [ours, others] = [new Hand(), new Hand()];
+  ours.meet(others, () => {});
+  others.meet(ours, () => {});
+  const count = 300_000;
+  let taken = 0;
+  const done = Promise.withResolvers<void>();
+  const deaf = { onDrain: () => {}, onDisconnect: () => {} };
+  ours.start({ ...deaf, onPayload: () => {} });
+  others.start({
+    ...deaf,
+    onPayload: (payload) => {
+      assert.equal(payload[0], taken++ % 256);
+      if (taken === count) done.resolve();
+      if (taken % 100_000 !== 1) return;
+      others.pause();
+      queueMicrotask(() => others.resume());
+    },
+  });
+  for (let at = 0; at < count; at++) ours.send(Uint8Array.of(at));
+  await done.promise;
+  assert.equal(ours.backlogBytes, 0);
 });
