@@ -181,6 +181,7 @@ export async function ask(
   if (has !== undefined && path !== undefined) return { has: Number(has), path };
   const refusal = answer.match(/^no (\w+) ?(.*)$/);
   if (refusal === null || refusal[1] === "gone") {
+    if (request.kind === "new") throw new CannotResumeError("what it has begun there ends at once");
     // A holder that says nothing does not take the token or the count.
     throw new NotKeptError("the host does not keep it any more");
   }
