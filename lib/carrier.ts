@@ -5,7 +5,7 @@
 
 import type { ByteConnection } from "./byte_connection.ts";
 import type { Connects } from "./connector.ts";
-import { UpstreamLostError } from "./errors.ts";
+import { messageOf, UpstreamLostError } from "./errors.ts";
 import type { Session } from "./handshake.ts";
 import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
@@ -139,7 +139,11 @@ export async function openCarrier(
     if (deadline.aborted) {
       throw new CannotResumeError("the program that would do it has not answered within 30 s");
     }
-    if (!(error instanceof NoProgramError)) throw error;
+    if (error instanceof CannotResumeError || error instanceof NotKeptError) throw error;
+    if (!(error instanceof NoProgramError)) {
+      // It broke the protocol: another connection may do better.
+      throw new UpstreamLostError(`${connector.name}: ${messageOf(error)}`, { cause: error });
+    }
     const said = shownText((error.message || channel.errorText).trim(), 200);
     throw new CannotResumeError(
       `another program runs there instead of ours${said === "" ? "" : ` and says: ${said}`}`,

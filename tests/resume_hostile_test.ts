@@ -2,9 +2,13 @@
 
 import assert from "node:assert/strict";
 import type { ByteConnection } from "../lib/byte_connection.ts";
-import { ask, CannotResumeError, type Carrier, NotKeptError } from "../lib/carrier.ts";
+import { ask, CannotResumeError, type Carrier, NotKeptError, openCarrier } from "../lib/carrier.ts";
+import { UpstreamLostError } from "../lib/errors.ts";
+import { Hand } from "../lib/hand.ts";
 import { programs, resumeCommand } from "../lib/resume_programs.ts";
 import { ResumeStream } from "../lib/resume_stream.ts";
+import { buildMessage } from "../lib/ssh_data.ts";
+import { MessageType } from "../lib/wire.ts";
 import { waitUntil } from "./support/processes.ts";
 import { type Language, makeResumeHost, newName, token } from "./support/resume_host.ts";
 
@@ -102,4 +106,30 @@ Deno.test("a host that ends each carrier after one byte is not asked again witho
   assert.equal(counts.pauses, counts.attached);
   stream.close();
   await stream.whenClosed;
+});
+
+Deno.test("a carrier on which the host breaks the protocol is one that is lost, and is tried again", async () => {
+  const { channelOpenConfirmation } = MessageType;
+  const violations = [
+    buildMessage(channelOpenConfirmation, 5, 0, 1000, 1000),
+    buildMessage(channelOpenConfirmation, 0, 0, 1000, 0),
+    buildMessage(MessageType.channelData, 0, "x"),
+    Uint8Array.of(channelOpenConfirmation, 1),
+  ];
+  for (const violation of violations) {
+    const [ours, hosts] = [new Hand(), new Hand()];
+    for (const [hand, other] of [[ours, hosts], [hosts, ours]] as const) hand.meet(other, () => {});
+    hosts.start({ onPayload: () => hosts.send(violation), onDrain() {}, onDisconnect() {} });
+    const opened = openCarrier({ kind: "new", name: newName(), token, seconds: 1 }, {
+      connector: {
+        name: "user@host:22",
+        connect: ({ onReady }) => Promise.resolve(onReady(ours, { verdict: "trusted" })),
+      },
+      keepalive: { intervalMs: 0, count: 3 },
+      signal: new AbortController().signal,
+      mayAsk: false,
+      onSession: () => {},
+    });
+    await assert.rejects(opened, UpstreamLostError);
+  }
 });
