@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { Hand } from "../lib/hand.ts";
+import { enqueueOutput, type Piece } from "../lib/lane_streams.ts";
 import { MessageStore } from "../lib/message_store.ts";
 import { PaceQueue } from "../lib/pace_queue.ts";
 import { FrameType, ResumeEnd } from "../lib/resume_end.ts";
@@ -157,4 +158,28 @@ Deno.test("of many messages between clients in this process each comes once, whe
   for (let at = 0; at < count; at++) ours.send(Uint8Array.of(at));
   await done.promise;
   assert.equal(ours.backlogBytes, 0);
+});
+
+Deno.test("output of one byte each waits for a client's own streams in few pieces, and in order", () => {
+  const queue: Piece[] = [];
+  const [one, other] = [() => {}, () => {}];
+  const before = usedBytes();
+  for (let at = 0; at < 400_000; at++) {
+    enqueueOutput(queue, { data: Uint8Array.of(at), onDone: one });
+  }
+  enqueueOutput(queue, { data: patternBytes(32 * kilo), onDone: one });
+  for (const onDone of [one, other, other]) {
+    enqueueOutput(queue, { data: Uint8Array.of(1), onDone });
+  }
+  const grown = usedBytes() - before;
+  assert(grown < 64 * mega, `${grown} bytes`);
+  assert(queue.length < 40, `${queue.length} pieces`);
+  const data = concatenate(queue.map((piece) => piece.data));
+  assert.deepEqual(queue.slice(-3).map((piece) => [piece.data.length, piece.onDone]), [
+    [32 * kilo, one],
+    [1, one],
+    [2, other],
+  ]);
+  assert.equal(data.length, 400_003 + 32 * kilo);
+  for (let at = 0; at < 400_000; at++) assert.equal(data[at], at % 256);
 });
