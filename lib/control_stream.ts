@@ -150,9 +150,11 @@ export class PlainStream implements ControlStream {
   onDrain: (() => void) | undefined;
   readonly #connection: Deno.UnixConn;
   readonly #buffer = new Uint8Array(bufferBytes);
+  readonly #unsent = new MessageStore();
   #unsentBytes = 0;
-  #last: Promise<unknown> = Promise.resolve();
-  #isClosed = false;
+  #isSending = false;
+  #isClosing = false;
+  #hasEnded = false;
 
   constructor(connection: Deno.UnixConn) {
     this.#connection = connection;
@@ -173,19 +175,10 @@ export class PlainStream implements ControlStream {
   }
 
   send(bytes: Uint8Array): void {
-    const copy = bytes.slice();
-    this.#unsentBytes += copy.length;
-    this.#last = this.#last.then(async () => {
-      try {
-        for (let sent = 0; sent < copy.length;) {
-          sent += await this.#connection.write(copy.subarray(sent));
-        }
-      } catch {
-        // Whoever reads notices the end.
-      }
-      this.#unsentBytes -= copy.length;
-      this.onDrain?.();
-    });
+    if (this.#isClosing) return;
+    if (!this.#unsent.extend(bytes)) this.#unsent.add(bytes);
+    this.#unsentBytes += bytes.length;
+    if (!this.#isSending) void this.#flush();
   }
 
   takeDescriptors(): undefined {
@@ -195,9 +188,30 @@ export class PlainStream implements ControlStream {
   closeDescriptors(): void {}
 
   close({ isLost } = { isLost: false }): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    if (isLost) this.#connection.close();
-    else void this.#last.then(() => this.#connection.close());
+    this.#isClosing = true;
+    if (!this.#isSending || isLost) this.#end();
+  }
+
+  async #flush(): Promise<void> {
+    this.#isSending = true;
+    try {
+      for (let first = this.#unsent.first; first; first = this.#unsent.first) {
+        const sent = await this.#connection.write(first);
+        this.#unsent.skip(sent);
+        this.#unsentBytes -= sent;
+        this.onDrain?.();
+      }
+    } catch {
+      // Whoever reads notices the end.
+      this.#isClosing = true;
+    }
+    this.#isSending = false;
+    if (this.#isClosing) this.#end();
+  }
+
+  #end(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#connection.close();
   }
 }

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { PlainStream } from "../lib/control_stream.ts";
 import { Hand } from "../lib/hand.ts";
 import { enqueueOutput, type Piece } from "../lib/lane_streams.ts";
 import { MessageStore } from "../lib/message_store.ts";
@@ -182,4 +183,44 @@ Deno.test("output of one byte each waits for a client's own streams in few piece
   ]);
   assert.equal(data.length, 400_003 + 32 * kilo);
   for (let at = 0; at < 400_000; at++) assert.equal(data[at], at % 256);
+});
+
+Deno.test("what is sent by a connection of Deno's own leaves in order, and before its end", async () => {
+  const received: Uint8Array[] = [];
+  const ended = Promise.withResolvers<void>();
+  const [opened, open] = [Promise.withResolvers<void>(), { isClosed: false }];
+  const connection = {
+    read: () => Promise.resolve(null),
+    write: async (bytes: Uint8Array) => {
+      await opened.promise;
+      const part = bytes.slice(0, 50_000);
+      received.push(part);
+      return part.length;
+    },
+    close: () => {
+      assert(!open.isClosed);
+      open.isClosed = true;
+      ended.resolve();
+    },
+  };
+  const stream = new PlainStream(connection as unknown as Deno.UnixConn);
+  const before = usedBytes();
+  for (let at = 0; at < 300_000; at++) stream.send(Uint8Array.of(at, at >> 8));
+  const long = patternBytes(100_000);
+  stream.send(long);
+  const grown = usedBytes() - before;
+  assert(grown < 64 * mega, `${grown} bytes`);
+  assert.equal(stream.backlogBytes, 700_000);
+  stream.close();
+  stream.send(Uint8Array.of(1));
+  opened.resolve();
+  await ended.promise;
+  const all = concatenate(received);
+  assert.equal(all.length, 700_000);
+  for (let at = 0; at < 300_000; at++) {
+    assert.equal(all[2 * at]! + 256 * all[2 * at + 1]!, at % 65_536);
+  }
+  assert.deepEqual(all.subarray(600_000), long);
+  stream.close({ isLost: true });
+  assert.equal(stream.backlogBytes, 0);
 });
