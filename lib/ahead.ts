@@ -9,6 +9,8 @@
 
 import { ChannelProtocolError } from "./errors.ts";
 import { type Flow, maximumCreditBytes } from "./flow.ts";
+import { MessageStore } from "./message_store.ts";
+import { readUint32, writeUint32 } from "./ssh_data.ts";
 import type { ChannelData } from "./wire.ts";
 
 /** The most that is granted ahead on one channel, and on all of them together, in bytes. */
@@ -44,42 +46,57 @@ export type Waiting =
   | { kind: "message"; payload: Uint8Array }
   | { kind: "lost"; reason: string };
 
-/** Data of one kind, of which small pieces are joined: each would cost more than it is. */
+/** Data of one kind that waits. */
+export type WaitingPart = Pick<ChannelData, "type" | "dataTypeCode"> & { length: number };
+
+/** What stands before data of one kind: its type, and its code in four bytes. */
+const headBytes = 5;
+
+/** Data without anything else among it, of which small pieces of one kind are joined. */
 export class WaitingData {
-  readonly type: ChannelData["type"];
-  readonly dataTypeCode: number;
-  #bytes: Uint8Array;
-  #start = 0;
-  #end: number;
+  readonly #parts = new MessageStore();
+  #last: WaitingPart | undefined;
+  /** How much of the first part was taken, in bytes. */
+  #taken = 0;
+  #length = 0;
 
-  constructor({ type, dataTypeCode, data }: ChannelData) {
-    this.type = type;
-    this.dataTypeCode = dataTypeCode;
-    this.#bytes = data.slice();
-    this.#end = data.length;
-  }
-
+  /** All of it, in bytes. */
   get length(): number {
-    return this.#end - this.#start;
+    return this.#length;
   }
 
-  /** Takes further data, if it is of the same kind and there is not much of it yet. */
-  append({ type, dataTypeCode, data }: ChannelData): boolean {
-    const end = this.#end + data.length;
-    if (type !== this.type || dataTypeCode !== this.dataTypeCode || end > joinedBytes) return false;
-    if (end > this.#bytes.length) {
-      const larger = new Uint8Array(Math.min(joinedBytes, Math.max(end, 2 * this.#bytes.length)));
-      larger.set(this.#bytes);
-      this.#bytes = larger;
-    }
-    this.#bytes.set(data, this.#end);
-    this.#end = end;
-    return true;
+  /** What is next, as far as it is of one kind. */
+  get first(): WaitingPart {
+    const part = this.#parts.first!;
+    const length = part.length - headBytes - this.#taken;
+    return { type: part[0] as ChannelData["type"], dataTypeCode: readUint32(part, 1), length };
   }
 
-  /** The next bytes, which are gone with that. */
+  /** Adds data, which must not be empty. */
+  append({ type, dataTypeCode, data }: ChannelData): void {
+    const last = this.#last;
+    this.#length += data.length;
+    const isJoined = type === last?.type && dataTypeCode === last.dataTypeCode &&
+      last.length + data.length <= joinedBytes && this.#parts.extend(data);
+    if (isJoined) return void (last.length += data.length);
+    const head = new Uint8Array(headBytes);
+    head[0] = type;
+    writeUint32(head, 1, dataTypeCode);
+    this.#parts.add(head, data);
+    this.#last = { type, dataTypeCode, length: data.length };
+  }
+
+  /** The next bytes, of one kind, which are gone with that. */
   take(bytes: number): Uint8Array {
-    return this.#bytes.subarray(this.#start, this.#start += bytes);
+    const part = this.#parts.first!;
+    const start = headBytes + this.#taken;
+    this.#taken += bytes;
+    this.#length -= bytes;
+    if (headBytes + this.#taken === part.length) {
+      this.#parts.take();
+      this.#taken = 0;
+    }
+    return part.subarray(start, start + bytes);
   }
 }
 
@@ -129,9 +146,13 @@ export class Ahead {
 
   /** Queues data behind all that waits. */
   pushData(message: ChannelData): void {
-    const last = this.#queue.at(-1);
-    if (last?.kind === "data" && last.data.append(message)) return;
-    this.#queue.push({ kind: "data", data: new WaitingData(message) });
+    if (message.data.length === 0) return; // No window would bound it.
+    let last = this.#queue.at(-1);
+    if (last?.kind !== "data") {
+      last = { kind: "data", data: new WaitingData() };
+      this.#queue.push(last);
+    }
+    last.data.append(message);
   }
 
   /** Queues behind all that waits. @throws {ChannelProtocolError} where it is too much. */

@@ -5,7 +5,7 @@
 
 import type { ByteConnection } from "./byte_connection.ts";
 import type { Connects } from "./connector.ts";
-import { UpstreamLostError } from "./errors.ts";
+import { messageOf, UpstreamLostError } from "./errors.ts";
 import type { Session } from "./handshake.ts";
 import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
@@ -139,7 +139,11 @@ export async function openCarrier(
     if (deadline.aborted) {
       throw new CannotResumeError("the program that would do it has not answered within 30 s");
     }
-    if (!(error instanceof NoProgramError)) throw error;
+    if (error instanceof CannotResumeError || error instanceof NotKeptError) throw error;
+    if (!(error instanceof NoProgramError)) {
+      // It broke the protocol: another connection may do better.
+      throw new UpstreamLostError(`${connector.name}: ${messageOf(error)}`, { cause: error });
+    }
     const said = shownText((error.message || channel.errorText).trim(), 200);
     throw new CannotResumeError(
       `another program runs there instead of ours${said === "" ? "" : ` and says: ${said}`}`,
@@ -181,6 +185,7 @@ export async function ask(
   if (has !== undefined && path !== undefined) return { has: Number(has), path };
   const refusal = answer.match(/^no (\w+) ?(.*)$/);
   if (refusal === null || refusal[1] === "gone") {
+    if (request.kind === "new") throw new CannotResumeError("what it has begun there ends at once");
     // A holder that says nothing does not take the token or the count.
     throw new NotKeptError("the host does not keep it any more");
   }

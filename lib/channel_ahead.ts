@@ -59,9 +59,9 @@ export function* takeDue(channel: Channel): Generator<Exclude<Waiting, { kind: "
 /** Sends a message of what waits. @returns whether the window allows one. */
 function sendDue(channel: Channel, data: WaitingData): boolean {
   const { ahead, downstream: { flow, channel: recipient, maximumPacketSize } } = channel;
-  const bytes = flow.takeWaiting(Math.min(data.length, maximumPacketSize));
-  if (bytes === 0 && data.length > 0) return false;
-  const { type, dataTypeCode } = data;
+  const { type, dataTypeCode, length } = data.first;
+  const bytes = flow.takeWaiting(Math.min(length, maximumPacketSize));
+  if (bytes === 0) return false;
   const code = type === MessageType.channelData ? [] : [dataTypeCode];
   const part = data.take(bytes);
   if (data.length === 0) ahead.shift();

@@ -4,6 +4,8 @@ import type { Channel } from "./channel.ts";
 import { sendNotice } from "./channel_notice.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import type { ChannelTable } from "./channel_table.ts";
+import { buildMessage } from "./ssh_data.ts";
+import { MessageType } from "./wire.ts";
 
 /** Ends channels. */
 export class ChannelEndings {
@@ -20,6 +22,7 @@ export class ChannelEndings {
   onClose(channel: Channel, from: Side): void {
     const to = opposite(from);
     channel[from].closeReceived = true;
+    if (from === "upstream") hastenClose(channel);
     if (channel[to].state === "live") channel.finish(to, "");
     else channel.finish(from, "");
     this.settle(channel);
@@ -68,4 +71,11 @@ export class ChannelEndings {
     channel.account.onClosed();
     this.#onFreed(channel);
   }
+}
+
+/** Upstream has closed it: a CLOSE of ours does not wait behind what goes nowhere any more. */
+function hastenClose(channel: Channel): void {
+  const { upstream, link } = channel;
+  if (!upstream.closeSent || !link?.pacing?.discard(channel)) return;
+  channel.send("upstream", buildMessage(MessageType.channelClose, upstream.channel));
 }

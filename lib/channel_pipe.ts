@@ -1,6 +1,7 @@
 /** A channel of a client in this process joined to a connection: what comes from one goes to the other. */
 
 import { logger } from "./log.ts";
+import { MessageStore } from "./message_store.ts";
 import type { ChannelOwner, RelayChannel } from "./relay_channel.ts";
 
 const log = logger("forward");
@@ -25,7 +26,7 @@ export class ChannelPipe implements ChannelOwner {
   readonly #connection: PipeEnd;
   readonly #onOpen: (() => void) | undefined;
   readonly #onRefusal: ((reason: string) => void) | undefined;
-  readonly #queue: Uint8Array[] = [];
+  readonly #queue = new MessageStore();
   #isWriting = false;
   #hasEof = false;
   #hasSentEof = false;
@@ -54,7 +55,7 @@ export class ChannelPipe implements ChannelOwner {
   }
 
   onData(data: Uint8Array): void {
-    this.#queue.push(data);
+    if (!this.#queue.extend(data)) this.#queue.add(data);
     if (!this.#isWriting) void this.#write();
   }
 
@@ -98,7 +99,7 @@ export class ChannelPipe implements ChannelOwner {
   async #write(): Promise<void> {
     this.#isWriting = true;
     try {
-      for (let data = this.#queue.shift(); data; data = this.#queue.shift()) {
+      for (let data = this.#queue.take(); data; data = this.#queue.take()) {
         for (let sent = 0; sent < data.length;) {
           sent += await this.#connection.write(data.subarray(sent));
         }
@@ -107,7 +108,9 @@ export class ChannelPipe implements ChannelOwner {
       if (this.#hasEof) await this.#connection.closeWrite();
     } catch (error) {
       log.debug("a forwarded connection takes no more: {error}", { error });
-      for (const data of this.#queue.splice(0)) this.#channel.consumed(data.length);
+      for (let data = this.#queue.take(); data; data = this.#queue.take()) {
+        this.#channel.consumed(data.length);
+      }
       this.#channel.close();
     }
     this.#isWriting = false;

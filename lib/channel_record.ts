@@ -11,15 +11,25 @@ const unlisted = ["window-change", "keepalive@openssh.com"];
 /** How many requests of a channel are told one by one. */
 const mostRequests = 64;
 
-/** A request that waits for its answer; `undefined` where nothing is told of it. */
-type Asked = Extract<RelayEvent, { event: "channel-request" }> | undefined;
+type RequestEvent = Extract<RelayEvent, { event: "channel-request" }>;
+
+/** The requests of one end that want an answer: how many there were, and how many have had one. */
+interface Asked {
+  count: number;
+  answeredCount: number;
+  /** Those that are told, with their place among all, and that have had none. */
+  told: { place: number; event: RequestEvent }[];
+}
 
 /** The record of a channel. */
 export class ChannelRecord {
   readonly #channel: number;
   readonly #facts: ChannelFacts;
   readonly #tell: (event: RelayEvent) => void;
-  readonly #asked: Record<Side, Asked[]> = { downstream: [], upstream: [] };
+  readonly #asked: Record<Side, Asked> = {
+    downstream: { count: 0, answeredCount: 0, told: [] },
+    upstream: { count: 0, answeredCount: 0, told: [] },
+  };
   #state: "asked" | "open" | "over" = "asked";
   #listedCount = 0;
   #unlistedCount = 0;
@@ -53,7 +63,7 @@ export class ChannelRecord {
   onRequest(from: Side, { requestType, wantReply, data }: ChannelRequest): void {
     const isListed = this.#state === "open" && !unlisted.includes(requestType) &&
       this.#listedCount < mostRequests;
-    const event: Asked = isListed
+    const event: RequestEvent | undefined = isListed
       ? {
         event: "channel-request",
         channel: this.#channel,
@@ -64,14 +74,18 @@ export class ChannelRecord {
       : undefined;
     if (isListed) this.#listedCount++;
     else this.#unlistedCount++;
-    if (wantReply) this.#asked[from].push(event);
-    else if (event) this.#tell(event);
+    if (!wantReply) return event && this.#tell(event);
+    const asked = this.#asked[from];
+    asked.count++;
+    if (event) asked.told.push({ place: asked.count, event });
   }
 
   /** The first request of an end that has had no answer has one. */
   onReply(asker: Side, { isGranted }: { isGranted: boolean }): void {
-    const event = this.#asked[asker].shift();
-    if (event) this.#tell({ ...event, outcome: isGranted ? "granted" : "refused" });
+    const asked = this.#asked[asker];
+    if (asked.told[0]?.place !== ++asked.answeredCount) return;
+    const { event } = asked.told.shift()!;
+    this.#tell({ ...event, outcome: isGranted ? "granted" : "refused" });
   }
 
   /** Its client has left, for whom it is over; so much data came from each end. May be called twice. */
@@ -85,8 +99,8 @@ export class ChannelRecord {
     this.onRefused("sshshim", "no client was found for it");
     if (this.#state === "over") return;
     this.#state = "over";
-    for (const event of [...this.#asked.downstream, ...this.#asked.upstream]) {
-      if (event) this.#tell({ ...event, outcome: "unanswered" });
+    for (const { event } of [...this.#asked.downstream.told, ...this.#asked.upstream.told]) {
+      this.#tell({ ...event, outcome: "unanswered" });
     }
     this.#tell({
       event: "channel-close",

@@ -4,6 +4,7 @@
  */
 
 import type { ByteConnection } from "./byte_connection.ts";
+import { MessageStore } from "./message_store.ts";
 import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
 
 /** What is read at a time, in bytes. */
@@ -49,7 +50,7 @@ export class DescriptorStream implements ControlStream {
   /** What was not taken yet is not to be sent any more. */
   readonly #lost = new AbortController();
   #waiting: number[] = [];
-  #unsent: Uint8Array[] = [];
+  #unsent = new MessageStore();
   #unsentBytes = 0;
   #isSending = false;
   #isReading = false;
@@ -88,8 +89,9 @@ export class DescriptorStream implements ControlStream {
     const sent = this.#isSending ? 0 : this.#sendNow(bytes);
     if (sent === bytes.length) return;
     if (sent === failed) return this.close({ isLost: true });
-    this.#unsent.push(bytes.slice(sent));
-    this.#unsentBytes += bytes.length - sent;
+    const rest = bytes.subarray(sent);
+    if (!this.#unsent.extend(rest)) this.#unsent.add(rest);
+    this.#unsentBytes += rest.length;
     if (!this.#isSending) void this.#flush();
   }
 
@@ -107,7 +109,7 @@ export class DescriptorStream implements ControlStream {
   close({ isLost } = { isLost: false }): void {
     this.#isClosing = true;
     if (isLost) {
-      this.#unsent = [];
+      this.#unsent = new MessageStore();
       this.#lost.abort();
     }
     this.#ended.abort();
@@ -116,13 +118,11 @@ export class DescriptorStream implements ControlStream {
 
   async #flush(): Promise<void> {
     this.#isSending = true;
-    while (this.#unsent.length > 0) {
-      const [first] = this.#unsent;
-      const sent = this.#sendNow(first!);
+    for (let first = this.#unsent.first; first; first = this.#unsent.first) {
+      const sent = this.#sendNow(first);
       if (sent === failed) break;
       this.#unsentBytes -= sent;
-      if (sent === first!.length) this.#unsent.shift();
-      else this.#unsent[0] = first!.subarray(sent);
+      this.#unsent.skip(sent);
       if (sent > 0) this.onDrain?.();
       else if (!await this.#system.when(this.#socket, "writable", this.#lost.signal)) break;
     }
@@ -151,9 +151,11 @@ export class PlainStream implements ControlStream {
   onDrain: (() => void) | undefined;
   readonly #connection: ByteConnection;
   readonly #buffer = new Uint8Array(bufferBytes);
+  readonly #unsent = new MessageStore();
   #unsentBytes = 0;
-  #last: Promise<unknown> = Promise.resolve();
-  #isClosed = false;
+  #isSending = false;
+  #isClosing = false;
+  #hasEnded = false;
 
   constructor(connection: ByteConnection) {
     this.#connection = connection;
@@ -174,19 +176,10 @@ export class PlainStream implements ControlStream {
   }
 
   send(bytes: Uint8Array): void {
-    const copy = bytes.slice();
-    this.#unsentBytes += copy.length;
-    this.#last = this.#last.then(async () => {
-      try {
-        for (let sent = 0; sent < copy.length;) {
-          sent += await this.#connection.write(copy.subarray(sent));
-        }
-      } catch {
-        // Whoever reads notices the end.
-      }
-      this.#unsentBytes -= copy.length;
-      this.onDrain?.();
-    });
+    if (this.#isClosing) return;
+    if (!this.#unsent.extend(bytes)) this.#unsent.add(bytes);
+    this.#unsentBytes += bytes.length;
+    if (!this.#isSending) void this.#flush();
   }
 
   takeDescriptors(): undefined {
@@ -196,9 +189,30 @@ export class PlainStream implements ControlStream {
   closeDescriptors(): void {}
 
   close({ isLost } = { isLost: false }): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    if (isLost) this.#connection.close();
-    else void this.#last.then(() => this.#connection.close());
+    this.#isClosing = true;
+    if (!this.#isSending || isLost) this.#end();
+  }
+
+  async #flush(): Promise<void> {
+    this.#isSending = true;
+    try {
+      for (let first = this.#unsent.first; first; first = this.#unsent.first) {
+        const sent = await this.#connection.write(first);
+        this.#unsent.skip(sent);
+        this.#unsentBytes -= sent;
+        this.onDrain?.();
+      }
+    } catch {
+      // Whoever reads notices the end.
+      this.#isClosing = true;
+    }
+    this.#isSending = false;
+    if (this.#isClosing) this.#end();
+  }
+
+  #end(): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#connection.close();
   }
 }

@@ -14,6 +14,12 @@ import {
 } from "./transport.ts";
 
 /**
+ * How many messages may wait that are not read: data stops long before, but the remote host may ask
+ * for any number of answers.
+ */
+const mostGiven = 65_536;
+
+/**
  * Makes a client of the relay.
  *
  * @param onEnd called once, with the reason, when either side has ended it.
@@ -130,6 +136,8 @@ export class Hand implements StartableTransport {
     this.#given.push(payload);
     this.#givenBytes += payload.length;
     this.#takeSoon();
+    if (!this.#isPaused || this.#given.length <= mostGiven) return;
+    this.#onDisconnect("the remote host wants answers, and does not take them");
   }
 
   #takeSoon(): void {
@@ -152,7 +160,7 @@ export class Hand implements StartableTransport {
       this.#handlers!.onPayload(payload);
     }
     if (this.#isDropped) return;
-    this.#given.unshift(...given.slice(taken));
+    if (taken < given.length) this.#given = given.slice(taken).concat(this.#given);
     if (!this.#isPaused) this.#takeSoon();
     if (taken > 0) this.#other.#handlers?.onDrain();
   }

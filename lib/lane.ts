@@ -7,7 +7,7 @@
 
 import type { SessionRequest } from "./control_messages.ts";
 import { EscapeFilter, escapeHelp, type Wish } from "./escape_filter.ts";
-import type { Dimensions, LaneStreams } from "./lane_streams.ts";
+import type { Dimensions, LaneStreams, Written } from "./lane_streams.ts";
 import type { ChannelOwner, RelayChannel } from "./relay_channel.ts";
 import type { RelayClient } from "./relay_client.ts";
 import { type Field, readUint32, utf8String } from "./ssh_data.ts";
@@ -196,14 +196,16 @@ export class Lane {
 
   #onData(data: Uint8Array, isStderr: boolean): void {
     this.#outputBytes += data.length;
-    this.#streams.write(data, isStderr, (isTaken) => {
-      this.#outputBytes -= data.length;
-      this.#channel.consumed(data.length);
-      // Nobody reads it any more: upstream may tell whoever writes it (OpenSSH's PROTOCOL, 2.1).
-      if (!isTaken && !isStderr) this.#onUnread();
-      this.#endIfDone();
-    });
+    this.#streams.write(data, isStderr, this.#onWritten);
   }
+
+  readonly #onWritten = ({ isTaken, bytes, isStderr }: Written): void => {
+    this.#outputBytes -= bytes;
+    this.#channel.consumed(bytes);
+    // Nobody reads it any more: upstream may tell whoever writes it (OpenSSH's PROTOCOL, 2.1).
+    if (!isTaken && !isStderr) this.#onUnread();
+    this.#endIfDone();
+  };
 
   #onUnread(): void {
     if (this.#isUnread) return;

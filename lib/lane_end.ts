@@ -24,7 +24,7 @@ export class LaneEnd implements PipeEnd {
 
   write(bytes: Uint8Array): Promise<number> {
     return new Promise((resolve, reject) => {
-      this.#streams.write(bytes, false, (isTaken) => {
+      this.#streams.write(bytes, false, ({ isTaken }) => {
         if (isTaken) resolve(bytes.length);
         else reject(new Error("nobody reads it"));
       });

@@ -33,10 +33,27 @@ export interface Passed {
   errors?: number;
 }
 
+/** What has become of output. */
+export interface Written {
+  isTaken: boolean;
+  bytes: number;
+  /** Whether it went where standard output does not go. */
+  isStderr: boolean;
+}
+
+type OnWritten = (written: Written) => void;
+
+/** Output that waits; small pieces are joined, in `memory`: each would cost more than it is. */
+export interface Piece {
+  data: Uint8Array;
+  onDone: OnWritten;
+  memory?: Uint8Array;
+}
+
 /** Output that is written in its order, as fast as whoever reads it takes it. */
 interface Outlet {
   stream: PassedStream;
-  queue: { data: Uint8Array; onDone: (isTaken: boolean) => void }[];
+  queue: Piece[];
   isWriting: boolean;
   /** Aborted when nobody takes any more. */
   broken: AbortController;
@@ -116,10 +133,13 @@ export class LaneStreams {
     }
   }
 
-  /** Writes behind all that was written; `onDone` is told whether it was taken. */
-  write(data: Uint8Array, isStderr: boolean, onDone: (isTaken: boolean) => void): void {
+  /**
+   * Writes behind all that was written; `onDone` is told what has become of it. It may be called once
+   * for several times that it was given.
+   */
+  write(data: Uint8Array, isStderr: boolean, onDone: OnWritten): void {
     const outlet = isStderr ? this.#errors : this.#output;
-    outlet.queue.push({ data, onDone });
+    enqueueOutput(outlet.queue, { data, onDone });
     if (!outlet.isWriting) void this.#write(outlet);
   }
 
@@ -148,7 +168,8 @@ export class LaneStreams {
       const parts = takeUpTo(queue, stream.waits ? joinedBytes.waiting : joinedBytes.prompt);
       const isTaken = await stream.write(joined(parts.map(({ data }) => data)), broken.signal);
       if (!isTaken) broken.abort();
-      for (const { onDone } of parts) onDone(isTaken);
+      const isStderr = outlet !== this.#output;
+      for (const { data, onDone } of parts) onDone({ isTaken, bytes: data.length, isStderr });
     }
     outlet.isWriting = false;
   }
@@ -164,6 +185,19 @@ export class LaneStreams {
 
 function outlet(stream: PassedStream): Outlet {
   return { stream, queue: [], isWriting: false, broken: new AbortController() };
+}
+
+/** Puts output behind all that waits. */
+export function enqueueOutput(queue: Piece[], piece: Piece): void {
+  const last = queue.at(-1);
+  const bytes = piece.data.length + (last?.data.length ?? 0);
+  if (last?.onDone !== piece.onDone || bytes > joinedBytes.prompt) return void queue.push(piece);
+  if (last.memory === undefined || last.memory.length < bytes) {
+    last.memory = new Uint8Array(Math.min(2 * bytes, joinedBytes.prompt));
+    last.memory.set(last.data);
+  }
+  last.memory.set(piece.data, last.data.length);
+  last.data = last.memory.subarray(0, bytes);
 }
 
 /** Whether two descriptors lead to one file: then what goes there keeps its order. */

@@ -1,11 +1,13 @@
 /** What waits to be sent upstream: a line for each channel, and all lines in turn by bytes. */
 
+import { MessageStore } from "./message_store.ts";
+
 /** How much a line may send when its turn comes, in bytes: the largest usual message. */
 const turnBytes = 32 * 1024;
 
 interface Line<Key> {
   key: Key;
-  payloads: Uint8Array[];
+  payloads: MessageStore;
   bytes: number;
   /** How much of its turns it has not used, in bytes. */
   creditBytes: number;
@@ -36,11 +38,11 @@ export class PaceQueue<Key> {
   add(key: Key, payload: Uint8Array): void {
     let line = this.#lines.get(key);
     if (line === undefined) {
-      line = { key, payloads: [], bytes: 0, creditBytes: turnBytes };
+      line = { key, payloads: new MessageStore(), bytes: 0, creditBytes: turnBytes };
       this.#lines.set(key, line);
       this.#turns.push(line);
     }
-    line.payloads.push(new Uint8Array(payload));
+    line.payloads.add(payload);
     line.bytes += payload.length;
     this.#bytes += payload.length;
   }
@@ -48,16 +50,16 @@ export class PaceQueue<Key> {
   /** Takes the message whose turn it is. */
   take(): Uint8Array | undefined {
     for (let line = this.#turns[0]; line !== undefined; line = this.#turns[0]) {
-      if (line.payloads[0]!.length > line.creditBytes) {
+      if (line.payloads.first!.length > line.creditBytes) {
         line.creditBytes += turnBytes;
         this.#turns.push(this.#turns.shift()!);
         continue;
       }
-      const payload = line.payloads.shift()!;
+      const payload = line.payloads.take()!;
       line.creditBytes -= payload.length;
       line.bytes -= payload.length;
       this.#bytes -= payload.length;
-      if (line.payloads.length === 0) this.#remove(line);
+      if (line.payloads.isEmpty) this.#remove(line);
       return payload;
     }
     return undefined;

@@ -135,10 +135,12 @@ export class Pacing<Channel extends PacedChannel> {
     this.#pump();
   }
 
-  /** What waits of a channel is not wanted any more. */
-  discard(channel: Channel): void {
+  /** What waits of a channel is not wanted any more. @returns whether something has waited. */
+  discard(channel: Channel): boolean {
+    if (!this.#queue.has(channel)) return false;
     this.#queue.discard(channel);
     this.#pump();
+    return true;
   }
 
   /** Data has come on a channel, from either end. */

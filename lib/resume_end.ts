@@ -8,6 +8,7 @@
  */
 
 import { ProtocolError } from "./errors.ts";
+import { MessageStore } from "./message_store.ts";
 
 /** The types of frames, which are letters. */
 export const FrameType = {
@@ -59,7 +60,7 @@ export class ResumeEnd {
   /** A frame to be sent when all data has been. */
   #last: Uint8Array | undefined;
   #isLastSent = false;
-  #received: Uint8Array[] = [];
+  readonly #received = new MessageStore();
   #unreadBytes = 0;
   #end: string | undefined;
   #isClosed = false;
@@ -169,12 +170,10 @@ export class ResumeEnd {
 
   /** Bytes of the stream in their order. @returns how many; 0 where there are none now. */
   read(buffer: Uint8Array): number {
-    const [first] = this.#received;
-    if (first === undefined) return 0;
-    const part = first.subarray(0, buffer.length);
+    const part = this.#received.first?.subarray(0, buffer.length);
+    if (part === undefined) return 0;
     buffer.set(part);
-    if (part.length === first.length) this.#received.shift();
-    else this.#received[0] = first.subarray(part.length);
+    this.#received.skip(part.length);
     this.#unreadBytes -= part.length;
     return part.length;
   }
@@ -211,7 +210,7 @@ export class ResumeEnd {
     if (this.#end !== undefined) throw new ProtocolError("data after the end");
     this.#has += part.length;
     this.#unreadBytes += part.length;
-    this.#received.push(part.slice());
+    if (!this.#received.extend(part)) this.#received.add(part);
   }
 
   #onFrame({ type, body }: Incoming): void {

@@ -146,7 +146,9 @@ if ($mode eq "new") {
     my $d = folder();
     sweep($d);
     $path = "$d/$name";
-    last if socket($l, PF_UNIX, SOCK_STREAM, 0) and bind($l, sockaddr_un($path)) and listen($l, 4);
+    # It has its name when it listens: before that others would take it for a left one.
+    last if socket($l, PF_UNIX, SOCK_STREAM, 0) and bind($l, sockaddr_un("$d/.$name")) and listen($l, 4)
+      and rename("$d/.$name", $path);
     # Another keeper has just ended and removed the folder, perhaps.
     refuse("socket " . reason()) unless $left;
   }

@@ -247,8 +247,10 @@ def new(name, token, limit):
         l = socket.socket(socket.AF_UNIX)
         try:
             sweep(d)
-            l.bind(path)
+            # It has its name when it listens: before that others would take it for a left one.
+            l.bind(d + "/." + name)
             l.listen(4)
+            os.rename(d + "/." + name, path)
             break
         except OSError as error:
             # Another keeper has just ended and removed the folder, perhaps.

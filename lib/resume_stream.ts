@@ -16,7 +16,7 @@ const log = logger("resume");
 /** How much is read at once, in bytes. */
 const readBytes = 128 * 1024;
 
-/** A carrier that has lived for so long has been of use, in milliseconds. */
+/** A carrier that has lived for so long is followed by the next one at once; in milliseconds. */
 const provenMs = 5000;
 
 /** How long what was written may take to leave when it is closed, in milliseconds. */
@@ -252,10 +252,11 @@ export class ResumeStream implements ByteConnection, Carried {
       ...{ kind: "away", since: Date.now(), reason },
       ...{ timer: undefined, attempt: undefined, limit },
     });
-    // One that was of no use may be lost again at once.
+    // One that was of no use may be lost again at once, and one that was soon lost as soon.
     const { has, time } = this.#start;
-    if (this.#end.has > has || performance.now() - time > provenMs) {
-      this.#options.backoff.reset();
+    const isProven = performance.now() - time > provenMs;
+    if (isProven || this.#end.has > has) this.#options.backoff.reset();
+    if (isProven) {
       void this.#attach({ mayAsk: false });
     } else {
       this.#retryLater(this.#state as State & { kind: "away" });

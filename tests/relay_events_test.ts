@@ -1,9 +1,10 @@
 /** What the relay tells of what passes through it: each thing once, in its order, and its end. */
 
 import assert from "node:assert/strict";
+import { ChannelRecord } from "../lib/channel_record.ts";
 import type { RelayEvent } from "../lib/relay_events.ts";
 import { encodeFields } from "../lib/ssh_data.ts";
-import { MessageType } from "../lib/wire.ts";
+import { type ChannelRequest, MessageType } from "../lib/wire.ts";
 import { type OpenChannel, World } from "./support/memory.ts";
 
 const { channelClose, channelRequest, channelSuccess, channelFailure, globalRequest } = MessageType;
@@ -56,6 +57,26 @@ Deno.test("a client that asks on and on fills no file", () => {
   close(world, session);
   assert.equal(world.events.length, 66);
   assert.deepEqual(told(world, "requestsNotListed").at(-1), ["channel-close", 936]);
+});
+
+Deno.test("of a million requests before their answers each is told with its own, or counted", () => {
+  const events: RelayEvent[] = [];
+  const facts = { type: "session", openedBy: "client" } as const;
+  const record = new ChannelRecord(0, { facts, tell: (event) => void events.push(event) });
+  record.onOpened();
+  const count = 1_000_000;
+  const request = { wantReply: true, data: new Uint8Array() } as ChannelRequest;
+  for (let at = 0; at < count; at++) {
+    const requestType = at % 3 === 0 ? `${at}` : "window-change";
+    record.onRequest("downstream", { ...request, requestType });
+  }
+  for (let at = 0; at < count; at++) record.onReply("downstream", { isGranted: at % 2 === 0 });
+  assert.deepEqual(
+    events.slice(1).map((event) =>
+      event.event === "channel-request" && [event.type, event.outcome]
+    ),
+    Array.from({ length: 64 }, (_, at) => [`${3 * at}`, at % 2 === 0 ? "granted" : "refused"]),
+  );
 });
 
 Deno.test("a channel that is not opened is told once, by whose fault", async (t) => {

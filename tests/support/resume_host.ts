@@ -13,8 +13,11 @@ export type Language = keyof typeof programs;
 export interface ResumeHost extends AsyncDisposable {
   /** The folder of the sockets. */
   readonly sockets: string;
-  /** Runs the program in a shell and asks it. */
-  open(request: CarrierRequest, options?: { shell?: string[] }): Promise<ProcessCarrier>;
+  /** Runs the program, or another command, in a shell and asks it. */
+  open(
+    request: CarrierRequest,
+    options?: { shell?: string[]; command?: string },
+  ): Promise<ProcessCarrier>;
 }
 
 /** A carrier that is a process. */
@@ -45,10 +48,10 @@ export async function makeResumeHost(
   };
   return {
     sockets: `${folder}/run/sshshim-resume`,
-    open: async (request, { shell = ["/bin/sh"] } = {}) => {
+    open: async (request, { shell = ["/bin/sh"], command = resumeCommand() } = {}) => {
       const [program, ...args] = shell;
       const child = new Deno.Command(program!, {
-        args: [...args, "-c", resumeCommand()],
+        args: [...args, "-c", command],
         env,
         clearEnv: true,
         stdin: "piped",

@@ -1,0 +1,31 @@
+/** Pacing among peers that close, vanish or answer at odd moments. */
+
+import assert from "node:assert/strict";
+import { MessageType } from "../lib/wire.ts";
+import { LinkScene } from "./support/simulated_link.ts";
+
+const { channelClose } = MessageType;
+
+const link = { bytesPerSecond: 1e5, roundTripMs: 40 };
+
+for (const how of ["closes the channel", "leaves"]) {
+  Deno.test(`a client ${how} behind what waits, and upstream closes too: CLOSE goes before the next session`, () => {
+    const scene = new LinkScene(link);
+    scene.terminal(97);
+    const upload = scene.upload({ totalBytes: 1.5e6 });
+    scene.advance(100);
+    if (how === "leaves") upload.client.leave();
+    else upload.client.say(channelClose, upload.slot);
+    assert(scene.heldBytes > 1e6);
+    scene.say(upload.hostChannel, channelClose);
+    const arrived = upload.arrivedBytes;
+    scene.advance(30);
+    assert.equal(scene.heldBytes, 0);
+    // What is on its way takes a while.
+    scene.open("sink");
+    const { types } = upload.hostChannel;
+    assert.equal(types.filter((type) => type === channelClose).length, 1);
+    assert.equal(types.at(-1), channelClose);
+    assert(upload.arrivedBytes - arrived < 3e5);
+  });
+}
