@@ -4,8 +4,8 @@
  */
 
 import type { ByteConnection } from "./byte_connection.ts";
-import { MessageStore } from "./message_store.ts";
 import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
+import { MessageStore } from "./message_store.ts";
 
 /** What is read at a time, in bytes. */
 const bufferBytes = 64 * 1024;
