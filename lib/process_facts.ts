@@ -38,3 +38,17 @@ export async function readWords(
     return undefined;
   }
 }
+
+/** Whether a process finds the same files and the same networks as we do. */
+export async function sharesOurWorld(pid: number): Promise<boolean> {
+  try {
+    const [ours, theirs] = await Promise.all(
+      ["self", `${pid}`].map((process) =>
+        Promise.all(["mnt", "net"].map((kind) => Deno.readLink(`/proc/${process}/ns/${kind}`)))
+      ),
+    );
+    return ours!.join() === theirs!.join();
+  } catch {
+    return false;
+  }
+}

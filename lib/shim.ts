@@ -238,6 +238,7 @@ export class Shim {
     const steered = this.#steered(onTerminate);
     this.#control = await openControl({ name, home }, {
       relay: this.#relay,
+      alias: this.#config.alias,
       objection: this.#objection,
       reception: this.#reception,
       identify: this.#identify,
