@@ -71,7 +71,7 @@ export class LaneStreams {
     );
     this.#all = [this.#input, ...outputs];
     this.#output = outlet(outputs[0]!);
-    this.#errors = errors === undefined || isSameFile(output, errors)
+    this.#errors = errors === undefined || system.leadToOneFile(output, errors)
       ? this.#output
       : outlet(outputs[1]!);
   }
@@ -164,17 +164,6 @@ export class LaneStreams {
 
 function outlet(stream: PassedStream): Outlet {
   return { stream, queue: [], isWriting: false, broken: new AbortController() };
-}
-
-/** Whether two descriptors lead to one file: then what goes there keeps its order. */
-function isSameFile(one: number, other: number): boolean {
-  try {
-    const [a, b] = [one, other].map((it) => Deno.statSync(`/proc/self/fd/${it}`));
-    return a!.dev === b!.dev && a!.ino === b!.ino;
-  } catch {
-    // The system does not tell.
-    return false;
-  }
 }
 
 function takeUpTo<T extends { data: Uint8Array }>(queue: T[], mostBytes: number): T[] {

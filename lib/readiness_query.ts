@@ -23,9 +23,12 @@ const entryBytes = 8;
 const usualDescriptors = 1024;
 
 /**
- * @returns which of them are ready; all of them where the system does not say, and none where a signal
- * has come between.
+ * How long to wait where select(2) fails: a signal has come between, or one of them is none that can be
+ * waited for, and would be asked about again at once; in milliseconds.
  */
+const failureMs = 20;
+
+/** @returns which of them are ready; where the system does not say, some that are not may be there. */
 export function readyOnes(libc: Libc, questions: readonly Question[]): Promise<boolean[]> {
   return libc.layout.waitsBySelect ? select(libc, questions) : poll(libc, questions);
 }
@@ -54,8 +57,11 @@ async function select({ symbols }: Libc, questions: readonly Question[]): Promis
   }
   const { readable, writable } = sets;
   const count = await symbols.waitingSelect(highest + 1, readable, writable, null, null);
-  // One of them may be none that can be waited for: whoever tries it is told.
-  if (count < 0) return questions.map(() => true);
+  if (count < 0) {
+    await new Promise((resolve) => setTimeout(resolve, failureMs));
+    // Whoever tries is told what is wrong with it.
+    return questions.map(() => true);
+  }
   return questions.map(({ descriptor, readiness }) =>
     (sets[readiness][descriptor >> 3]! & (1 << (descriptor & 7))) !== 0
   );

@@ -169,7 +169,7 @@ class ScriptedStream implements ControlStream {
       return symbols.open(new TextEncoder().encode("/dev/null\0"), readAndWrite | closedOnExec);
     }
     const ends = new Int32Array(2);
-    assert(symbols.pipe2(ends, closedOnExec) >= 0);
+    assert(symbols.pipe(ends, closedOnExec) >= 0);
     const passed = random.below(2);
     this.#others.push(ends[1 - passed]!);
     return ends[passed]!;
