@@ -32,7 +32,7 @@ import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
 import { type OwnerOf, RelayClient } from "./relay_client.ts";
 import type { ClientAbout } from "./relay_status.ts";
-import { wantsNoSession } from "./ssh_arguments.ts";
+import { wantsMoreThanOneRequest, wantsNoSession } from "./ssh_arguments.ts";
 import { encodeFields } from "./ssh_data.ts";
 import type { Carrier } from "./status.ts";
 import type { Peer } from "./transport.ts";
@@ -290,7 +290,10 @@ class Guest implements ControlGuest {
     };
   }
 
-  async serveProxy(stream: ControlStream, first: Uint8Array): Promise<void> {
+  async serveProxy(
+    stream: ControlStream,
+    first: { bytes: Uint8Array; next: Promise<Uint8Array | undefined> },
+  ): Promise<void> {
     const transport = new ProxyTransport(stream);
     const { relay } = this.#options;
     const receiver = relay.addClient(transport, undefined, this.#about("proxy"));
@@ -312,6 +315,10 @@ class Guest implements ControlGuest {
 
   openForward(request: ForwardRequest): Promise<{ port?: number; close(): Promise<void> }> {
     return this.#options.forwards.open(request);
+  }
+
+  goesToPort(): Promise<boolean> {
+    return wantsMoreThanOneRequest(this.#peer?.pid);
   }
 
   #take(passed: { input: number; output: number; errors?: number }): LaneStreams {

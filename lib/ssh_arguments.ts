@@ -8,9 +8,13 @@ import { readWords } from "./process_facts.ts";
 /** ssh's options that take a value (ssh(1)). */
 const withValue = "BbcDEeFIiJLlmOoPpQRSWw";
 
+function isSsh([name = ""]: readonly string[]): boolean {
+  return name.split("/").at(-1) === "ssh";
+}
+
 /** The options among arguments of ssh, its name the first of them. */
 interface SshOptions {
-  /** Those of one letter without a value. */
+  /** Those of one letter without a value, and `O`. */
   letters: ReadonlySet<string>;
   /** Values of `-o`. */
   settings: readonly string[];
@@ -35,6 +39,7 @@ function readOptions([, ...words]: readonly string[]): SshOptions {
         letters.add(letter);
         continue;
       }
+      if (letter === "O") letters.add(letter);
       const value = word.slice(at + 1) || (words[++index] ?? "");
       if (letter === "o") settings.push(value);
       break;
@@ -65,6 +70,15 @@ export function trustX11(words: readonly string[]): boolean | undefined {
   if (options.letters.has("Y")) return true;
   const setting = settingOf(options, "ForwardX11Trusted");
   return setting === undefined ? undefined : setting === "yes" || setting === "true";
+}
+
+/**
+ * Whether a process of ours is there for more than one request (`-O`), and goes on to the port when
+ * one is refused; `false` where the system does not tell.
+ */
+export async function wantsMoreThanOneRequest(pid: number | undefined): Promise<boolean> {
+  const words = await readWords(pid, "cmdline");
+  return words !== undefined && isSsh(words) && !readOptions(words).letters.has("O");
 }
 
 /** Whether a process of ours wants none; `false` where the system does not tell. */
