@@ -156,6 +156,18 @@ Deno.test("untrusted programs are forwarded by the port, where the display has n
   assert.match(ground.shim.log.text, /connected from port/);
 });
 
+Deno.test("a client whose display is none goes on at the port, where ssh says so", async () => {
+  await using ground = await startGround();
+  const target = laneTarget(ground);
+  const { code, stdout, stderr } = await target.ssh('echo "[$DISPLAY]"', {
+    options: ["-Y"],
+    environment: { ...target.environment, DISPLAY: "host;id:0" },
+  });
+  assert.deepEqual([code, text(stdout)], [0, "[]\n"]);
+  assert.match(text(stderr), /there is no display here/);
+  assert.match(text(stderr), /DISPLAY "host;id:0" invalid/);
+});
+
 Deno.test("DISPLAY is read as ssh reads it", () => {
   const unix = (number: number) =>
     ["", "\0"].map((start) => ({
