@@ -7,7 +7,19 @@ import { readWords } from "./process_facts.ts";
  * it may have been.
  */
 export async function mayHaveVariable(pid: number | undefined, name: string): Promise<boolean> {
-  const variables = await readWords(pid, "environ");
-  if (variables === undefined) return true;
-  return variables.some((it) => it.startsWith(`${name}=`) && it.length > name.length + 1);
+  const variables = await readVariables(pid);
+  return variables === undefined || (variables[name] ?? "") !== "";
+}
+
+/** The variables that a process was started with; `undefined` where the system does not tell. */
+export async function readVariables(
+  pid: number | undefined,
+): Promise<Readonly<Record<string, string>> | undefined> {
+  const words = await readWords(pid, "environ");
+  return words && Object.fromEntries(
+    words.filter((word) => word !== "").map((word) => {
+      const at = word.indexOf("=");
+      return at < 0 ? [word, ""] : [word.slice(0, at), word.slice(at + 1)];
+    }),
+  );
 }

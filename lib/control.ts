@@ -20,17 +20,19 @@ import { ProxyTransport } from "./control_proxy.ts";
 import type { ControlSocket } from "./control_socket.ts";
 import type { ControlStream } from "./control_stream.ts";
 import type { Credentials, Descriptors } from "./descriptors.ts";
+import { messageOf } from "./errors.ts";
 import { maximumCreditBytes } from "./flow.ts";
 import { Lane } from "./lane.ts";
 import { LaneEnd } from "./lane_end.ts";
 import { LaneStreams } from "./lane_streams.ts";
+import { LaneX11 } from "./lane_x11.ts";
 import type { Presence } from "./lifetime.ts";
 import { logger } from "./log.ts";
 import type { Reception } from "./reception.ts";
 import type { Relay } from "./relay.ts";
 import { type OwnerOf, RelayClient } from "./relay_client.ts";
 import type { ClientAbout } from "./relay_status.ts";
-import { wantsNoSession } from "./ssh_arguments.ts";
+import { wantsMoreThanOneRequest, wantsNoSession } from "./ssh_arguments.ts";
 import { encodeFields } from "./ssh_data.ts";
 import type { Carrier } from "./status.ts";
 import type { Peer } from "./transport.ts";
@@ -48,6 +50,8 @@ const smallestWindowBytes = 64 * 1024;
 /** What the control socket of one host is made of. */
 export interface ControlOptions {
   relay: Relay;
+  /** What ssh's configuration calls the host. */
+  alias: string;
   /** The calls by which streams are passed, where there are such. */
   system: Descriptors | undefined;
   /** Why nobody may use the host by this way; `undefined` where they may. */
@@ -184,7 +188,7 @@ class Guest implements ControlGuest {
     asked: SessionRequest,
     { descriptors, events }: PassengerOptions,
   ): Promise<Passenger> {
-    const { agentSocket, system } = this.#options;
+    const { agentSocket, alias, system } = this.#options;
     const [input, output, errors] = descriptors as [number, number, number];
     const streams = this.#take({ input, output, errors });
     const request = await this.#withPossibleWishes(asked);
@@ -198,32 +202,39 @@ class Guest implements ControlGuest {
       streams.close();
       return new Error(reason);
     };
-    if (request.wantsX11) throw refuse("X11 is forwarded at the port alone");
     if (request.wantsAgent && agentSocket === undefined) throw refuse("there is no agent to lend");
     // The system stops whoever reads from it, with all that he serves.
     if (system!.isOurTerminal(input)) throw refuse("the terminal is the one that sshshim runs on");
+    const x11 = request.wantsX11
+      ? await LaneX11.find(this.#peer?.pid, alias).catch((error) => {
+        throw refuse(messageOf(error));
+      })
+      : undefined;
     const windowBytes = this.#control.onPassed(streams);
     const client = this.#join("lane", {
-      onOpen: ({ channelType }) =>
-        channelType === "auth-agent@openssh.com" && request.wantsAgent
-          ? joinAgent(agentSocket!)
-          : undefined,
+      onOpen({ channelType }) {
+        if (channelType === "x11") return x11?.join();
+        const isAgent = channelType === "auth-agent@openssh.com" && request.wantsAgent;
+        return isAgent ? joinAgent(agentSocket!) : undefined;
+      },
     });
     const end = () => {
       this.#control.removeTerminal(lane);
-      client.leave();
       streams.close();
     };
     const lane = new Lane(client, {
-      ...{ request, streams, windowBytes },
+      ...{ request, x11, streams, windowBytes },
       events: {
         ...events,
         onRefused: (reason) => {
           end();
+          client.leave();
           events.onRefused(reason);
         },
         onEnd: (status) => {
           end();
+          // Programs that the session has left behind still have its display and its agent.
+          client.leaveWhenUnused();
           events.onEnd(status);
         },
         describe: () => `client ${this.#id}, without encryption here\r\n`,
@@ -234,6 +245,7 @@ class Guest implements ControlGuest {
       abandon: () => {
         lane.abandon();
         end();
+        client.leave();
       },
     };
   }
@@ -278,7 +290,10 @@ class Guest implements ControlGuest {
     };
   }
 
-  async serveProxy(stream: ControlStream, first: Uint8Array): Promise<void> {
+  async serveProxy(
+    stream: ControlStream,
+    first: { bytes: Uint8Array; next: Promise<Uint8Array | undefined> },
+  ): Promise<void> {
     const transport = new ProxyTransport(stream);
     const { relay } = this.#options;
     const receiver = relay.addClient(transport, undefined, this.#about("proxy"));
@@ -300,6 +315,10 @@ class Guest implements ControlGuest {
 
   openForward(request: ForwardRequest): Promise<{ port?: number; close(): Promise<void> }> {
     return this.#options.forwards.open(request);
+  }
+
+  goesToPort(): Promise<boolean> {
+    return wantsMoreThanOneRequest(this.#peer?.pid);
   }
 
   #take(passed: { input: number; output: number; errors?: number }): LaneStreams {

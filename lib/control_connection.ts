@@ -59,14 +59,23 @@ export interface ControlGuest {
   startSession(request: SessionRequest, options: PassengerOptions): Promise<Passenger>;
   /** The same for one forwarded connection. */
   startForward(connect: ForwardEnd, options: PassengerOptions): Passenger;
-  /** Takes the connection as a client that speaks the connection protocol, until its end. */
-  serveProxy(stream: ControlStream, first: Uint8Array): Promise<void>;
+  /**
+   * Takes the connection as a client that speaks the connection protocol, until its end.
+   *
+   * @param first what has come of it, and the read behind that, which has begun.
+   */
+  serveProxy(
+    stream: ControlStream,
+    first: { bytes: Uint8Array; next: Promise<Uint8Array | undefined> },
+  ): Promise<void>;
   /**
    * Opens a forward. @returns the port that was chosen, if it was to be; and how it is closed.
    *
    * @throws {Error} where it is refused.
    */
   openForward(request: ForwardRequest): Promise<{ port?: number; close: () => Promise<void> }>;
+  /** Whether it goes to the port with all that it wants, once it is refused a forward. */
+  goesToPort(): Promise<boolean>;
 }
 
 /** What a passenger brings. */
@@ -102,10 +111,14 @@ export class ControlConnection {
   readonly #host: ControlHost;
   readonly #left = new AbortController();
   #pending: Uint8Array = new Uint8Array();
+  /** A read that has begun, and whose bytes nobody has taken. */
+  #reading: Promise<Uint8Array | undefined> | undefined;
   #guest: Promise<ControlGuest> | undefined;
   #passenger: Passenger | undefined;
   /** The forwards that it has opened: those of one that has a session end with it, as with ssh. */
   readonly #forwards: (() => Promise<void>)[] = [];
+  /** It takes its forwards elsewhere. */
+  #goesToPort = false;
   #hasSession = false;
   readonly #tasks = new Set<Promise<void>>();
 
@@ -129,9 +142,7 @@ export class ControlConnection {
       this.#left.abort();
       this.#passenger?.abandon();
       this.#stream.close();
-      if (this.#hasSession) {
-        for (const close of this.#forwards) void close().catch(() => {/* It was closed before. */});
-      }
+      if (this.#hasSession) void this.#closeForwards();
     }
   }
 
@@ -152,7 +163,9 @@ export class ControlConnection {
   }
 
   async #readMore(): Promise<boolean> {
-    const bytes = await this.#stream.read();
+    const reading = this.#reading ?? this.#stream.read();
+    this.#reading = undefined;
+    const bytes = await reading;
     if (bytes === undefined) return false;
     this.#pending = concatenate([this.#pending, bytes]);
     return true;
@@ -208,10 +221,13 @@ export class ControlConnection {
   async #onProxy(id: number): Promise<boolean> {
     let hasBegun = false;
     await this.#answered(id, async () => {
+      // A person may be asked, and is not to be any more when it leaves.
+      const next = this.#reading = this.#stream.read();
+      void next.then((bytes) => bytes ?? this.#left.abort());
       const guest = await this.#letIn();
       this.#send(ControlType.proxyBegins, id);
       hasBegun = true;
-      await guest.serveProxy(this.#stream, this.#pending);
+      await guest.serveProxy(this.#stream, { bytes: this.#pending, next });
     });
     return hasBegun;
   }
@@ -226,12 +242,24 @@ export class ControlConnection {
       return this.#send(ControlType.ok, request.id);
     }
     const guest = await this.#letIn();
-    const { port, close } = await guest.openForward(request);
+    if (this.#goesToPort) throw new Error("another forward of this client was refused");
+    const opened = guest.openForward(request);
+    // It could not have them there while they are here.
+    await opened.catch(async () => {
+      this.#goesToPort = await guest.goesToPort();
+      if (this.#goesToPort) await this.#closeForwards();
+    });
+    const { port, close } = await opened;
     // Nobody is told of it any more.
     if (this.#left.signal.aborted) return await close();
     this.#forwards.push(close);
     if (port === undefined) this.#send(ControlType.ok, request.id);
     else this.#send(ControlType.remotePort, request.id, port);
+  }
+
+  async #closeForwards(): Promise<void> {
+    const all = this.#forwards.splice(0);
+    await Promise.all(all.map((close) => close().catch(() => {/* It was closed before. */})));
   }
 
   async #onOwn(id: number, text: string): Promise<void> {

@@ -124,6 +124,13 @@ export class ControlForwards {
     });
   }
 
+  /** Closes all forwards; their connections go on. */
+  stopListening(): void {
+    for (const entry of [...this.#entries.values()]) {
+      this.#end(entry).catch((error) => log.debug("a forward is not closed: {error}", { error }));
+    }
+  }
+
   /** Closes all forwards and their connections. */
   async closeAll(): Promise<void> {
     this.#closing.abort(new Error("the forwards are closed"));

@@ -41,12 +41,14 @@ export class ProxyTransport implements StartableTransport {
     this.#handlers = handlers;
   }
 
-  /** Takes what comes until the end, `first` before all else. */
-  async serve(first: Uint8Array): Promise<void> {
-    let pending: Uint8Array = first.slice();
-    for (;;) {
+  /** Takes what comes until the end: some bytes, what a read brings that has begun, and all behind it. */
+  async serve(
+    first: { bytes: Uint8Array; next: Promise<Uint8Array | undefined> },
+  ): Promise<void> {
+    let pending: Uint8Array = first.bytes.slice();
+    for (let reading = first.next;; reading = this.#stream.read()) {
       pending = await this.#takeMessages(pending);
-      const bytes = await this.#stream.read();
+      const bytes = await reading;
       if (bytes === undefined) return;
       pending = pending.length === 0 ? bytes.slice() : concatenate([pending, bytes]);
     }

@@ -5,8 +5,10 @@ import { controlFolder } from "./control_place.ts";
 import { ControlSocket } from "./control_socket.ts";
 import { Descriptors } from "./descriptors.ts";
 import { messageOf } from "./errors.ts";
+import { loadLibc } from "./libc.ts";
 import { logger } from "./log.ts";
 import { thisSystem } from "./state_folder.ts";
+import { checkStreams } from "./stream_check.ts";
 
 const log = logger("control");
 
@@ -33,7 +35,7 @@ export async function openControl(
   options: Omit<ControlOptions, "system">,
 ): Promise<OpenControl | undefined> {
   const folder = controlFolder({ ...thisSystem(), home });
-  const system = loadSystem();
+  const system = await loadSystem();
   try {
     const socket = await ControlSocket.open({ folder, name }, system);
     void socket.serve(new Control(socket, { ...options, system }));
@@ -54,11 +56,16 @@ export async function openControl(
 }
 
 /** The system's calls; `undefined` where they cannot be used. */
-function loadSystem(): Descriptors | undefined {
+async function loadSystem(): Promise<Descriptors | undefined> {
+  let system: Descriptors | undefined;
   try {
-    return new Descriptors();
+    const libc = loadLibc();
+    system = new Descriptors(libc);
+    if (Deno.build.os !== "linux") await checkStreams(system, libc);
+    return system;
   } catch (error) {
     log.debug("no streams can be passed: {reason}", { reason: messageOf(error) });
+    system?.close();
     return undefined;
   }
 }

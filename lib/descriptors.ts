@@ -4,41 +4,35 @@
  * set to non-blocking, since whoever shares them would be too.
  */
 
-import { type Libc, loadLibc, openWithoutWaiting, unixAddress } from "./libc.ts";
+import { type DescriptorKind, kindOf, leadToOneFile, pathToReopen } from "./descriptor_kind.ts";
+import {
+  closeOnExec,
+  control,
+  flagsOf,
+  lastFailure,
+  type Libc,
+  makeOurs,
+  openWithoutWaiting,
+} from "./libc.ts";
 import { type Readiness, ReadinessWatch } from "./readiness.ts";
+import { controlLength, messageHeader, passedIn, socketAddress } from "./system_layout.ts";
 import { termiosBytes } from "./terminal_modes.ts";
 
 const unix = 1;
 const stream = 1;
-const closedOnExec = 0o2000000;
-const nonBlocking = 0o4000;
-const withoutWaiting = 0x40;
-const withoutSignal = 0x4000;
-/** What comes along is closed when another program is started. */
-const passedClosedOnExec = 0x40000000;
 
-const socketLevel = 1;
-const peerCredentials = 17;
-const windowSize = 0x5413;
-
-/** fcntl(2). */
-const getFlags = 3;
+/** Of open(2). */
 const accessMode = 3;
 const [readOnly, writeOnly, readAndWrite] = [0, 1, 2];
 
 /** No address. */
 const nobody = new Uint8Array();
 
-const wouldBlock = 11;
-const interrupted = 4;
-
-/** Where the parts of the system's structures are, in bytes, on machines of 64 bits. */
-const messageHeader = { size: 56, buffers: 16, bufferCount: 24, control: 32, controlLength: 40 };
-const controlHeader = { size: 16, level: 8, type: 12 };
-const passedDescriptors = 1;
-
 /** The most descriptors that one message brings; the system closes what there is no room for. */
 const mostPassed = 8;
+
+/** What getsockopt(2) answers at most, in integers. */
+const mostIntegers = 32;
 
 /** What a call that does not wait says: nothing can be had now, or never. */
 export const nothingNow = -1;
@@ -68,19 +62,17 @@ export interface Credentials {
 export class Descriptors {
   readonly #libc: Libc;
   readonly #watch: ReadinessWatch;
-  /** What recvmsg(2) is given; it points to itself, so it stays where it is. */
-  readonly #message = {
-    header: new Uint8Array(messageHeader.size),
-    vector: new BigUint64Array(2),
-    control: new Uint8Array(controlHeader.size + mostPassed * 4),
-  };
+  /** What recvmsg(2) fills; it points there, so they stay where they are. */
+  readonly #vector = new BigUint64Array(2);
+  readonly #control: Uint8Array<ArrayBuffer>;
 
   /**
    * @param libc the system's library; whoever gives one closes it, when nothing waits any more.
    * @throws {Error} where it cannot be used.
    */
-  constructor(libc: Libc = loadLibc()) {
+  constructor(libc: Libc) {
     this.#libc = libc;
+    this.#control = new Uint8Array(libc.layout.controlHeader.size + mostPassed * 4);
     this.#watch = new ReadinessWatch(this.#libc);
   }
 
@@ -91,12 +83,13 @@ export class Descriptors {
 
   /** Listens at a path, which becomes a socket. @throws {Error} */
   listen(path: string): number {
-    const { symbols } = this.#libc;
-    const address = unixAddress(path);
-    const socket = symbols.socket(unix, stream | closedOnExec | nonBlocking, 0);
-    if (socket < 0) throw this.#failure();
+    const { symbols, layout } = this.#libc;
+    const address = socketAddress(layout, path);
+    const socket = symbols.socket(unix, stream | this.#socketFlags, 0);
+    if (socket < 0) throw lastFailure(this.#libc);
+    makeOurs(this.#libc, socket);
     if (symbols.bind(socket, address, address.length) < 0 || symbols.listen(socket, 128) < 0) {
-      const failure = this.#failure();
+      const failure = lastFailure(this.#libc);
       symbols.close(socket);
       throw failure;
     }
@@ -105,20 +98,32 @@ export class Descriptors {
 
   /** A connection; `undefined` where there is none yet. @throws {Error} */
   accept(listener: number): number | undefined {
-    const found = this.#libc.symbols.accept4(listener, null, null, closedOnExec | nonBlocking);
-    if (found >= 0) return found;
-    const failure = this.#failure();
+    const found = this.#libc.symbols.accept(listener, null, null, this.#socketFlags);
+    if (found >= 0) {
+      makeOurs(this.#libc, found);
+      return found;
+    }
+    const failure = lastFailure(this.#libc);
     if (failure === undefined) return undefined;
     throw failure;
   }
 
+  get #socketFlags(): number {
+    const { open, setsFlagsAtOnce } = this.#libc.layout;
+    return setsFlagsAtOnce ? open.closedOnExec | open.nonBlocking : 0;
+  }
+
   /** Who has connected; `undefined` where the system does not tell. */
   credentialsOf(socket: number): Credentials | undefined {
-    const found = new Int32Array(3);
-    const length = new Uint32Array([found.byteLength]);
-    const { symbols } = this.#libc;
-    const result = symbols.getsockopt(socket, socketLevel, peerCredentials, found, length);
-    return result < 0 ? undefined : { pid: found[0]!, uid: found[1]! };
+    const { layout, symbols } = this.#libc;
+    const { level, pid, uid } = layout.credentials;
+    const [its, user] = [pid, uid].map(({ option, index }) => {
+      const found = new Int32Array(mostIntegers);
+      const length = new Uint32Array([found.byteLength]);
+      const result = symbols.getsockopt(socket, level, option, found, length);
+      return result < 0 || length[0]! < (index + 1) * 4 ? undefined : found[index];
+    });
+    return its === undefined || user === undefined ? undefined : { pid: its, uid: user };
   }
 
   /**
@@ -127,29 +132,39 @@ export class Descriptors {
    * @returns no bytes at the end of all; `undefined` where nothing has come.
    */
   receive(socket: number, buffer: Uint8Array<ArrayBuffer>): Received | undefined {
-    const { header, vector, control } = this.#message;
-    vector.set([addressOf(buffer), BigInt(buffer.length)]);
-    const view = new DataView(header.buffer);
-    view.setBigUint64(messageHeader.buffers, addressOf(vector), true);
-    view.setBigUint64(messageHeader.bufferCount, 1n, true);
-    view.setBigUint64(messageHeader.control, addressOf(control), true);
-    view.setBigUint64(messageHeader.controlLength, BigInt(control.length), true);
-    const flags = withoutWaiting | passedClosedOnExec;
-    const count = Number(this.#libc.symbols.recvmsg(socket, header, flags));
+    const { layout, symbols } = this.#libc;
+    this.#vector.set([addressOf(buffer), BigInt(buffer.length)]);
+    const header = messageHeader(layout, {
+      ...{ vector: addressOf(this.#vector), control: addressOf(this.#control) },
+      controlLength: this.#control.length,
+    });
+    const { withoutWaiting, passedClosedOnExec } = layout.message;
+    const count = Number(symbols.recvmsg(socket, header, withoutWaiting | passedClosedOnExec));
     if (count < 0) {
       // Whatever else is wrong with it is its end.
-      return this.#failure() === undefined
+      return lastFailure(this.#libc) === undefined
         ? undefined
         : { bytes: buffer.subarray(0, 0), descriptors: [] };
     }
-    const length = Number(view.getBigUint64(messageHeader.controlLength, true));
-    return { bytes: buffer.subarray(0, count), descriptors: passedIn(control.subarray(0, length)) };
+    const length = controlLength(layout, header);
+    const descriptors = passedIn(layout, this.#control.subarray(0, length));
+    for (const descriptor of descriptors) closeOnExec(this.#libc, descriptor);
+    return { bytes: buffer.subarray(0, count), descriptors };
   }
 
   /** Whether a descriptor was opened for reading, or for writing. */
   allows(descriptor: number, direction: "input" | "output"): boolean {
-    const mode = this.#libc.symbols.fcntl(descriptor, getFlags, 0) & accessMode;
+    const mode = flagsOf(this.#libc, descriptor) & accessMode;
     return mode === readAndWrite || mode === (direction === "input" ? readOnly : writeOnly);
+  }
+
+  /** How it is used. */
+  kindOf(descriptor: number): DescriptorKind {
+    return kindOf(this.#libc, descriptor);
+  }
+
+  leadToOneFile(one: number, other: number): boolean {
+    return leadToOneFile(this.#libc, one, other);
   }
 
   /**
@@ -157,7 +172,8 @@ export class Descriptors {
    * Not for files, whose place is shared. @returns `undefined` where that cannot be done.
    */
   reopen(descriptor: number, direction: "input" | "output"): number | undefined {
-    const own = openWithoutWaiting(this.#libc, `/proc/self/fd/${descriptor}`, direction);
+    const path = pathToReopen(this.#libc, descriptor);
+    const own = path === undefined ? -1 : openWithoutWaiting(this.#libc, path, direction);
     return own < 0 ? undefined : own;
   }
 
@@ -173,20 +189,22 @@ export class Descriptors {
 
   /** The same from a socket. */
   receiveNow(socket: number, buffer: Uint8Array<ArrayBuffer>): number {
-    const { symbols } = this.#libc;
+    const { symbols, layout } = this.#libc;
+    const { withoutWaiting } = layout.message;
     return this.#now(symbols.recv(socket, buffer, BigInt(buffer.length), withoutWaiting));
   }
 
   /** The same to a socket. */
   sendNow(socket: number, bytes: Uint8Array<ArrayBuffer>): number {
-    const { symbols } = this.#libc;
+    const { symbols, layout } = this.#libc;
+    const { withoutWaiting, withoutSignal } = layout.message;
     const flags = withoutWaiting | withoutSignal;
     return this.#now(symbols.sendto(socket, bytes, BigInt(bytes.length), flags, nobody, 0));
   }
 
   #now(result: bigint): number {
     if (result >= 0n) return Number(result);
-    return this.#failure() === undefined ? nothingNow : failed;
+    return lastFailure(this.#libc) === undefined ? nothingNow : failed;
   }
 
   /** Reads, on a thread that waits. @returns how many bytes; 0 at the end, {@link failed}. */
@@ -212,7 +230,7 @@ export class Descriptors {
   /** A terminal's dimensions; `undefined` where it is no terminal. */
   dimensions(descriptor: number): Dimensions | undefined {
     const found = new Uint16Array(4);
-    if (this.#libc.symbols.ioctl(descriptor, BigInt(windowSize), found) < 0) return undefined;
+    if (!control(this.#libc, descriptor, this.#libc.layout.windowSize.get, found)) return undefined;
     const [rows, columns, width, height] = found;
     return { columns: columns!, rows: rows!, width: width!, height: height! };
   }
@@ -237,28 +255,6 @@ export class Descriptors {
   close(): void {
     this.#watch.close();
   }
-
-  /** What the last call failed for; `undefined` where it only has to be tried again. */
-  #failure(): Error | undefined {
-    const pointer = this.#libc.symbols.__errno_location();
-    const number = pointer === null ? 0 : new Deno.UnsafePointerView(pointer).getInt32();
-    if (number === wouldBlock || number === interrupted) return undefined;
-    return new Error(`the system's error ${number}`);
-  }
-}
-
-/** The descriptors of a control message. */
-function passedIn(control: Uint8Array): number[] {
-  const view = new DataView(control.buffer, control.byteOffset, control.byteLength);
-  if (control.length <= controlHeader.size) return [];
-  const isPassed = view.getInt32(controlHeader.level, true) === socketLevel &&
-    view.getInt32(controlHeader.type, true) === passedDescriptors;
-  const length = Math.min(Number(view.getBigUint64(0, true)), control.length);
-  const descriptors: number[] = [];
-  for (let at = controlHeader.size; isPassed && at + 4 <= length; at += 4) {
-    descriptors.push(view.getInt32(at, true));
-  }
-  return descriptors;
 }
 
 function addressOf(buffer: ArrayBufferView<ArrayBuffer>): bigint {

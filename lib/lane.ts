@@ -8,6 +8,7 @@
 import type { SessionRequest } from "./control_messages.ts";
 import { EscapeFilter, escapeHelp, type Wish } from "./escape_filter.ts";
 import type { Dimensions, LaneStreams, Written } from "./lane_streams.ts";
+import type { LaneX11 } from "./lane_x11.ts";
 import type { ChannelOwner, RelayChannel } from "./relay_channel.ts";
 import type { RelayClient } from "./relay_client.ts";
 import { type Field, readUint32, utf8String } from "./ssh_data.ts";
@@ -16,6 +17,9 @@ import type { ChannelRequest } from "./wire.ts";
 
 /** The most that is read at a time, in bytes. */
 const longestReadBytes = 256 * 1024;
+
+/** Beyond this nothing is said of what programs on the host do wrong, in bytes. */
+const mostUnwrittenBytes = 64 * 1024;
 
 /** The status of ssh where the session has none. */
 const noStatus = 255;
@@ -40,6 +44,7 @@ export interface LaneEvents {
 /** One session; it leaves its streams open. */
 export class Lane {
   readonly #request: SessionRequest;
+  readonly #x11: LaneX11 | undefined;
   readonly #streams: LaneStreams;
   readonly #events: LaneEvents;
   readonly #channel: RelayChannel;
@@ -57,14 +62,17 @@ export class Lane {
 
   constructor(
     client: RelayClient,
-    { request, streams, windowBytes, events }: {
+    { request, x11, streams, windowBytes, events }: {
       request: SessionRequest;
+      /** Absent where it asks for none. */
+      x11?: LaneX11;
       streams: LaneStreams;
       windowBytes: number;
       events: LaneEvents;
     },
   ) {
     this.#request = request;
+    this.#x11 = x11;
     this.#streams = streams;
     this.#events = events;
     const { escape, wantsTerminal } = request;
@@ -110,11 +118,23 @@ export class Lane {
     this.#events.onOpen();
     const { wantsAgent, wantsTerminal, environment } = this.#request;
     if (wantsTerminal) this.#streams.holdUntilRaw();
+    if (this.#x11) this.#askForX11(this.#x11);
     if (wantsAgent) this.#channel.request("auth-agent-req@openssh.com", []);
     if (wantsTerminal) this.#askForTerminal();
     for (const variable of environment) this.#channel.request("env", [...variable]);
     this.#start();
     void this.#passInput();
+  }
+
+  #askForX11(x11: LaneX11): void {
+    x11.onRejected = () => {
+      if (this.#hasEnded || this.#outputBytes > mostUnwrittenBytes) return;
+      this.#say("X11 connection rejected because of wrong authentication.\r\n");
+    };
+    this.#channel.request("x11-req", x11.request, (isGranted) => {
+      if (isGranted || this.#isClosed || this.#hasEnded) return;
+      this.#say("X11 forwarding request failed on channel 0\r\n");
+    });
   }
 
   #askForTerminal(): void {

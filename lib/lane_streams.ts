@@ -88,7 +88,7 @@ export class LaneStreams {
     );
     this.#all = [this.#input, ...outputs];
     this.#output = outlet(outputs[0]!);
-    this.#errors = errors === undefined || isSameFile(output, errors)
+    this.#errors = errors === undefined || system.leadToOneFile(output, errors)
       ? this.#output
       : outlet(outputs[1]!);
   }
@@ -198,17 +198,6 @@ export function enqueueOutput(queue: Piece[], piece: Piece): void {
   }
   last.memory.set(piece.data, last.data.length);
   last.data = last.memory.subarray(0, bytes);
-}
-
-/** Whether two descriptors lead to one file: then what goes there keeps its order. */
-function isSameFile(one: number, other: number): boolean {
-  try {
-    const [a, b] = [one, other].map((it) => Deno.statSync(`/proc/self/fd/${it}`));
-    return a!.dev === b!.dev && a!.ino === b!.ino;
-  } catch {
-    // The system does not tell.
-    return false;
-  }
 }
 
 function takeUpTo<T extends { data: Uint8Array }>(queue: T[], mostBytes: number): T[] {

@@ -1,85 +1,196 @@
 /**
  * The C library, by Deno's foreign function interface, as far as Deno has no way of its own: unix
- * sockets that pass descriptors, descriptors of others, terminals, and datagrams. Linux alone.
+ * sockets that pass descriptors, descriptors of others, terminals, processes, and datagrams. On Linux
+ * and macOS; `system_layout.ts` has what is different there.
  *
  * It is loaded by whoever needs it, when he does; each of them does without where it is not there.
  */
 
-const symbols = {
-  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
-  bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
-  listen: { parameters: ["i32", "i32"], result: "i32" },
-  accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
-  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
-  sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
-  recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
-  open: { parameters: ["buffer", "i32"], result: "i32" },
-  fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
-  recvmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
-  pipe2: { parameters: ["buffer", "i32"], result: "i32" },
-  close: { parameters: ["i32"], result: "i32" },
-  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
-  write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
-  tcgetattr: { parameters: ["i32", "buffer"], result: "i32" },
-  ioctl: { parameters: ["i32", "usize", "buffer"], result: "i32" },
-  isatty: { parameters: ["i32"], result: "i32" },
-  tcgetsid: { parameters: ["i32"], result: "i32" },
-  getsid: { parameters: ["i32"], result: "i32" },
-  __errno_location: { parameters: [], result: "pointer" },
-  // These wait, each on a thread of its own.
-  waitingPoll: {
-    name: "poll",
-    parameters: ["buffer", "usize", "i32"],
-    result: "i32",
-    nonblocking: true,
-  },
-  waitingRead: {
-    name: "read",
-    parameters: ["i32", "buffer", "usize"],
-    result: "isize",
-    nonblocking: true,
-  },
-  waitingWrite: {
-    name: "write",
-    parameters: ["i32", "buffer", "usize"],
-    result: "isize",
-    nonblocking: true,
-  },
-} as const;
+import { socketAddress, type SystemLayout, systemLayout } from "./system_layout.ts";
 
-/** By which names the library goes, glibc's first, then musl's. */
-const names = [
-  "libc.so.6",
-  `libc.musl-${Deno.build.arch}.so.1`,
-  `/lib/ld-musl-${Deno.build.arch}.so.1`,
-];
+/**
+ * What follows the named arguments of a function that takes any number of them: the one that counts,
+ * seven times. It is the next register's on most machines; on Apple's arm64 it is the first on the
+ * stack, behind all eight registers.
+ */
+const anyNumberOfIntegers = [
+  "usize",
+  "usize",
+  "usize",
+  "usize",
+  "usize",
+  "usize",
+  "usize",
+] as const;
+const anyNumberOfBuffers = [
+  "buffer",
+  "buffer",
+  "buffer",
+  "buffer",
+  "buffer",
+  "buffer",
+  "buffer",
+] as const;
+
+function symbolsOf({ names }: SystemLayout) {
+  return {
+    socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+    socketpair: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
+    bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+    listen: { parameters: ["i32", "i32"], result: "i32" },
+    accept: {
+      name: names.accept,
+      parameters: ["i32", "pointer", "pointer", "i32"],
+      result: "i32",
+    },
+    getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+    sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
+    sendmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
+    recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
+    recvmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
+    open: { parameters: ["buffer", "i32"], result: "i32" },
+    fcntl: { parameters: ["i32", "i32", ...anyNumberOfIntegers], result: "i32" },
+    pipe: { name: names.pipe, parameters: ["buffer", "i32"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+    read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+    write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+    tcgetattr: { parameters: ["i32", "buffer"], result: "i32" },
+    tcsetattr: { parameters: ["i32", "i32", "buffer"], result: "i32" },
+    cfmakeraw: { parameters: ["buffer"], result: "void" },
+    ioctl: { parameters: ["i32", "usize", ...anyNumberOfBuffers], result: "i32" },
+    isatty: { parameters: ["i32"], result: "i32" },
+    tcgetsid: { parameters: ["i32"], result: "i32" },
+    getsid: { parameters: ["i32"], result: "i32" },
+    grantpt: { parameters: ["i32"], result: "i32" },
+    unlockpt: { parameters: ["i32"], result: "i32" },
+    ptsname: { parameters: ["i32"], result: "pointer" },
+    ttyname_r: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+    errno: { name: names.errno, parameters: [], result: "pointer" },
+    // Of macOS alone.
+    fstat: { name: names.fstat, parameters: ["i32", "buffer"], result: "i32", optional: true },
+    sysctl: {
+      parameters: ["buffer", "u32", "buffer", "buffer", "pointer", "usize"],
+      result: "i32",
+      optional: true,
+    },
+    proc_pidinfo: {
+      parameters: ["i32", "i32", "u64", "buffer", "i32"],
+      result: "i32",
+      optional: true,
+    },
+    // These wait, each on a thread of its own.
+    waitingPoll: {
+      name: "poll",
+      parameters: ["buffer", "usize", "i32"],
+      result: "i32",
+      nonblocking: true,
+    },
+    waitingSelect: {
+      name: names.select,
+      parameters: ["i32", "buffer", "buffer", "pointer", "pointer"],
+      result: "i32",
+      nonblocking: true,
+    },
+    waitingRead: {
+      name: "read",
+      parameters: ["i32", "buffer", "usize"],
+      result: "isize",
+      nonblocking: true,
+    },
+    waitingWrite: {
+      name: "write",
+      parameters: ["i32", "buffer", "usize"],
+      result: "isize",
+      nonblocking: true,
+    },
+  } as const;
+}
 
 const unix = 1;
 const datagram = 2;
-const closedOnExec = 0o2000000;
-const nonBlocking = 0o4000;
-const notControlling = 0o400;
-const withoutWaiting = 0x40;
-const withoutSignal = 0x4000;
 
-/** Room for a path in an address, in bytes, the NUL after it included. */
-export const maximumSocketPathBytes = 108;
+/** fcntl(2). */
+const [setDescriptorFlags, getFlags, setFlags] = [2, 3, 4];
+const closedOnExec = 1;
 
-/** The C library as far as it is used. */
-export type Libc = Deno.DynamicLibrary<typeof symbols>;
+/** The C library as far as it is used, and what it is like. */
+export interface Libc {
+  symbols: Deno.DynamicLibrary<ReturnType<typeof symbolsOf>>["symbols"];
+  layout: SystemLayout;
+  close(): void;
+}
 
 /** Loads the library. @throws {Error} where it cannot be had. */
 export function loadLibc(): Libc {
-  if (Deno.build.os !== "linux") throw new Error(`not known on ${Deno.build.os}`);
+  const layout = systemLayout();
+  if (layout === undefined) throw new Error(`not known on ${Deno.build.os}`);
   let failure: unknown;
-  for (const name of names) {
+  for (const name of layout.libraries) {
     try {
-      return Deno.dlopen(name, symbols);
+      const library = Deno.dlopen(name, symbolsOf(layout));
+      return { symbols: library.symbols, layout, close: () => library.close() };
     } catch (error) {
       failure ??= error;
     }
   }
   throw failure;
+}
+
+/** What the last call has failed for; `undefined` where it only has to be tried again. */
+export function lastFailure({ symbols, layout }: Libc): Error | undefined {
+  const pointer = symbols.errno();
+  const number = pointer === null ? 0 : new Deno.UnsafePointerView(pointer).getInt32();
+  const { wouldBlock, interrupted } = layout.errors;
+  if (number === wouldBlock || number === interrupted) return undefined;
+  return new Error(`the system's error ${number}`);
+}
+
+/** The flags with which a descriptor was opened (fcntl(2)); less than 0 where there is none. */
+export function flagsOf({ symbols }: Libc, descriptor: number): number {
+  return symbols.fcntl(descriptor, getFlags, ...sevenTimes(0n));
+}
+
+/**
+ * Sees to it that nothing waits for a descriptor of ours, and that no other program gets it; where the
+ * system does that when it makes one, it has.
+ */
+export function makeOurs(libc: Libc, descriptor: number): void {
+  if (libc.layout.setsFlagsAtOnce) return;
+  closeOnExec(libc, descriptor);
+  const flags = flagsOf(libc, descriptor) | libc.layout.open.nonBlocking;
+  libc.symbols.fcntl(descriptor, setFlags, ...sevenTimes(BigInt(flags)));
+}
+
+/** Sees to it that no other program gets a descriptor that was passed. */
+export function closeOnExec({ symbols, layout }: Libc, descriptor: number): void {
+  if (layout.setsFlagsAtOnce) return;
+  symbols.fcntl(descriptor, setDescriptorFlags, ...sevenTimes(BigInt(closedOnExec)));
+}
+
+/** Makes a pipe for which nothing waits. @throws {Error} where there is none. */
+export function openPipe(libc: Libc): { output: number; input: number } {
+  const ends = new Int32Array(2);
+  const { closedOnExec, nonBlocking } = libc.layout.open;
+  if (libc.symbols.pipe(ends, closedOnExec | nonBlocking) < 0) {
+    throw new Error("no pipe can be had");
+  }
+  for (const end of ends) makeOurs(libc, end);
+  return { output: ends[0]!, input: ends[1]! };
+}
+
+/** A request of ioctl(2) with a structure. @returns whether it was done. */
+export function control(
+  { symbols }: Libc,
+  descriptor: number,
+  request: number,
+  structure: Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer>,
+): boolean {
+  return symbols.ioctl(descriptor, BigInt(request), ...sevenTimes(structure)) >= 0;
+}
+
+/** As functions want it that take any number of arguments. */
+function sevenTimes<T>(value: T): [T, T, T, T, T, T, T] {
+  return [value, value, value, value, value, value, value];
 }
 
 /**
@@ -88,10 +199,11 @@ export function loadLibc(): Libc {
  * @returns its descriptor; less than 0 where it cannot be opened.
  */
 export function openWithoutWaiting(
-  { symbols }: Libc,
+  { symbols, layout }: Libc,
   path: string,
   direction: "input" | "output",
 ): number {
+  const { nonBlocking, notControlling, closedOnExec } = layout.open;
   const flags = (direction === "input" ? 0 : 1) | nonBlocking | notControlling | closedOnExec;
   return symbols.open(new TextEncoder().encode(`${path}\0`), flags);
 }
@@ -102,10 +214,12 @@ export function openWithoutWaiting(
  * @param path an absolute path, or a name after `@` (unix(7), "abstract").
  * @throws {Error} where it is not taken.
  */
-export function sendDatagram({ symbols }: Libc, path: string, message: Uint8Array): void {
-  const address = unixAddress(path);
-  const socket = symbols.socket(unix, datagram | closedOnExec, 0);
+export function sendDatagram({ symbols, layout }: Libc, path: string, message: Uint8Array): void {
+  const address = socketAddress(layout, path);
+  const { closedOnExec } = layout.open;
+  const socket = symbols.socket(unix, datagram | (layout.setsFlagsAtOnce ? closedOnExec : 0), 0);
   if (socket < 0) throw new Error("no socket can be had");
+  const { withoutWaiting, withoutSignal } = layout.message;
   try {
     const sent = symbols.sendto(
       socket,
@@ -119,20 +233,4 @@ export function sendDatagram({ symbols }: Libc, path: string, message: Uint8Arra
   } finally {
     symbols.close(socket);
   }
-}
-
-/**
- * The address of a unix socket, as the system's structure.
- *
- * @param path an absolute path, or a name after `@` (unix(7), "abstract").
- * @throws {Error} where it is too long.
- */
-export function unixAddress(path: string): Uint8Array<ArrayBuffer> {
-  const name = new TextEncoder().encode(path);
-  if (name.length >= maximumSocketPathBytes) throw new Error("its path is too long");
-  if (path.startsWith("@")) name[0] = 0;
-  const address = new Uint8Array(2 + name.length + (path.startsWith("@") ? 0 : 1));
-  new Uint16Array(address.buffer, 0, 1)[0] = unix;
-  address.set(name, 2);
-  return address;
 }

@@ -53,6 +53,7 @@ let isKnown = false;
 function systemCalls(): Libc | undefined {
   if (isKnown) return known;
   isKnown = true;
+  if (Deno.build.os !== "linux") return undefined;
   try {
     known = loadLibc();
   } catch {

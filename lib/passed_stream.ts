@@ -2,22 +2,23 @@
  * One stream of a client: a descriptor that it shares with others, read and written without holding
  * anybody up, and without making it non-blocking for those who share it.
  *
- * A pipe or a terminal is opened once more, which gives a description of our own; a socket has calls
- * that do not wait; a file is waited for on a thread. Whatever else there is may keep a thread for
+ * A pipe or a terminal is opened once more, which gives a description of our own (on macOS terminals
+ * alone); a socket has calls that do not wait; a file is waited for on a thread. Whatever else there is may keep a thread for
  * as long as its other side likes: it is asked first, and few such calls are under way at a time.
  */
 
+import type { DescriptorKind } from "./descriptor_kind.ts";
 import { type Descriptors, failed, nothingNow } from "./descriptors.ts";
 import { Turns } from "./turns.ts";
 
 /** How a stream is used: by calls that do not wait, or by calls that do, on threads. */
-type Kind = "prompt" | "socket" | "file" | "waiting";
+type Kind = Exclude<DescriptorKind, "reopened">;
 
 /** Deno has 32 threads for all calls that wait, those on its own files among them. */
 const turns = new Turns(12);
 
-/** A pipe that takes anything takes so many bytes at once (pipe(7)). */
-const promptBytes = 4096;
+/** A pipe that takes anything takes so many bytes at once (PIPE_BUF). */
+const promptBytes = Deno.build.os === "linux" ? 4096 : 512;
 
 /** A descriptor that was passed; it is closed with `close`. */
 export class PassedStream {
@@ -37,7 +38,7 @@ export class PassedStream {
   }) {
     this.#system = system;
     this.descriptor = descriptor;
-    const kind = system.allows(descriptor, direction) ? kindOf(descriptor) : "waiting";
+    const kind = system.allows(descriptor, direction) ? system.kindOf(descriptor) : "waiting";
     const own = kind === "reopened" ? system.reopen(descriptor, direction) : undefined;
     this.#used = own ?? descriptor;
     this.#kind = kind === "reopened" ? (own === undefined ? "waiting" : "prompt") : kind;
@@ -139,25 +140,5 @@ export class PassedStream {
     if (this.#used !== this.descriptor) this.#system.closeOne(this.#used);
     this.#system.closeOne(this.descriptor);
     this.#closed.resolve();
-  }
-}
-
-/** Devices that never wait: `/dev/null`, `/dev/zero`, `/dev/full`, by their numbers. */
-const promptDevices = [0x103, 0x105, 0x107];
-
-/** `/dev/tty` and `/dev/ptmx`: who opens them gets another terminal, his own or a new one. */
-const otherTerminals = [0x500, 0x502];
-
-function kindOf(descriptor: number): Kind | "reopened" {
-  try {
-    const stat = Deno.statSync(`/proc/self/fd/${descriptor}`);
-    if (stat.isSocket) return "socket";
-    if (stat.isFifo) return "reopened";
-    if (stat.isFile || stat.isDirectory) return "file";
-    if (!stat.isCharDevice || otherTerminals.includes(stat.rdev ?? 0)) return "waiting";
-    return promptDevices.includes(stat.rdev ?? 0) ? "prompt" : "reopened";
-  } catch {
-    // The system does not tell.
-    return "waiting";
   }
 }

@@ -1,29 +1,17 @@
-/** Waits for many descriptors at a time: one thread, however many there are (poll(2)). */
+/** Waits for many descriptors at a time: one thread, however many there are. */
 
-import type { Libc } from "./libc.ts";
+import { type Libc, openPipe } from "./libc.ts";
+import { type Question, type Readiness, readyOnes } from "./readiness_query.ts";
 
-/** What a descriptor is waited for. */
-export type Readiness = "readable" | "writable";
+export type { Readiness };
 
-const bits: Record<Readiness, number> = { readable: 0x1, writable: 0x4 };
-/** An error, the other side's end, no such descriptor: whoever tries is told which. */
-const always = 0x8 | 0x10 | 0x20;
-
-/** A structure of poll(2), in bytes: descriptor, what is waited for, what is so. */
-const entryBytes = 8;
-
-const closedOnExec = 0o2000000;
-const withoutWaiting = 0o4000;
-
-interface Wish {
-  descriptor: number;
-  bits: number;
+interface Wish extends Question {
   onReady(): void;
 }
 
 /** All that is waited for; `close` ends it. */
 export class ReadinessWatch {
-  readonly #symbols: Libc["symbols"];
+  readonly #libc: Libc;
   readonly #wishes = new Set<Wish>();
   /** By which a wait is cut short: there is something new to wait for. */
   readonly #bell: { hear: number; ring: number };
@@ -35,13 +23,10 @@ export class ReadinessWatch {
   #isClosed = false;
 
   /** @throws {Error} where the system gives no pipe. */
-  constructor({ symbols }: Libc) {
-    this.#symbols = symbols;
-    const ends = new Int32Array(2);
-    if (symbols.pipe2(ends, closedOnExec | withoutWaiting) < 0) {
-      throw new Error("no pipe can be had");
-    }
-    this.#bell = { hear: ends[0]!, ring: ends[1]! };
+  constructor(libc: Libc) {
+    this.#libc = libc;
+    const { output, input } = openPipe(libc);
+    this.#bell = { hear: output, ring: input };
   }
 
   /**
@@ -62,7 +47,7 @@ export class ReadinessWatch {
       this.#onNext.push(() => settle(false));
       this.#ring();
     };
-    const wish = { descriptor, bits: bits[readiness], onReady: () => settle(true) };
+    const wish = { descriptor, readiness, onReady: () => settle(true) };
     signal?.addEventListener("abort", onAbort);
     this.#wishes.add(wish);
     this.#unsettled.add(settle);
@@ -83,31 +68,22 @@ export class ReadinessWatch {
   #ring(): void {
     if (this.#isRung || !this.#isWaiting) return;
     this.#isRung = true;
-    this.#symbols.write(this.#bell.ring, new Uint8Array(1), 1n);
+    this.#libc.symbols.write(this.#bell.ring, new Uint8Array(1), 1n);
   }
 
   async #wait(): Promise<void> {
     this.#isWaiting = true;
     while ((this.#wishes.size > 0 || this.#onNext.length > 0) && !this.#isClosed) {
       const wishes = [...this.#wishes];
-      const entries = new DataView(new ArrayBuffer((wishes.length + 1) * entryBytes));
-      entries.setInt32(0, this.#bell.hear, true);
-      entries.setInt16(4, bits.readable, true);
-      wishes.forEach((wish, index) => {
-        entries.setInt32((index + 1) * entryBytes, wish.descriptor, true);
-        entries.setInt16((index + 1) * entryBytes + 4, wish.bits, true);
-      });
-      const bytes = new Uint8Array(entries.buffer);
-      // A signal that came between is as good as nothing.
-      await this.#symbols.waitingPoll(bytes, BigInt(wishes.length + 1), -1);
-      if (entries.getInt16(6, true) !== 0) {
-        this.#symbols.read(this.#bell.hear, new Uint8Array(16), 16n);
+      const bell: Question = { descriptor: this.#bell.hear, readiness: "readable" };
+      const [isRung, ...ready] = await readyOnes(this.#libc, [bell, ...wishes]);
+      if (isRung) {
+        this.#libc.symbols.read(this.#bell.hear, new Uint8Array(16), 16n);
         this.#isRung = false;
       }
       for (const next of this.#onNext.splice(0)) next();
       wishes.forEach((wish, index) => {
-        const found = entries.getInt16((index + 1) * entryBytes + 6, true);
-        if ((found & (wish.bits | always)) !== 0 && this.#wishes.has(wish)) wish.onReady();
+        if (ready[index] && this.#wishes.has(wish)) wish.onReady();
       });
     }
     this.#isWaiting = false;
@@ -116,6 +92,8 @@ export class ReadinessWatch {
 
   #end(): void {
     for (const settle of this.#unsettled) settle(false);
-    for (const descriptor of [this.#bell.hear, this.#bell.ring]) this.#symbols.close(descriptor);
+    for (const descriptor of [this.#bell.hear, this.#bell.ring]) {
+      this.#libc.symbols.close(descriptor);
+    }
   }
 }

@@ -51,6 +51,9 @@ export class RelayClient {
   readonly #unanswered = new Set<() => void>();
   readonly #channels = new Map<number, RelayChannel>();
   #lastNumber = -1;
+  /** What upstream opens and nobody has answered yet. */
+  #unansweredOpens = 0;
+  #leavesWhenUnused = false;
   #hasEnded = false;
 
   constructor(relay: Relay, options: RelayClientOptions) {
@@ -110,11 +113,25 @@ export class RelayClient {
     this.#hand.disconnect(DisconnectReason.byApplication, "not needed any more");
   }
 
+  /** Leaves as soon as no channel is open, those that upstream opens meanwhile among them. */
+  leaveWhenUnused(): void {
+    this.#leavesWhenUnused = true;
+    this.#leaveIfUnused();
+  }
+
+  #leaveIfUnused(): void {
+    const isUsed = this.#channels.size + this.#unansweredOpens > 0;
+    if (this.#leavesWhenUnused && !isUsed && !this.#hasEnded) this.leave();
+  }
+
   #addChannel(owner: OwnerOf, windowBytes: number): RelayChannel {
     const number = ++this.#lastNumber;
     const channel = new RelayChannel(this.#hand, {
       ...{ number, windowBytes, owner },
-      onDone: () => this.#channels.delete(number),
+      onDone: () => {
+        this.#channels.delete(number);
+        this.#leaveIfUnused();
+      },
     });
     this.#channels.set(number, channel);
     return channel;
@@ -146,6 +163,7 @@ export class RelayClient {
     if (owning === undefined) {
       return refuse(administrativelyProhibited, "nothing was asked to be forwarded");
     }
+    this.#unansweredOpens++;
     try {
       const owner = await owning;
       const channel = this.#addChannel(owner, maximumCreditBytes);
@@ -153,6 +171,9 @@ export class RelayClient {
       else channel.accept(open, maximumPacketSize);
     } catch (error) {
       refuse(connectFailed, messageOf(error));
+    } finally {
+      this.#unansweredOpens--;
+      this.#leaveIfUnused();
     }
   }
 

@@ -238,6 +238,7 @@ export class Shim {
     const steered = this.#steered(onTerminate);
     this.#control = await openControl({ name, home }, {
       relay: this.#relay,
+      alias: this.#config.alias,
       objection: this.#objection,
       reception: this.#reception,
       identify: this.#identify,
@@ -332,6 +333,7 @@ export class Shim {
   /** Takes no more clients, and waits for channels that are open, but not for long. */
   async drain(): Promise<void> {
     this.#stopListening();
+    this.#forwards.stopListening();
     if (this.channelCount > 0) await within(drainTimeoutMs, this.#relay.whenEmpty());
   }
 
@@ -345,17 +347,23 @@ export class Shim {
   /** The client whose the forwards are; it counts as one for as long as there are any. */
   #makeClient({ onOpen, onEnd }: Pick<RelayClientOptions, "onOpen" | "onEnd">): RelayClient {
     this.#presence.enter();
-    return new RelayClient(this.#relay, {
+    const id = ++this.#lastClientId;
+    const client = new RelayClient(this.#relay, {
       about: {
-        ...{ id: ++this.#lastClientId, carrier: "lane", since: new Date().toISOString() },
+        ...{ id, carrier: "lane", since: new Date().toISOString() },
         ...{ address: null, user: null, key: null, exchange: null },
       },
       onOpen,
       onEnd: (reason) => {
         this.#presence.leave();
+        this.#audit?.onClientLeft(client.peer, undefined);
         onEnd(reason);
       },
     });
+    // Whoever has asked for a forward may be gone: what it does is done by sshshim itself.
+    const process = { uid: Deno.uid() ?? undefined, pid: Deno.pid };
+    this.#audit?.onClient(client.peer, { client: id, port: undefined, username: "", ...process });
+    return client;
   }
 
   #stopListening(): void {

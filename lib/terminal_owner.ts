@@ -1,6 +1,6 @@
-/** Whose a terminal is at the moment, where Linux's /proc tells it. */
+/** Whose a terminal is at the moment, where the system tells it. */
 
-import { parseStat, type ProcessStat } from "./process_facts.ts";
+import { hasTerminalNow, parseStat, type ProcessStat } from "./process_facts.ts";
 
 /**
  * Whether a process may read from its terminal: it is not stopped, and in the foreground. One that
@@ -9,15 +9,7 @@ import { parseStat, type ProcessStat } from "./process_facts.ts";
  * Where the system does not tell, it may.
  */
 export async function isWaitingToRead(pid: number | undefined): Promise<boolean> {
-  if (pid === undefined) return true;
-  try {
-    const { state, group, foreground } = parseStat(await Deno.readTextFile(`/proc/${pid}/stat`));
-    if (state === "T" || state === "t") return false;
-    // It has another terminal than the one that it has passed, or none.
-    return foreground === "-1" || foreground === group;
-  } catch {
-    return true;
-  }
+  return pid === undefined ? true : await hasTerminalNow(pid) ?? true;
 }
 
 /** Whether we have a controlling terminal, and our processes are in its foreground. */

@@ -9,7 +9,8 @@
 import { Buffer } from "node:buffer";
 import { Reader } from "./ssh_data.ts";
 
-const cookieProtocol = "MIT-MAGIC-COOKIE-1";
+/** The one way to be let in that is told apart. */
+export const cookieProtocol = "MIT-MAGIC-COOKIE-1";
 
 /** The cookie in the body of an `x11-req`; `undefined` for another authentication protocol. */
 export function announcedCookie(request: Uint8Array): Uint8Array | undefined {

@@ -5,7 +5,7 @@ import { lostLine } from "../lib/audit.ts";
 import { AuditFile } from "../lib/audit_file.ts";
 import { configureLogging } from "../lib/log.ts";
 import { MessageType } from "../lib/wire.ts";
-import { shimTarget } from "./support/behind.ts";
+import { laneTarget, shimTarget } from "./support/behind.ts";
 import { startGround, type Target } from "./support/both.ts";
 import { waitUntil } from "./support/processes.ts";
 import { run, RunningProcess, text } from "./support/run.ts";
@@ -13,7 +13,7 @@ import { RawClient } from "./support/raw_client.ts";
 import { exchange, startEcho, tcpAddress } from "./support/services.ts";
 import { startServing } from "./support/login.ts";
 import { freePort } from "./support/ports.ts";
-import { upstreamArguments } from "./support/shim.ts";
+import { startShim, upstreamArguments } from "./support/shim.ts";
 import { withFolder } from "./support/signing.ts";
 import { startSshd } from "./support/sshd.ts";
 
@@ -309,4 +309,27 @@ Deno.test("connections of other users are in the audit", {
     count: 1,
     reason: "of user nobody",
   });
+});
+
+Deno.test("forwards by the control socket are sshshim's own in the audit", async () => {
+  await using sshd = await startSshd();
+  await using echo = startEcho({ greeting: "hello\n" });
+  const path = `${sshd.folder}/audit`;
+  await using shim = await startShim(sshd, { arguments: ["--audit", path] });
+  const target = laneTarget({ shim, sshd });
+  const port = freePort();
+  const forward = ["-L", `${port}:127.0.0.1:${echo.port}`];
+  assert.equal((await target.ssh("", { options: ["-O", "forward", ...forward] })).code, 0);
+  await exchange(tcpAddress(port), "there");
+  assert.equal((await target.ssh("", { options: ["-O", "cancel", ...forward] })).code, 0);
+  const lines = await linesUntil(path, ({ event }) => event === "client-close");
+  const its = lines.filter(({ client }) => client !== undefined).map(factsOf);
+  const { client } = its[0]!;
+  assert.deepEqual(its.map((line) => [line.event, line.client]), [
+    ["client-open", client],
+    ["channel-open", client],
+    ["channel-close", client],
+    ["client-close", client],
+  ]);
+  assert.deepEqual([its[0]!.pid, its[0]!.uid], [shim.pid, Deno.uid()]);
 });

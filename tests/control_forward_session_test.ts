@@ -1,7 +1,7 @@
 /** `ssh -O forward` and its like: by a master of ssh's own, and by the shim's control socket. */
 
 import assert from "node:assert/strict";
-import { shimTarget } from "./support/behind.ts";
+import { laneTarget, shimTarget } from "./support/behind.ts";
 import { startGround, type Target, testComparison } from "./support/both.ts";
 import { finish, lead, startForwarding, withoutPorts } from "./support/forwarding.ts";
 import { freePort } from "./support/ports.ts";
@@ -271,4 +271,28 @@ Deno.test("a shim that is stopped takes its forwards and their connections along
   await ground.shim.stop();
   assert.equal((await readAll(connection)).length, 0);
   await assert.rejects(Deno.lstat(path), Deno.errors.NotFound);
+});
+
+Deno.test("ssh that is refused one of its forwards has the others at the port", async () => {
+  await using ground = await startGround();
+  await using echo = startEcho({ greeting: "hello\n" });
+  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const target = laneTarget(ground);
+  const ports = [freePort(), (taken.addr as Deno.NetAddr).port, freePort()];
+  const forwards = ports.flatMap((port) => ["-L", `${port}:127.0.0.1:${echo.port}`]);
+  await using client = target.startSsh("echo ready; cat", { options: forwards });
+  await client.stdout.waitFor(/ready/);
+  await client.stderr.waitFor(/another forward of this client was refused/);
+  assert.match(client.stderr.text, /bind \[127\.0\.0\.1\]:\d+: Address already in use/);
+  assert.match(ground.shim.log.text, /connected from port/);
+  for (const port of [ports[0]!, ports[2]!]) {
+    assert.match(text(await exchange(tcpAddress(port), "there")), /^hello\nthere/);
+  }
+  await client.closeStdin();
+  assert.equal((await client.drained()).code, 0);
+
+  const ask = target.sshCommand(undefined, ["-O", "forward", ...forwards.slice(0, 4)]);
+  const { stderr } = await run(ask, { environment: target.environment });
+  assert.match(text(stderr), /forwarding request failed/);
+  assert.match(text(await exchange(tcpAddress(ports[0]!), "there")), /^hello\nthere/);
 });

@@ -7,6 +7,7 @@ import { MessageType } from "../lib/wire.ts";
 import { within } from "./support/deadline.ts";
 import { FarHost } from "./support/far_host.ts";
 import { freePort } from "./support/ports.ts";
+import { waitUntil } from "./support/processes.ts";
 import {
   closeQuietly,
   connect,
@@ -476,6 +477,22 @@ Deno.test("a forward is found by its kind and where it listens, and its connecti
   await channel.expectClose();
   await readAll(connection);
   assert.equal(far.clientCount, 0);
+});
+
+Deno.test("where no more connections are taken, those that are there go on", async () => {
+  await using far = new FarHost();
+  const port = freePort();
+  await far.forwards.open(local(at(port)));
+  using connection = await connect(tcpAddress(port));
+  const channel = far.agree(await far.next(MessageType.channelOpen));
+  far.forwards.stopListening();
+  await waitUntil("the port is free", () => isFree(port));
+  assert.deepEqual(far.forwards.list(), []);
+  channel.send("on");
+  assert.equal(decode(await readExactly(connection, 2)), "on");
+  channel.close();
+  await channel.expectClose();
+  await readAll(connection);
 });
 
 Deno.test("the list says what is forwarded, where, and how many connections there are", async () => {

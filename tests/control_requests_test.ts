@@ -2,11 +2,13 @@
 
 import assert from "node:assert/strict";
 import type { Answer } from "../lib/control_connection.ts";
-import { controlMessage, ControlType, messageIn } from "../lib/control_messages.ts";
+import { controlMessage, ControlType, messageIn, unixSocketPort } from "../lib/control_messages.ts";
 import { onControlRequest, type SteeredHost } from "../lib/control_requests.ts";
 import { logMemory } from "../lib/log_memory.ts";
 import { concatenate, displayText, Reader, utf8String } from "../lib/ssh_data.ts";
 import { shimTarget } from "./support/behind.ts";
+import { faultsOf } from "./support/json_schema.ts";
+import { freePort } from "./support/ports.ts";
 import { startShim } from "./support/shim.ts";
 import { startSshd } from "./support/sshd.ts";
 
@@ -152,6 +154,68 @@ Deno.test("what is no request of ours is refused with the reason, and harms nobo
   await session.closeStdin();
   assert.equal((await session.drained()).code, 0);
   assert(!shim.log.text.includes("internal error"));
+});
+
+Deno.test("requests and their answers are as the schema describes them", async (t) => {
+  const [schema, status] = await Promise.all(
+    ["requests", "status"].map(async (name) =>
+      JSON.parse(
+        await Deno.readTextFile(new URL(`../.github/${name}.schema.json`, import.meta.url)),
+      )
+    ),
+  );
+  const others = { "status.schema.json": status };
+  await using sshd = await startSshd();
+  await using shim = await startShim(sshd);
+  await using session = shimTarget({ shim, sshd }).startSsh("echo ready; cat");
+  await session.stdout.waitFor(/ready/);
+  using client = await RawClient.connect(shim.banner.controlPath!);
+  const asked = new Set<string>();
+  const check = async (request: { request: string } & Record<string, unknown>) => {
+    asked.add(request.request);
+    const { isRefused, text } = await client.ask(asked.size, JSON.stringify(request));
+    assert(!isRefused, text);
+    const answer = JSON.parse(text);
+    assert.deepEqual(faultsOf({ request, answer }, schema, others), []);
+    return answer;
+  };
+  const end = (path: string) => [path, unixSocketPort];
+  const folder = `${sshd.folder}/forward`;
+  for (
+    const [kind, listen, connect] of [
+      [1, ["127.0.0.1", freePort()], ["127.0.0.1", 1]],
+      [1, end(`${folder}-1`), end(`${folder}-2`)],
+      [2, ["127.0.0.1", 0], ["127.0.0.1", 1]],
+      [3, ["127.0.0.1", freePort()], ["", 0]],
+    ] as const
+  ) {
+    await client.send(controlMessage(ControlType.openForward, 1, kind, ...listen, ...connect));
+    const { type } = (await client.next())!;
+    assert([ControlType.ok, ControlType.remotePort].some((it) => it === type), `${kind}`);
+  }
+
+  await t.step("each of them is", async () => {
+    const { clients } = await check({ request: "status" });
+    assert.equal((await check({ request: "forwards" })).forwards.length, 4);
+    assert((await check({ request: "logs" })).lines.length > 0);
+    await check({ request: "wait" });
+    await check({ request: "kill", client: clients[0].id });
+    await check({ request: "reconnect" });
+    await check({ request: "stop" });
+    assert.equal(asked.size, schema.oneOf.length);
+  });
+  await t.step("what is not is noticed", () => {
+    for (
+      const wrong of [
+        { request: { request: "stop" }, answer: { state: "ready" } },
+        { request: { request: "kill" }, answer: { client: 1 } },
+        { request: { request: "logs" }, answer: { lines: ["a"] } },
+        { request: { request: "dance" }, answer: {} },
+      ]
+    ) {
+      assert.notDeepEqual(faultsOf(wrong, schema, others), [], JSON.stringify(wrong));
+    }
+  });
 });
 
 Deno.test("ssh's own requests for information have answers as ssh gives them", async () => {

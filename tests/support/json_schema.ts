@@ -8,15 +8,23 @@ const annotations = ["$schema", "$defs", "title", "description"];
 /**
  * Tells what is wrong with a value, a line each. Stricter than the standard in one point: properties
  * that the schema does not name are faults.
+ *
+ * @param others schemas to which it refers, by the names of their files.
  */
-export function faultsOf(value: unknown, root: Schema): string[] {
+export function faultsOf(
+  value: unknown,
+  root: Schema,
+  others: Readonly<Record<string, Schema>> = {},
+): string[] {
   const check = (value: unknown, schema: Schema, path: string): string[] =>
     Object.entries(schema).flatMap(([word, demand]) => {
       const object = typeOf(value) === "object" ? value as object : undefined;
       const fault = (isFine: boolean) => isFine ? [] : [`${path}: ${word} of ${show(value)}`];
       switch (word) {
         case "$ref":
-          return check(value, defined(root, demand as string), path);
+          return demand as string in others
+            ? faultsOf(value, others[demand as string]!, others).map((it) => `${path}${it}`)
+            : check(value, defined(root, demand as string), path);
         case "type":
           return fault(typeOf(value) === demand || (demand === "number" && isInteger(value)));
         case "const":

@@ -24,8 +24,16 @@ const cookieProtocol = "MIT-MAGIC-COOKIE-1";
 /** Display N is at TCP port 6000 + N. */
 const firstPort = 6000;
 
-/** Starts a display with a cookie of its own; its files are in `folder` and begin with `name`. */
-export async function startDisplay(folder: string, name: string): Promise<Display> {
+/**
+ * Starts a display with a cookie of its own; its files are in `folder` and begin with `name`.
+ *
+ * @param onVisit what comes between a program's first words and the answer.
+ */
+export async function startDisplay(
+  folder: string,
+  name: string,
+  onVisit?: () => Promise<void>,
+): Promise<Display> {
   await using resources = new AsyncDisposableStack();
   const cookie = crypto.getRandomValues(new Uint8Array(16));
   const visits: boolean[] = [];
@@ -33,6 +41,7 @@ export async function startDisplay(folder: string, name: string): Promise<Displa
     const shown = await readCookie(connection);
     const isRight = shown.every((byte, index) => byte === cookie[index]) && shown.length === 16;
     visits.push(isRight);
+    await onVisit?.();
     await writeAll(connection, new TextEncoder().encode(isRight ? name : `${name} refused`));
   }));
   const display = `127.0.0.1:${service.port - firstPort}`;
