@@ -51,6 +51,7 @@ import { LifetimeEnd } from "./lib/lifetime.ts";
 import { localFacts } from "./lib/local_facts.ts";
 import { configureLogging, logFlushed, logger, terminalLine } from "./lib/log.ts";
 import { MetricsServer } from "./lib/metrics.ts";
+import { OwnMemory } from "./lib/own_memory.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { nameFor } from "./lib/published_config.ts";
 import { healNames, publishedFolder } from "./lib/published_files.ts";
@@ -90,6 +91,7 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
  * @returns the exit status.
  */
 async function run(options: Options): Promise<number> {
+  const memory = OwnMemory.ofProcess();
   const environmentPassword = takeEnvironmentPassword();
   if (options.printsConfig) {
     print(printHostConfig(await readUpstreamConfig(options, options.destinations[0]!)));
@@ -110,7 +112,10 @@ async function run(options: Options): Promise<number> {
     schedule,
     display: {
       onChange: () => statusLine?.onChange(),
-      onTick: () => statusLine?.onTick(),
+      onTick: () => {
+        statusLine?.onTick();
+        memory.onTick();
+      },
     },
   });
   const shims: Shims = await Shims.open(options, {

@@ -1,6 +1,7 @@
 /**
  * The C library, by Deno's foreign function interface, as far as Deno has no way of its own: unix
- * sockets that pass descriptors, descriptors of others, terminals, and datagrams. Linux alone.
+ * sockets that pass descriptors, descriptors of others, terminals, datagrams, and memory that was
+ * freed. Linux alone.
  *
  * It is loaded by whoever needs it, when he does; each of them does without where it is not there.
  */
@@ -26,6 +27,9 @@ const symbols = {
   tcgetsid: { parameters: ["i32"], result: "i32" },
   getsid: { parameters: ["i32"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
+  // musl has neither.
+  malloc_trim: { parameters: ["usize"], result: "i32", optional: true },
+  mallopt: { parameters: ["i32", "i32"], result: "i32", optional: true },
   // These wait, each on a thread of its own.
   waitingPoll: {
     name: "poll",
@@ -94,6 +98,23 @@ export function openWithoutWaiting(
 ): number {
   const flags = (direction === "input" ? 0 : 1) | nonBlocking | notControlling | closedOnExec;
   return symbols.open(new TextEncoder().encode(`${path}\0`), flags);
+}
+
+/**
+ * What is allocated in pieces of this size and above is to go back to the system when it is freed.
+ *
+ * glibc does so at first; after it has freed one such piece it keeps those of that size, and pieces
+ * that are still in use keep what was freed below them.
+ */
+export function returnLargePieces({ symbols }: Libc, bytes: number): void {
+  const [trimThreshold, mapThreshold] = [-1, -3];
+  symbols.mallopt?.(mapThreshold, bytes);
+  symbols.mallopt?.(trimThreshold, 4 * bytes);
+}
+
+/** All memory that was freed goes back to the system, as far as it is whole pages. */
+export function returnFreed({ symbols }: Libc): void {
+  symbols.malloc_trim?.(0n);
 }
 
 /**
