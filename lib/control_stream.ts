@@ -5,8 +5,9 @@
 
 import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
 
-/** What is read at a time, in bytes. */
-const bufferBytes = 64 * 1024;
+/** What is read at a time, in bytes: most say little, and `ssh -O proxy` says all that passes. */
+const firstBufferBytes = 4 * 1024;
+const largestBufferBytes = 64 * 1024;
 
 /** How many descriptors may wait for the message that they belong to. */
 const mostWaiting = 3;
@@ -43,7 +44,9 @@ export class DescriptorStream implements ControlStream {
   onDrain: (() => void) | undefined;
   readonly #system: Descriptors;
   readonly #socket: number;
-  readonly #buffer = new Uint8Array(bufferBytes);
+  #buffer = new Uint8Array(firstBufferBytes);
+  /** Whether the first buffer was too small. */
+  #isFull = false;
   readonly #ended = new AbortController();
   /** What was not taken yet is not to be sent any more. */
   readonly #lost = new AbortController();
@@ -67,6 +70,7 @@ export class DescriptorStream implements ControlStream {
 
   async read(): Promise<Uint8Array | undefined> {
     this.#isReading = true;
+    if (this.#isFull) this.#buffer = new Uint8Array(largestBufferBytes);
     let received;
     while (!this.#ended.signal.aborted) {
       received = this.#system.receive(this.#socket, this.#buffer);
@@ -74,6 +78,7 @@ export class DescriptorStream implements ControlStream {
       await this.#system.when(this.#socket, "readable", this.#ended.signal);
     }
     this.#isReading = false;
+    this.#isFull = received?.bytes.length === firstBufferBytes;
     this.#closeIfUnused();
     for (const descriptor of received?.descriptors ?? []) {
       if (this.#waiting.length < mostWaiting) this.#waiting.push(descriptor);
@@ -149,7 +154,7 @@ export class PlainStream implements ControlStream {
   readonly peer = undefined;
   onDrain: (() => void) | undefined;
   readonly #connection: Deno.UnixConn;
-  readonly #buffer = new Uint8Array(bufferBytes);
+  readonly #buffer = new Uint8Array(largestBufferBytes);
   #unsentBytes = 0;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
