@@ -23,7 +23,7 @@ const smallestTickMs = 900;
 /** What has to be used before anything is given back, in milliseconds of CPU time. */
 const smallestWorkMs = 100;
 /** Giving back costs no more than this part of the work before. */
-const largestCostPart = 1 / 4;
+const largestCostPart = 1 / 8;
 
 /** What is used when; times are in milliseconds. */
 export interface OwnMemoryOptions {

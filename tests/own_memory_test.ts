@@ -63,10 +63,10 @@ Deno.test("little work is not worth it until it is more, nor what giving back co
   process.pass(1, 0);
   assert.equal(process.givenBack, 1);
   // Now it is known to cost 200 ms.
-  process.pass(1, 700);
+  process.pass(2, 700);
   process.pass(1, 0);
   assert.equal(process.givenBack, 1);
-  process.pass(1, 200);
+  process.pass(1, 300);
   process.pass(1, 0);
   assert.equal(process.givenBack, 2);
 });
