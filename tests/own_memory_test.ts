@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { loadLibc } from "../lib/libc.ts";
 import { giveMemoryBack, keepMemorySmall, OwnMemory } from "../lib/own_memory.ts";
+import { startShim } from "./support/shim.ts";
+import { startSshd } from "./support/sshd.ts";
 
 /** A process whose time passes, and whose work is done, when the test says so. */
 class SimulatedProcess {
@@ -98,4 +100,10 @@ Deno.test("what is garbage, and what was freed, goes back to the system", async 
   const leftMB = Deno.memoryUsage().rss / 1e6;
   if (Deno.build.os === "linux") assert(leftMB < fullMB - 40, `${fullMB} MB, then ${leftMB} MB`);
   libc?.close();
+});
+
+Deno.test("what the start has left behind goes back once the port listens", async () => {
+  await using sshd = await startSshd();
+  await using shim = await startShim(sshd, { arguments: ["--verbose"] });
+  await shim.log.waitFor(/"message":"memory given back: \d+ MB left"/);
 });
