@@ -17,7 +17,6 @@
  * @module
  */
 
-import { findAdmission } from "./lib/admission.ts";
 import { lostLine } from "./lib/audit.ts";
 import { AuditFile } from "./lib/audit_file.ts";
 import { type BannerFacts, bannerProperties, bannerText, shortBannerText } from "./lib/banner.ts";
@@ -41,24 +40,22 @@ import {
   UsageError,
 } from "./lib/errors.ts";
 import { printHostConfig } from "./lib/host_config.ts";
-import { readUpstreamConfig, takeEnvironmentPassword } from "./lib/hosts.ts";
 import { fingerprint, publicKeyLine } from "./lib/public_key.ts";
 import { LineQueue } from "./lib/line_queue.ts";
 import type { LocalHostKey } from "./lib/local_host_key.ts";
-import { loadLocalHostKeys } from "./lib/local_host_keys.ts";
 import { Life } from "./lib/life.ts";
 import { LifetimeEnd } from "./lib/lifetime.ts";
 import { localFacts } from "./lib/local_facts.ts";
 import { configureLogging, logFlushed, logger, terminalLine } from "./lib/log.ts";
 import { MetricsServer } from "./lib/metrics.ts";
+import { OwnMemory } from "./lib/own_memory.ts";
 import { UserPrompter } from "./lib/prompter.ts";
 import { nameFor } from "./lib/published_config.ts";
 import { healNames, publishedFolder } from "./lib/published_files.ts";
 import type { SshName } from "./lib/publishing.ts";
 import { unreadiness } from "./lib/ready_file.ts";
 import { setUp, undoSetup } from "./lib/setup.ts";
-import { type ServedHost, Shims } from "./lib/shims.ts";
-import { steer } from "./lib/steering.ts";
+import type { ServedHost, Shims } from "./lib/shims.ts";
 import { StatusLine } from "./lib/status_line_feed.ts";
 import { canHaveLine, followTerminal } from "./lib/status_line_terminal.ts";
 import { StopSignals } from "./lib/stop_signals.ts";
@@ -90,6 +87,9 @@ const exitStatuses: [new (...args: never[]) => Error, number][] = [
  * @returns the exit status.
  */
 async function run(options: Options): Promise<number> {
+  const serving = await import("./lib/serving.ts");
+  const { findAdmission, loadLocalHostKeys, readUpstreamConfig, takeEnvironmentPassword } = serving;
+  const memory = OwnMemory.ofProcess();
   const environmentPassword = takeEnvironmentPassword();
   if (options.printsConfig) {
     print(printHostConfig(await readUpstreamConfig(options, options.destinations[0]!)));
@@ -110,10 +110,13 @@ async function run(options: Options): Promise<number> {
     schedule,
     display: {
       onChange: () => statusLine?.onChange(),
-      onTick: () => statusLine?.onTick(),
+      onTick: () => {
+        statusLine?.onTick();
+        memory.onTick();
+      },
     },
   });
-  const shims: Shims = await Shims.open(options, {
+  const shims: Shims = await serving.Shims.open(options, {
     ...{ prompter, environmentPassword, access, life, hasControl: true },
     writeAudit: audit && ((line) => audit.write(line)),
   });
@@ -312,6 +315,7 @@ async function changeSetup({ undoes, mayAsk }: Setup): Promise<void> {
 
 /** The subcommands about shims that run. Whoever takes no more of what they write has had enough. */
 async function runSteering(steering: Steering): Promise<void> {
+  const { steer } = await import("./lib/steering.ts");
   const write = async (bytes: Uint8Array) => {
     for (let sent = 0; sent < bytes.length;) sent += await Deno.stdout.write(bytes.subarray(sent));
   };
@@ -366,4 +370,7 @@ if (import.meta.main) {
   const status = await main(Deno.args);
   await within(flushTimeoutMs, Promise.all([banners.flushed(), logFlushed()]));
   Deno.exit(status);
+} else {
+  // Whoever imports this for the library has it whole, with the system's libraries that it opens.
+  await import("./lib/serving.ts");
 }

@@ -7,8 +7,9 @@ import type { ByteConnection } from "./byte_connection.ts";
 import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
 import { MessageStore } from "./message_store.ts";
 
-/** What is read at a time, in bytes. */
-const bufferBytes = 64 * 1024;
+/** What is read at a time, in bytes: most say little, and `ssh -O proxy` says all that passes. */
+const firstBufferBytes = 4 * 1024;
+const largestBufferBytes = 64 * 1024;
 
 /** How many descriptors may wait for the message that they belong to. */
 const mostWaiting = 3;
@@ -45,7 +46,9 @@ export class DescriptorStream implements ControlStream {
   onDrain: (() => void) | undefined;
   readonly #system: Descriptors;
   readonly #socket: number;
-  readonly #buffer = new Uint8Array(bufferBytes);
+  #buffer = new Uint8Array(firstBufferBytes);
+  /** Whether the first buffer was too small. */
+  #isFull = false;
   readonly #ended = new AbortController();
   /** What was not taken yet is not to be sent any more. */
   readonly #lost = new AbortController();
@@ -69,6 +72,7 @@ export class DescriptorStream implements ControlStream {
 
   async read(): Promise<Uint8Array | undefined> {
     this.#isReading = true;
+    if (this.#isFull) this.#buffer = new Uint8Array(largestBufferBytes);
     let received;
     while (!this.#ended.signal.aborted) {
       received = this.#system.receive(this.#socket, this.#buffer);
@@ -76,6 +80,7 @@ export class DescriptorStream implements ControlStream {
       await this.#system.when(this.#socket, "readable", this.#ended.signal);
     }
     this.#isReading = false;
+    this.#isFull = received?.bytes.length === firstBufferBytes;
     this.#closeIfUnused();
     for (const descriptor of received?.descriptors ?? []) {
       if (this.#waiting.length < mostWaiting) this.#waiting.push(descriptor);
@@ -150,7 +155,7 @@ export class PlainStream implements ControlStream {
   readonly peer = undefined;
   onDrain: (() => void) | undefined;
   readonly #connection: ByteConnection;
-  readonly #buffer = new Uint8Array(bufferBytes);
+  readonly #buffer = new Uint8Array(largestBufferBytes);
   readonly #unsent = new MessageStore();
   #unsentBytes = 0;
   #isSending = false;

@@ -18,6 +18,10 @@ export type { Dimensions };
  */
 const joinedBytes = { waiting: 256 * 1024, prompt: 16 * 1024 };
 
+/** What is read first, and how that grows where there is more; in bytes. */
+const firstReadBytes = 16 * 1024;
+const readGrowth = 4;
+
 /** How long until a terminal that is another program's for now is looked at again, in milliseconds. */
 const otherOwnerMs = 200;
 
@@ -70,6 +74,8 @@ export class LaneStreams {
   readonly #all: readonly PassedStream[];
   /** Two halves: one is read into while the other one is sent. */
   readonly #buffers: (Uint8Array<ArrayBuffer> | undefined)[] = [undefined, undefined];
+  /** What one read may bring: most sessions are typed into, or have no input at all. */
+  #readBytes = firstReadBytes;
   /** Until then nothing is written. */
   #raw: Promise<void> | undefined;
   /** What the terminal was like before its client made it raw. */
@@ -104,9 +110,10 @@ export class LaneStreams {
    * @returns `undefined` at the end, or when it is not wanted any more.
    */
   async read(mostBytes: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    const buffer = this.#buffer(mostBytes);
+    const buffer = this.#buffer(Math.min(mostBytes, this.#readBytes));
     const isOurs = this.#isTerminal ? () => this.#hasTerminal(signal) : undefined;
     const count = await this.#input.read(buffer, signal, isOurs);
+    if (count === this.#readBytes) this.#readBytes *= readGrowth;
     return count === 0 ? undefined : buffer.subarray(0, count);
   }
 

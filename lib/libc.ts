@@ -1,7 +1,7 @@
 /**
  * The C library, by Deno's foreign function interface, as far as Deno has no way of its own: unix
- * sockets that pass descriptors, descriptors of others, terminals, processes, and datagrams. On Linux
- * and macOS; `system_layout.ts` has what is different there.
+ * sockets that pass descriptors, descriptors of others, terminals, processes, datagrams, and memory
+ * that was freed. On Linux and macOS; `system_layout.ts` has what is different there.
  *
  * It is loaded by whoever needs it, when he does; each of them does without where it is not there.
  */
@@ -66,6 +66,9 @@ function symbolsOf({ names }: SystemLayout) {
     ptsname: { parameters: ["i32"], result: "pointer" },
     ttyname_r: { parameters: ["i32", "buffer", "usize"], result: "i32" },
     errno: { name: names.errno, parameters: [], result: "pointer" },
+    // Of glibc alone.
+    malloc_trim: { parameters: ["usize"], result: "i32", optional: true },
+    mallopt: { parameters: ["i32", "i32"], result: "i32", optional: true },
     // Of macOS alone.
     fstat: { name: names.fstat, parameters: ["i32", "buffer"], result: "i32", optional: true },
     sysctl: {
@@ -206,6 +209,23 @@ export function openWithoutWaiting(
   const { nonBlocking, notControlling, closedOnExec } = layout.open;
   const flags = (direction === "input" ? 0 : 1) | nonBlocking | notControlling | closedOnExec;
   return symbols.open(new TextEncoder().encode(`${path}\0`), flags);
+}
+
+/**
+ * What is allocated in pieces of this size and above is to go back to the system when it is freed.
+ *
+ * glibc does so at first; after it has freed one such piece it keeps those of that size, and pieces
+ * that are still in use keep what was freed below them.
+ */
+export function returnLargePieces({ symbols }: Libc, bytes: number): void {
+  const [trimThreshold, mapThreshold] = [-1, -3];
+  symbols.mallopt?.(mapThreshold, bytes);
+  symbols.mallopt?.(trimThreshold, 4 * bytes);
+}
+
+/** All memory that was freed goes back to the system, as far as it is whole pages. */
+export function returnFreed({ symbols }: Libc): void {
+  symbols.malloc_trim?.(0n);
 }
 
 /**

@@ -4,17 +4,14 @@
  * process; log lines go to LogTape's category `sshshim`, wherever the program sends it.
  */
 
-import { findAdmission } from "./admission.ts";
 import { readOptions } from "./cli.ts";
 import { makeCommandEnvironment } from "./command_environment.ts";
 import type { Prompter } from "./credential_questions.ts";
 import { NobodyToAskError, UsageError } from "./errors.ts";
-import { loadLocalHostKeys } from "./local_host_keys.ts";
 import { localFacts } from "./local_facts.ts";
 import { logger } from "./log.ts";
 import { publicKeyLine } from "./public_key.ts";
 import { hostOf, nameFor } from "./published_config.ts";
-import { Shims } from "./shims.ts";
 import { unlessAborted } from "./timing.ts";
 import type { UpstreamState } from "./upstream.ts";
 
@@ -125,6 +122,7 @@ export async function startShim(
   // It would be read as an option.
   if (typed.destination.startsWith("-")) throw new UsageError("A host cannot start with -.");
   const options = readOptions(wordsOf(typed));
+  const { findAdmission, loadLocalHostKeys, Shims } = await import("./serving.ts");
   const { access, clientKey } = await findAdmission(options);
   const { first, all } = await loadLocalHostKeys();
   if (first.note) log.warn("{note}", { note: first.note });

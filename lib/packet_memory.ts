@@ -56,6 +56,11 @@ export class PacketMemory {
     block.usedBytes = 0;
     if (free.length < mostFreeBlocks) free.push(block);
   }
+
+  /** Nothing is kept for the next packets. */
+  static forgetFree(): void {
+    free.length = 0;
+  }
 }
 
 function newBlock(): Block {
