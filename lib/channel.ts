@@ -54,6 +54,7 @@ export interface Link {
 /** A connection has answered a CHANNEL_OPEN within so many milliseconds. */
 export function noteRoundTrip(link: Link, tookMs: number): void {
   link.roundTripMs = Math.min(tookMs, link.roundTripMs ?? tookMs);
+  link.pacing?.noteRoundTrip(tookMs);
 }
 
 /** A channel between one client and upstream. */

@@ -1,5 +1,9 @@
 /** What waits to be sent upstream: a line for each channel, and all lines in turn by bytes. */
 
+import { PacketMemory } from "./packet_memory.ts";
+import { buildMessage } from "./ssh_data.ts";
+import { type ChannelData, MessageType, parseMessage } from "./wire.ts";
+
 /** How much a line may send when its turn comes, in bytes: the largest usual message. */
 const turnBytes = 32 * 1024;
 
@@ -13,6 +17,7 @@ interface Line<Key> {
 
 /** Messages in lines. */
 export class PaceQueue<Key> {
+  readonly #memory = new PacketMemory();
   readonly #lines = new Map<Key, Line<Key>>();
   /** The first one has its turn. */
   readonly #turns: Line<Key>[] = [];
@@ -21,6 +26,11 @@ export class PaceQueue<Key> {
   /** What waits, in bytes. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** How many lines there are. */
+  get lines(): number {
+    return this.#turns.length;
   }
 
   /** What waits in a line, in bytes. */
@@ -40,27 +50,32 @@ export class PaceQueue<Key> {
       this.#lines.set(key, line);
       this.#turns.push(line);
     }
-    line.payloads.push(new Uint8Array(payload));
+    const copy = this.#memory.take(payload.length);
+    copy.set(payload);
+    line.payloads.push(copy);
     line.bytes += payload.length;
     this.#bytes += payload.length;
   }
 
-  /** Takes the message whose turn it is. */
-  take(): Uint8Array | undefined {
-    for (let line = this.#turns[0]; line !== undefined; line = this.#turns[0]) {
-      if (line.payloads[0]!.length > line.creditBytes) {
-        line.creditBytes += turnBytes;
-        this.#turns.push(this.#turns.shift()!);
-        continue;
-      }
-      const payload = line.payloads.shift()!;
-      line.creditBytes -= payload.length;
-      line.bytes -= payload.length;
-      this.#bytes -= payload.length;
-      if (line.payloads.length === 0) this.#remove(line);
-      return payload;
-    }
-    return undefined;
+  /**
+   * Takes the message whose turn it is, or of data a part of about `mostBytes`: a slow link carries
+   * nothing else as long as it carries a message. The bytes are there until `send` returns.
+   */
+  take(mostBytes: number, send: (payload: Uint8Array) => void): void {
+    const line = this.#nextLine(mostBytes);
+    if (line === undefined) return;
+    const payload = line.payloads[0]!;
+    const parts = payload.length > mostBytes ? split(payload, mostBytes) : undefined;
+    const taken = parts?.first ?? payload;
+    const leftBytes = parts?.rest.length ?? 0;
+    if (parts) line.payloads[0] = parts.rest;
+    else line.payloads.shift();
+    line.creditBytes -= taken.length;
+    line.bytes -= payload.length - leftBytes;
+    this.#bytes -= payload.length - leftBytes;
+    if (line.payloads.length === 0) this.#remove(line);
+    send(taken);
+    PacketMemory.release(payload);
   }
 
   /** Forgets what waits in a line. */
@@ -68,11 +83,35 @@ export class PaceQueue<Key> {
     const line = this.#lines.get(key);
     if (line === undefined) return;
     this.#bytes -= line.bytes;
+    for (const payload of line.payloads) PacketMemory.release(payload);
     this.#remove(line);
+  }
+
+  #nextLine(mostBytes: number): Line<Key> | undefined {
+    for (let line = this.#turns[0]; line !== undefined; line = this.#turns[0]) {
+      if (Math.min(line.payloads[0]!.length, mostBytes) <= line.creditBytes) return line;
+      line.creditBytes += turnBytes;
+      this.#turns.push(this.#turns.shift()!);
+    }
+    return undefined;
   }
 
   #remove(line: Line<Key>): void {
     this.#lines.delete(line.key);
     this.#turns.splice(this.#turns.indexOf(line), 1);
   }
+}
+
+/** Makes two messages of one with so much data; others stay whole. */
+function split(
+  payload: Uint8Array,
+  bytes: number,
+): { first: Uint8Array; rest: Uint8Array } | undefined {
+  const { channelData, channelExtendedData } = MessageType;
+  if (payload[0] !== channelData && payload[0] !== channelExtendedData) return undefined;
+  const { type, recipientChannel, dataTypeCode, data } = parseMessage(payload) as ChannelData;
+  if (data.length <= bytes) return undefined;
+  const code = type === channelData ? [] : [dataTypeCode];
+  const build = (part: Uint8Array) => buildMessage(type, recipientChannel, ...code, part);
+  return { first: build(data.subarray(0, bytes)), rest: build(data.subarray(bytes)) };
 }
