@@ -5,6 +5,8 @@ export interface PacedChannel {
   /** A terminal is in use as long as it is there: nobody knows when the next key is pressed. */
   readonly hasTerminal: boolean;
   readonly downstream: { readonly flow: { readonly creditBytes: number } };
+  /** Grants upstream what it may be granted now. */
+  refill(side: "downstream"): void;
 }
 
 /** For how long a channel counts after its last data, in milliseconds. */

@@ -52,7 +52,7 @@ const queuelessPart = 0.75;
 const spacingMs = 10;
 const spacingPart = 1 / 4;
 const loneSpacingPart = 1 / 8;
-const smallestSpacingBytes = 4 * 1024;
+const smallestSpacingBytes = 6 * 1024;
 
 /** What the path is like, and who uses it. */
 export interface PacePath {

@@ -40,7 +40,7 @@ export interface PacedConnection<Channel> {
 
 /** How long a message may occupy the link, in milliseconds, and what is not cut; in bytes. */
 const messageMs = 5;
-const smallestMessageBytes = 2 * 1024;
+const smallestMessageBytes = 3 * 1024;
 
 /** How much upstream is granted at once, in milliseconds, and after how many it is more. */
 const lumpMs = 20;
@@ -63,6 +63,8 @@ export class Pacing<Channel extends PacedChannel> {
   /** Whether clients have had to wait since the last decision about uploads. */
   #hasWaited = false;
   #isPumping = false;
+  /** Channels on which upstream is to be granted more in a while. */
+  readonly #dueChannels = new Set<Channel>();
   #cancelGrants: (() => void) | undefined;
   /** Channels of which so much waits that their clients may send no more. */
   readonly #owedChannels = new Set<Channel>();
@@ -175,11 +177,16 @@ export class Pacing<Channel extends PacedChannel> {
     const { creditBytes } = channel.downstream.flow;
     const lumpBytes = Math.max(this.#control.bytesIn("down", lumpMs), bytes / 6);
     if (bytes - creditBytes <= lumpBytes) return bytes;
-    this.#cancelGrants ??= this.#options.schedule(grantMs, () => {
-      this.#cancelGrants = undefined;
-      this.#connection.onDrain();
-    });
+    this.#dueChannels.add(channel);
+    this.#cancelGrants ??= this.#options.schedule(grantMs, () => this.#grantDue());
     return creditBytes + lumpBytes;
+  }
+
+  #grantDue(): void {
+    this.#cancelGrants = undefined;
+    const channels = [...this.#dueChannels];
+    this.#dueChannels.clear();
+    for (const channel of channels) channel.refill("downstream");
   }
 
   /** Whether more than one channel will be in use as soon as this one is. */
@@ -309,8 +316,10 @@ export class Pacing<Channel extends PacedChannel> {
     const use = { hasWaited: this.#hasWaited, isDownloading: this.#downloads.isBusy };
     if (this.#control.onReply(reply, use)) this.#hasWaited = false;
     this.#pump();
-    const waitsAtClients = !this.#control.isOpen("up") && this.#control.isNear;
-    if (waitsAtClients && this.#hasRoom) this.#connection.onDrain();
+    if (this.#control.isOpen("up") || !this.#control.isNear || this.#marks.isStalled) return;
+    // Clients that wait send nothing that a keepalive could follow.
+    if (this.#hasRoom) this.#connection.onDrain();
+    else if (this.#marks.isQuiet) this.#mark();
   }
 }
 
