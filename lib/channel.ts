@@ -120,6 +120,7 @@ export class Channel {
 
   set link(link: Link | undefined) {
     this.#link?.channels.delete(this);
+    this.#link?.pacing?.forget(this);
     if (this.upstream.knowsSlot) this.#link?.former.add(this.slot);
     this.#link = link;
     this.#askedAt = this.#now();

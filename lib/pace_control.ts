@@ -139,7 +139,9 @@ export class PaceControl {
   /** A keepalive has waited for its answer for longer than it should, behind what has come since. */
   onOverdue({ ageMs, downBytes }: { ageMs: number; downBytes: number }, now: number): void {
     if (downBytes < bulkBytes) return;
-    this.#windows.down.close(now, downBytes * this.goalMs / ageMs);
+    // What was fast before may only pause, for a key exchange say.
+    const bytes = Math.max(downBytes * this.goalMs / ageMs, this.#lastReply?.downBytes ?? 0);
+    this.#windows.down.close(now, bytes);
   }
 
   /** A keepalive is answered. @returns whether that has ended a decision about uploads. */
@@ -161,16 +163,21 @@ export class PaceControl {
 
   /** What may be under way as far as the last round trip tells; `undefined` where it does not. */
   #knownBytes(direction: PaceDirection): number | undefined {
-    const bytes = this.#lastReply?.[direction === "up" ? "upBytes" : "downBytes"] ?? 0;
+    const bytes = this.#passedBytes(direction);
     return bytes < bulkBytes ? undefined : bytes * this.goalMs / this.#lastReply!.roundTripMs;
+  }
+
+  /** What has passed in the last round trip, in bytes. */
+  #passedBytes(direction: PaceDirection): number {
+    return this.#lastReply?.[direction === "up" ? "upBytes" : "downBytes"] ?? 0;
   }
 
   /** What has filled a queue is held from now on, though it was not before. */
   #closeFull(now: number): void {
     for (const direction of directions) {
       const window = this.#windows[direction];
-      const bytes = this.#knownBytes(direction);
-      if (window.isOpen && bytes !== undefined) window.close(now, bytes);
+      const bytes = this.#passedBytes(direction);
+      if (window.isOpen && bytes >= bulkBytes) window.close(now, bytes);
     }
   }
 

@@ -171,6 +171,7 @@ export class PaceMarks {
       return;
     }
     marks.shift();
+    if (marks.length === 0) this.#unwatch();
     this.#underWayBytes -= mark.bytes;
     if (this.#barrier === mark) this.#barrier = undefined;
     const now = this.#options.clock();
@@ -203,6 +204,10 @@ export class PaceMarks {
     this.#marks = undefined;
     this.#barrier = undefined;
     this.#underWayBytes = this.#unmarkedBytes = 0;
+    this.#unwatch();
+  }
+
+  #unwatch(): void {
     this.#cancelWatch?.();
     this.#cancelWatch = undefined;
   }

@@ -18,7 +18,7 @@ const messageBytes = 4 * 1024;
 const nearMs = 3;
 const nearQueueMs = 30;
 
-/** How long it may be where nobody else waits in it, in milliseconds. */
+/** How long it may be where nobody else waits in it, in milliseconds; as long as the way, if more. */
 const loneQueueMs = 100;
 
 /** What may be under way in any case, and at most; in bytes. */
@@ -51,6 +51,7 @@ const queuelessPart = 0.75;
 /** How often keepalives are sent: in milliseconds, and as a part of a round trip. */
 const spacingMs = 10;
 const spacingPart = 1 / 4;
+const nearSpacingPart = 1 / 3;
 const loneSpacingPart = 1 / 8;
 const smallestSpacingBytes = 6 * 1024;
 
@@ -69,7 +70,7 @@ export function isNear({ floorMs }: PacePath): boolean {
 
 /** How long the queue may be, in milliseconds. */
 export function queueMs(path: PacePath): number {
-  if (!path.isShared) return loneQueueMs;
+  if (!path.isShared) return Math.max(loneQueueMs, path.floorMs);
   return isNear(path) ? nearQueueMs : targetQueueMs;
 }
 
@@ -144,7 +145,7 @@ export class PaceWindow {
     const part = !path.isShared
       ? loneSpacingPart
       : isNear(path)
-      ? spacingPart
+      ? nearSpacingPart
       : Math.min(spacingMs / (path.floorMs + targetQueueMs), spacingPart);
     return Math.max(smallestSpacingBytes, this.#bytes * part);
   }

@@ -115,6 +115,13 @@ export class Pacing<Channel extends PacedChannel> {
     this.#pump();
   }
 
+  /** A channel is gone: it is owed nothing any more. */
+  forget(channel: Channel): void {
+    this.#owedChannels.delete(channel);
+    this.#dueChannels.delete(channel);
+    if (this.#dueChannels.size === 0) this.#cancelDue();
+  }
+
   /** Data has come on a channel, from either end. */
   onData(channel: Channel, from: "downstream" | "upstream", bytes: number): void {
     const now = this.#options.clock();
@@ -157,7 +164,7 @@ export class Pacing<Channel extends PacedChannel> {
 
   /** The connection is gone: nothing is waited for any more. */
   close(): void {
-    this.#cancelGrants?.();
+    this.#cancelDue();
     this.#marks.close();
     this.#control.stop();
   }
@@ -180,6 +187,11 @@ export class Pacing<Channel extends PacedChannel> {
     this.#dueChannels.add(channel);
     this.#cancelGrants ??= this.#options.schedule(grantMs, () => this.#grantDue());
     return creditBytes + lumpBytes;
+  }
+
+  #cancelDue(): void {
+    this.#cancelGrants?.();
+    this.#cancelGrants = undefined;
   }
 
   #grantDue(): void {
