@@ -54,6 +54,7 @@ export interface Link {
 /** A connection has answered a CHANNEL_OPEN within so many milliseconds. */
 export function noteRoundTrip(link: Link, tookMs: number): void {
   link.roundTripMs = Math.min(tookMs, link.roundTripMs ?? tookMs);
+  link.pacing?.noteRoundTrip(tookMs);
 }
 
 /** A channel between one client and upstream. */
@@ -119,6 +120,7 @@ export class Channel {
 
   set link(link: Link | undefined) {
     this.#link?.channels.delete(this);
+    this.#link?.pacing?.forget(this);
     if (this.upstream.knowsSlot) this.#link?.former.add(this.slot);
     this.#link = link;
     this.#askedAt = this.#now();

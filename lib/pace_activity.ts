@@ -5,6 +5,8 @@ export interface PacedChannel {
   /** A terminal is in use as long as it is there: nobody knows when the next key is pressed. */
   readonly hasTerminal: boolean;
   readonly downstream: { readonly flow: { readonly creditBytes: number } };
+  /** Grants upstream what it may be granted now. */
+  refill(side: "downstream"): void;
 }
 
 /** For how long a channel counts after its last data, in milliseconds. */
@@ -49,14 +51,19 @@ export class PaceActivity<Channel extends PacedChannel> {
     this.#countedAt = -Infinity;
   }
 
-  /** Whether others than `channel` are in use; without one, whether two are. */
-  hasOthers(channel: Channel | undefined, now: number): boolean {
-    if (now - this.#countedAt >= recountMs) {
-      this.#count = 0;
-      for (const it of this.#channels) if (this.#isActive(it, now)) this.#count++;
-      this.#countedAt = now;
-    }
-    return this.#count > (channel === undefined || this.#isActive(channel, now) ? 1 : 0);
+  /** How many channels were in use when they were counted. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Whether more than one channel is in use. */
+  isShared(now: number): boolean {
+    return this.#countAt(now) > 1;
+  }
+
+  /** Whether others than `channel` are in use. */
+  hasOthers(channel: Channel, now: number): boolean {
+    return this.#countAt(now) > (this.#isActive(channel, now) ? 1 : 0);
   }
 
   /** Whether a message is so little that it goes at once, ahead of what waits on other channels. */
@@ -67,6 +74,15 @@ export class PaceActivity<Channel extends PacedChannel> {
     if (spentBytes > allowanceBytes) return false;
     Object.assign(activity, { spentBytes, spentAt: now });
     return true;
+  }
+
+  #countAt(now: number): number {
+    if (now - this.#countedAt >= recountMs) {
+      this.#count = 0;
+      for (const it of this.#channels) if (this.#isActive(it, now)) this.#count++;
+      this.#countedAt = now;
+    }
+    return this.#count;
   }
 
   #isActive(channel: Channel, now: number): boolean {

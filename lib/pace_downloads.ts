@@ -11,9 +11,8 @@ const smallestCreditBytes = 64 * 1024;
 /** Rates are taken over one to two of these, in milliseconds. */
 const slotMs = 250;
 
-/** The shortest times that rates are taken over, in milliseconds. */
+/** The shortest time that rates are taken over, in milliseconds. */
 const shortestMs = 20;
-const shortestRoundMs = 5;
 
 /** A channel has a share if it is not slower than this part of the fastest one's rate. */
 const fastPart = 1 / 4;
@@ -22,16 +21,11 @@ const fastPart = 1 / 4;
 const slowBytesPerMs = 4;
 const countedBytesPerMs = 64;
 
-/** So much of what may be under way has to come in a round trip where that is the limit. */
-const fullPart = 0.5;
-
 interface Download {
   slotAt: number;
   slotBytes: number;
   /** In the slot before; `undefined` where there was none. */
   previousBytes: number | undefined;
-  /** In this round. */
-  roundBytes: number;
   hasShare: boolean;
 }
 
@@ -40,7 +34,6 @@ export class PaceDownloads<Channel extends PacedChannel> {
   readonly #channels: ReadonlySet<Channel>;
   readonly #downloads = new Map<Channel, Download>();
   #shares = 0;
-  #roundAt: number | undefined;
 
   constructor(channels: ReadonlySet<Channel>) {
     this.#channels = channels;
@@ -58,14 +51,12 @@ export class PaceDownloads<Channel extends PacedChannel> {
         slotAt: now,
         slotBytes: 0,
         previousBytes: undefined,
-        roundBytes: 0,
         hasShare: false,
       };
       this.#downloads.set(channel, download);
     }
     turnSlot(download, now);
     download.slotBytes += bytes;
-    download.roundBytes += bytes;
   }
 
   /** What a channel may have under way, where all may have `bytes`. */
@@ -98,23 +89,6 @@ export class PaceDownloads<Channel extends PacedChannel> {
       download.hasShare = rateOf(download, now) >= fastest * fastPart;
       if (download.hasShare) this.#shares++;
     }
-  }
-
-  /** What comes is counted from now on, unless it is already. */
-  beginRound(now: number): void {
-    if (this.#roundAt !== undefined) return;
-    this.#roundAt = now;
-    for (const download of this.#downloads.values()) download.roundBytes = 0;
-  }
-
-  /** @returns whether one of them has brought as much as it may have under way. */
-  endRound({ bytes, longestMs }: { bytes: number; longestMs: number }, now: number): boolean {
-    const elapsedMs = Math.max(shortestRoundMs, now - (this.#roundAt ?? now));
-    this.#roundAt = undefined;
-    return [...this.#downloads].some(([channel, { hasShare, roundBytes }]) =>
-      hasShare &&
-      roundBytes / elapsedMs * longestMs >= fullPart * this.creditBytes(channel, bytes)
-    );
   }
 }
 

@@ -18,12 +18,18 @@ const messageBytes = 4 * 1024;
 const nearMs = 3;
 const nearQueueMs = 30;
 
+/** How long it may be where nobody else waits in it, in milliseconds; as long as the way, if more. */
+const loneQueueMs = 100;
+
 /** What may be under way in any case, and at most; in bytes. */
-const smallestBytes = 48 * 1024;
+const smallestBytes = 8 * 1024;
 const largestBytes = 32 * 1024 * 1024;
 
 /** What may be under way before anything is known, in bytes. */
-const initialBytes = 128 * 1024;
+export const initialBytes = 128 * 1024;
+
+/** So much has passed in a round trip where a direction has a part in the queue, in bytes. */
+export const bulkBytes = 64 * 1024;
 
 /** How many round trips make a decision: one alone may have waited for something else. */
 const samplesPerRound = 4;
@@ -45,47 +51,43 @@ const queuelessPart = 0.75;
 /** How often keepalives are sent: in milliseconds, and as a part of a round trip. */
 const spacingMs = 10;
 const spacingPart = 1 / 4;
-const nearSpacingPart = 1 / 2;
+const nearSpacingPart = 1 / 3;
+const loneSpacingPart = 1 / 8;
+const smallestSpacingBytes = 6 * 1024;
 
-/** How old the shortest round trip may be before it is looked for again, in milliseconds. */
-const floorAgeMs = 10_000;
+/** What the path is like, and who uses it. */
+export interface PacePath {
+  /** The shortest round trip; infinite before there was one. */
+  floorMs: number;
+  /** Whether more than one channel is in use. */
+  isShared: boolean;
+}
 
-/** A round trip so little longer than the shortest one is as short; in milliseconds. */
-const floorToleranceMs = 1;
+/** Whether the way to upstream is hardly longer than the one to the clients. */
+export function isNear({ floorMs }: PacePath): boolean {
+  return floorMs < nearMs;
+}
 
-/** The shortest round trip of a path, when nothing waits on it. */
-export class RoundTripFloor {
-  #ms = Infinity;
-  #seenAt = -Infinity;
+/** How long the queue may be, in milliseconds. */
+export function queueMs(path: PacePath): number {
+  if (!path.isShared) return Math.max(loneQueueMs, path.floorMs);
+  return isNear(path) ? nearQueueMs : targetQueueMs;
+}
 
-  /** In milliseconds; infinite before the first round trip. */
-  get ms(): number {
-    return this.#ms;
-  }
-
-  /** Whether the path may have become longer since it was seen. */
-  isStale(now: number): boolean {
-    return this.#ms < Infinity && now - this.#seenAt > floorAgeMs;
-  }
-
-  take(roundTripMs: number, now: number): void {
-    if (roundTripMs > this.#ms + floorToleranceMs) return;
-    this.#ms = Math.min(this.#ms, roundTripMs);
-    this.#seenAt = now;
-  }
-
-  /** This is the shortest from now on, whatever it was before. */
-  reset(roundTripMs: number, now: number): void {
-    this.#ms = roundTripMs;
-    this.#seenAt = now;
-  }
+/** A round trip: when it began, and when it was over. */
+interface RoundTrip {
+  roundTripMs: number;
+  sentAt: number;
+  now: number;
 }
 
 /** What a decision depends on beside the round trips. */
 export interface PaceRound {
-  floorMs: number;
+  path: PacePath;
   /** Whether more would have been sent, had it been allowed. */
   isLimited: boolean;
+  /** What was under way in the last round trip, in bytes. */
+  flightBytes: number;
   /** On how many queues a round trip waits: on two where both directions are full. */
   queues: number;
   now: number;
@@ -94,6 +96,8 @@ export interface PaceRound {
 /** One direction of a connection. */
 export class PaceWindow {
   #bytes = initialBytes;
+  /** Whether anything may be under way. */
+  #isOpen = true;
   /** Only what was sent since the last decision tells what has come of it. */
   #decidedAt = -Infinity;
   #samples: number[] = [];
@@ -101,32 +105,54 @@ export class PaceWindow {
   /** Of the last decision: whether there was nearly no queue, and whether it was a deep cut. */
   #last = { wasCalm: false, wasCut: false };
 
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
   /** What may be under way, in bytes. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#isOpen ? Infinity : this.#bytes;
+  }
+
+  /** Anything may be under way. */
+  open(): void {
+    this.#isOpen = true;
+  }
+
+  /** So much may be under way from now on; as much as at first where that is not known. */
+  close(now: number, bytes = initialBytes): void {
+    this.#isOpen = false;
+    this.#bytes = Math.min(largestBytes, Math.max(smallestBytes, bytes));
+    this.restart(now);
+  }
+
+  /** So many times as much may be under way, where that is limited. */
+  scale(now: number, factor: number): void {
+    if (!this.#isOpen) this.close(now, this.#bytes * factor);
   }
 
   /** What may be under way so that nothing waits on the path, in bytes. */
-  queuelessBytes(floorMs: number): number {
+  queuelessBytes(path: PacePath): number {
+    if (this.#isOpen) return Infinity;
     if (this.#bytes <= fewMessagesBytes) return 0; // Any message would wait for another.
-    const targetMs = this.#targetMs({ floorMs, roundTripMs: floorMs });
+    const { floorMs } = path;
+    const targetMs = this.#targetMs(path, floorMs);
     return queuelessPart * this.#bytes * floorMs / (floorMs + targetMs);
   }
 
   /** What passes in a part of the shortest round trip that a keepalive can tell of, in bytes. */
-  spacingBytes(floorMs: number): number {
-    if (floorMs < nearMs) return this.#bytes * nearSpacingPart;
-    return this.#bytes * Math.min(spacingMs / (floorMs + targetQueueMs), spacingPart);
+  spacingBytes(path: PacePath): number {
+    const part = !path.isShared
+      ? loneSpacingPart
+      : isNear(path)
+      ? nearSpacingPart
+      : Math.min(spacingMs / (path.floorMs + targetQueueMs), spacingPart);
+    return Math.max(smallestSpacingBytes, this.#bytes * part);
   }
 
-  /** The longest round trip of the round under way, in milliseconds. */
-  get longestMs(): number {
-    return Math.max(...this.#samples);
-  }
-
-  /** When the round under way began. */
-  get decidedAt(): number {
-    return this.#decidedAt;
+  /** What passes in so many milliseconds, in bytes. */
+  bytesIn(ms: number, path: PacePath): number {
+    return this.bytes * ms / (path.floorMs + queueMs(path));
   }
 
   /**
@@ -134,7 +160,7 @@ export class PaceWindow {
    *
    * @returns whether a decision is due, with `decide`.
    */
-  onRoundTrip(roundTripMs: number, { sentAt, now }: { sentAt: number; now: number }): boolean {
+  onRoundTrip({ roundTripMs, sentAt, now }: RoundTrip): boolean {
     if (sentAt < this.#decidedAt) return false;
     if (this.#samples.length === 0) this.#firstSampleAt = now;
     this.#samples.push(roundTripMs);
@@ -158,15 +184,22 @@ export class PaceWindow {
    * @returns what has come of it; `vain` is a cut after another one: what makes round trips so long
    *   may be the path.
    */
-  decide({ floorMs, isLimited, queues, now }: PaceRound): "unlimited" | "fine" | "cut" | "vain" {
+  decide(
+    { path, isLimited, flightBytes, queues, now }: PaceRound,
+  ): "unlimited" | "fine" | "cut" | "vain" {
     const roundTripMs = medianOf(this.#samples);
     const shortestMs = Math.min(...this.#samples);
     const { wasCalm, wasCut } = this.#last;
     this.restart(now);
-    if (!isLimited) return "unlimited";
-    const targetMs = queues * this.#targetMs({ floorMs, roundTripMs });
+    const { floorMs } = path;
+    const targetMs = queues * this.#targetMs(path, roundTripMs);
     const isCalm = roundTripMs - floorMs < targetMs / 2;
     const goalMs = floorMs + targetMs;
+    if (!isLimited) {
+      // What the windows of channels allow may be too much for the path all the same.
+      if (queues > 1 || shortestMs <= goalMs || flightBytes < bulkBytes) return "unlimited";
+      this.#bytes = Math.min(this.#bytes, flightBytes);
+    }
     // A queue that stands is never empty; one that comes and goes is no reason for a cut.
     const factor = roundTripMs > goalMs
       ? Math.min(1, goalMs / shortestMs)
@@ -181,9 +214,8 @@ export class PaceWindow {
   }
 
   /** How long the queue may be where the window takes `roundTripMs`. */
-  #targetMs({ floorMs, roundTripMs }: { floorMs: number; roundTripMs: number }): number {
-    return (floorMs < nearMs ? nearQueueMs : targetQueueMs) +
-      messageBytes * roundTripMs / this.#bytes;
+  #targetMs(path: PacePath, roundTripMs: number): number {
+    return queueMs(path) + messageBytes * roundTripMs / this.#bytes;
   }
 }
 

@@ -2,17 +2,21 @@
  * Pacing: while a channel fills the path to upstream, the others do not wait behind it.
  *
  * What the windows of the channels allow is far more than a path carries in a round trip; the rest
- * would wait in the path's queues, and every keystroke behind it. So as long as more than one channel
- * of a connection is in use, both directions are held to what `pace_window.ts` finds: data of clients
- * waits here, in a line for each channel, and upstream is granted less. Keepalives behind the data
- * tell when it has arrived, and how long a keystroke takes. A server that does not answer them is
- * sent everything, as without pacing.
+ * would wait in the path's queues, and every keystroke behind it. So both directions are held to what
+ * `pace_window.ts` finds: data of clients waits here, in a line for each channel, and upstream is
+ * granted less. Keepalives behind the data tell when it has arrived, and how long a keystroke takes.
+ *
+ * A channel alone may fill a queue that is a little longer, so that there is little before whoever
+ * comes. Until a round trip shows a longer one, it is not held at all, and neither is anybody where
+ * upstream is near. A server that does not answer is sent everything, as without pacing.
  */
 
 import { PaceActivity, type PacedChannel } from "./pace_activity.ts";
+import { PaceControl } from "./pace_control.ts";
 import { PaceDownloads } from "./pace_downloads.ts";
+import type { PaceDirection } from "./pace_look.ts";
+import { PaceMarks, type PaceReply } from "./pace_marks.ts";
 import { PaceQueue } from "./pace_queue.ts";
-import { type PaceRound, PaceWindow, RoundTripFloor } from "./pace_window.ts";
 import type { Peer, Schedule } from "./transport.ts";
 import { MessageType } from "./wire.ts";
 
@@ -34,46 +38,18 @@ export interface PacedConnection<Channel> {
   onDrain(): void;
 }
 
-/** How much is sent or comes between two keepalives, in bytes. */
-const smallestSpacingBytes = 16 * 1024;
-const largestSpacingBytes = 512 * 1024;
+/** How long a message may occupy the link, in milliseconds, and what is not cut; in bytes. */
+const messageMs = 5;
+const smallestMessageBytes = 3 * 1024;
 
-/** How many keepalives may be unanswered: more would tell nothing new. */
-const mostMarks = 64;
-
-/** A round trip counts while so much more is under way than may be: a message too many. */
-const toleratedPart = 0.25;
-const toleratedBytes = 32 * 1024;
-
-/** So little on a path leaves it as good as empty, in bytes: keys may be pressed at any time. */
-const fewBytes = 2 * 1024;
-
-/** How long an answer is waited for, before there was a first one and then, in milliseconds. */
-const firstPatienceMs = 3000;
-const patienceMs = 15_000;
-
-/** How many round trips are enough to know the shortest, and how long they are waited for, in ms. */
-const lookingSamples = 3;
-const lookingMs = 1000;
+/** How much upstream is granted at once, in milliseconds, and after how many it is more. */
+const lumpMs = 20;
+const grantMs = 10;
 
 /** What a client may have waiting here and be granted beside, on one channel, in bytes. */
+const leastHeldBytes = 256 * 1024;
 const mostHeldBytes = 2 * 1024 * 1024;
-
-/**
- * `onDrain` is called once what waits, or what waits of one channel, having been over the first, is
- * under the second; in bytes.
- */
-const highBacklogBytes = 1024 * 1024;
-const lowBacklogBytes = 512 * 1024;
-
-/** A keepalive that has no answer. */
-interface Mark {
-  sentAt: number;
-  /** What was sent before it and after the one before, in bytes. */
-  bytes: number;
-  /** Whether no more was under way than may be. */
-  isClean: boolean;
-}
+const leastNearBytes = 64 * 1024;
 
 /** Paces one connection upstream. */
 export class Pacing<Channel extends PacedChannel> {
@@ -81,31 +57,16 @@ export class Pacing<Channel extends PacedChannel> {
   readonly #connection: PacedConnection<Channel>;
   readonly #activity: PaceActivity<Channel>;
   readonly #queue = new PaceQueue<Channel>();
-  readonly #floor = new RoundTripFloor();
-  readonly #up = new PaceWindow();
-  readonly #down = new PaceWindow();
+  readonly #control = new PaceControl();
+  readonly #marks: PaceMarks;
   readonly #downloads: PaceDownloads<Channel>;
-  /** The keepalives that tell of what is under way; `undefined` while nothing is measured. */
-  #marks: Mark[] | undefined;
-  /** The first of them: what was sent before it may be anything. */
-  #barrier: Mark | undefined;
-  /** What was sent since the first of them and has not arrived, and what has none behind it. */
-  #underWayBytes = 0;
-  #unmarkedBytes = 0;
-  /** What has come since the last of them, in bytes. */
-  #arrivedBytes = 0;
-  /** Whether something has waited since the last decision about uploads. */
+  /** Whether clients have had to wait since the last decision about uploads. */
   #hasWaited = false;
-  /** While the shortest round trip is looked for: since when, and those that were found. */
-  #looking: { since: number; roundTripsMs: number[] } | undefined;
-  /** It has been looked for because of what still holds: once is enough. */
-  #hasLookedInVain = false;
-  /** Whether upstream has ever answered; whether it does not now. */
-  #isProven = false;
-  #isStalled = false;
-  #cancelWatch: (() => void) | undefined;
   #isPumping = false;
-  #owesDrain = false;
+  /** Channels on which upstream is to be granted more in a while. */
+  readonly #dueChannels = new Set<Channel>();
+  #cancelGrants: (() => void) | undefined;
+  /** Channels of which so much waits that their clients may send no more. */
   readonly #owedChannels = new Set<Channel>();
 
   constructor(options: PacingOptions, connection: PacedConnection<Channel>) {
@@ -113,11 +74,23 @@ export class Pacing<Channel extends PacedChannel> {
     this.#connection = connection;
     this.#activity = new PaceActivity(connection.channels, (it) => this.#queue.has(it));
     this.#downloads = new PaceDownloads(connection.channels);
+    this.#marks = new PaceMarks({
+      clock: () => options.clock(),
+      schedule: options.schedule,
+      ask: (onReply) => connection.ask(onReply),
+      onReply: (reply) => this.#onReply(reply),
+      onStall: () => this.#onStall(),
+    });
   }
 
   /** What waits here, in bytes. */
   get heldBytes(): number {
     return this.#queue.bytes;
+  }
+
+  /** Upstream has answered something else within so many milliseconds. */
+  noteRoundTrip(tookMs: number): void {
+    this.#control.noteRoundTrip(tookMs, this.#options.clock());
   }
 
   /** Sends a message of a channel upstream, in its order; it is kept where it has to wait. */
@@ -128,10 +101,11 @@ export class Pacing<Channel extends PacedChannel> {
     const waits = this.#queue.has(channel)
       ? type !== MessageType.channelWindowAdjust
       : isData(type) && this.#mustWait(channel, payload.length);
-    if (!waits) return this.#pass(payload);
-    if (this.#queue.bytes === 0 && this.#marks && this.#hasRoom) return this.#passMarked(payload);
+    if (!waits) return this.#passUnheld(payload);
+    const isNext = this.#queue.bytes === 0 && this.#marks.isRunning && this.#hasRoom;
+    if (isNext && payload.length <= this.#messageBytes) return this.#passMarked(payload);
     this.#queue.add(channel, payload);
-    if (this.#queue.bytesOf(channel) > highBacklogBytes) this.#owedChannels.add(channel);
+    if (this.#queue.bytesOf(channel) > this.#channelBytes / 2) this.#owedChannels.add(channel);
     this.#pump();
   }
 
@@ -143,61 +117,132 @@ export class Pacing<Channel extends PacedChannel> {
     return true;
   }
 
+  /** A channel is gone: it is owed nothing any more. */
+  forget(channel: Channel): void {
+    this.#owedChannels.delete(channel);
+    this.#dueChannels.delete(channel);
+    if (this.#dueChannels.size === 0) this.#cancelDue();
+  }
+
   /** Data has come on a channel, from either end. */
   onData(channel: Channel, from: "downstream" | "upstream", bytes: number): void {
     const now = this.#options.clock();
     this.#activity.note(channel, now);
-    if (from === "downstream" || !this.#isPaced(channel)) return;
+    this.#settle(now);
+    if (from === "downstream" || this.#marks.isStalled) return;
     this.#downloads.onData(channel, bytes, now);
-    this.#arrivedBytes += bytes;
-    if (this.#arrivedBytes < this.#spacingBytes(this.#down)) return;
-    if ((this.#marks?.length ?? 0) < mostMarks) this.#mark();
+    this.#marks.noteCome(bytes);
+    if (this.#control.isOpen("down")) this.#noteOverdue(now);
+    if (this.#marks.freshBytes < this.#control.spacingBytes("down")) return;
+    if (this.#marks.hasRoom && this.#mayMark("down", now)) this.#mark(now);
   }
 
   /** What a client may have under way on a channel, in bytes. */
   uploadBytes(channel: Channel): number {
-    const heldBytes = this.#queue.bytesOf(channel);
-    return heldBytes === 0 ? Infinity : Math.max(0, mostHeldBytes - heldBytes);
+    if (!this.#isHeld("up")) return Infinity;
+    if (this.#control.isNear) return this.#nearBytes;
+    const [mostBytes, heldBytes] = [this.#channelBytes, this.#queue.bytesOf(channel)];
+    if (heldBytes === 0 && mostBytes === mostHeldBytes) return Infinity;
+    return Math.max(0, mostBytes - heldBytes);
+  }
+
+  /**
+   * The same where upstream is near: nothing waits here, which costs as much as to send it, but at
+   * the clients.
+   */
+  get #nearBytes(): number {
+    const roomBytes = this.#control.bytesOf("up") - this.#marks.underWayBytes;
+    if (roomBytes <= 0) return 0;
+    return Math.max(leastNearBytes, roomBytes / Math.max(1, this.#activity.count));
   }
 
   /** What upstream may have under way on a channel, in bytes. */
   downloadBytes(channel: Channel): number {
-    if (!this.#isPaced(channel)) return Infinity;
-    return this.#downloads.creditBytes(channel, this.#bytesOf(this.#down));
+    const isHeld = this.#isHeld("down");
+    if (!isHeld && (this.#marks.isStalled || !this.#isExpected(channel))) return Infinity;
+    const bytes = isHeld ? this.#control.bytesOf("down") : this.#control.sharedBytesOf("down");
+    return this.#inLumps(channel, this.#downloads.creditBytes(channel, bytes));
   }
 
   /** The connection is gone: nothing is waited for any more. */
   close(): void {
-    this.#stopMeasuring();
-    this.#isStalled = true;
+    this.#cancelDue();
+    this.#marks.close();
+    this.#control.stop();
   }
 
-  /** Whether a channel shares the connection with others that are in use. */
-  #isPaced(channel?: Channel): boolean {
-    return !this.#isStalled && this.#activity.hasOthers(channel, this.#options.clock());
+  #isHeld(direction: PaceDirection): boolean {
+    return !this.#control.isOpen(direction) && !this.#marks.isStalled;
+  }
+
+  /**
+   * Upstream answers a large grant by a large message: what it may have beyond a lump is granted a
+   * little later.
+   */
+  #inLumps(channel: Channel, bytes: number): number {
+    if (!this.#control.path.isShared || this.#control.isOpen("down") || this.#control.isNear) {
+      return bytes;
+    }
+    const { creditBytes } = channel.downstream.flow;
+    const lumpBytes = Math.max(this.#control.bytesIn("down", lumpMs), bytes / 6);
+    if (bytes - creditBytes <= lumpBytes) return bytes;
+    this.#dueChannels.add(channel);
+    this.#cancelGrants ??= this.#options.schedule(grantMs, () => this.#grantDue());
+    return creditBytes + lumpBytes;
+  }
+
+  #cancelDue(): void {
+    this.#cancelGrants?.();
+    this.#cancelGrants = undefined;
+  }
+
+  #grantDue(): void {
+    this.#cancelGrants = undefined;
+    const channels = [...this.#dueChannels];
+    this.#dueChannels.clear();
+    for (const channel of channels) channel.refill("downstream");
+  }
+
+  /** Whether more than one channel will be in use as soon as this one is. */
+  #isExpected(channel: Channel): boolean {
+    return !this.#control.isNear && this.#activity.hasOthers(channel, this.#options.clock());
   }
 
   #mustWait(channel: Channel, bytes: number): boolean {
-    return this.#isPaced(channel) &&
+    return this.#isHeld("up") && !this.#control.isNear &&
       !this.#activity.takeAllowance(channel, bytes, this.#options.clock());
+  }
+
+  /** Notices whether more than one channel is in use. */
+  #settle(now: number): void {
+    this.#control.share(this.#activity.isShared(now), now);
+  }
+
+  #passUnheld(payload: Uint8Array): void {
+    const now = this.#options.clock();
+    const isBulk = this.#control.isOpen("up") || this.#control.isNear;
+    const isDue = isBulk && this.#marks.unmarkedBytes >= this.#control.spacingBytes("up");
+    if (isDue && !this.#marks.isStalled && this.#mayMark("up", now)) this.#mark(now);
+    this.#pass(payload);
+    if (this.#hasRoom) return;
+    this.#hasWaited = true;
+    if (this.#marks.isQuiet && !this.#marks.isStalled) this.#mark(now);
   }
 
   #pass(payload: Uint8Array): void {
     this.#connection.peer.send(payload);
-    if (this.#marks === undefined) return;
-    this.#underWayBytes += payload.length;
-    this.#unmarkedBytes += payload.length;
+    this.#marks.noteSent(payload.length);
   }
 
   /** Whether more may be under way. */
   get #hasRoom(): boolean {
-    return this.#underWayBytes < this.#bytesOf(this.#up);
+    return this.#marks.underWayBytes < this.#control.bytesOf("up");
   }
 
   /** Sends data of which is to be known when it arrives. */
   #passMarked(payload: Uint8Array): void {
     // Not behind the message: how long the message itself takes is no queue.
-    if (this.#unmarkedBytes >= this.#spacingBytes(this.#up)) this.#mark();
+    if (this.#marks.unmarkedBytes >= this.#control.spacingBytes("up")) this.#mark();
     this.#pass(payload);
   }
 
@@ -205,155 +250,88 @@ export class Pacing<Channel extends PacedChannel> {
   #pump(): void {
     if (this.#isPumping) return; // Whoever hears that less waits may send at once.
     this.#isPumping = true;
-    if (!this.#isPaced()) this.#flush();
-    if (this.#queue.bytes > 0 && this.#marks === undefined) this.#mark();
-    while (this.#queue.bytes > 0 && this.#hasRoom) this.#passMarked(this.#queue.take()!);
+    this.#settle(this.#options.clock());
+    if (!this.#isHeld("up")) this.#flush();
+    if (this.#queue.bytes > 0 && !this.#marks.isRunning) this.#mark();
+    const messageBytes = this.#messageBytes;
+    while (this.#queue.bytes > 0 && this.#hasRoom) {
+      this.#passMarked(this.#queue.take(messageBytes)!);
+    }
     if (this.#queue.bytes > 0) {
       this.#hasWaited = true;
-      if (this.#marks!.length === 0) this.#mark();
+      if (this.#marks.isQuiet) this.#mark();
     }
     this.#isPumping = false;
     this.#noteBacklog();
   }
 
-  /** Sends all that waits, and measures no more. */
+  /** Sends all that waits. */
   #flush(): void {
-    for (let payload = this.#queue.take(); payload; payload = this.#queue.take()) {
-      this.#pass(payload);
-    }
-    this.#stopMeasuring();
+    while (this.#queue.bytes > 0) this.#pass(this.#queue.take(Infinity)!);
   }
 
-  #stopMeasuring(): void {
-    this.#marks = undefined;
-    this.#barrier = undefined;
-    this.#looking = undefined;
-    this.#unwatch();
+  #onStall(): void {
+    this.#control.stop();
+    this.#flush();
+    this.#noteBacklog();
+  }
+
+  /** What a client may have under way on each channel while it is held, in bytes. */
+  get #channelBytes(): number {
+    const share = this.#control.bytesOf("up") / Math.max(1, this.#queue.lines);
+    return Math.min(mostHeldBytes, Math.max(leastHeldBytes, share));
+  }
+
+  /** What is sent at once at most, in bytes. */
+  get #messageBytes(): number {
+    const { isShared, floorMs } = this.#control.path;
+    if (!isShared || floorMs === Infinity) return Infinity;
+    return Math.max(smallestMessageBytes, Math.floor(this.#control.bytesIn("up", messageMs)));
   }
 
   #noteBacklog(): void {
-    const { bytes } = this.#queue;
-    let isDue = this.#owesDrain && bytes < lowBacklogBytes;
-    if (bytes > highBacklogBytes) this.#owesDrain = true;
-    else if (isDue) this.#owesDrain = false;
+    let isDue = false;
     for (const channel of this.#owedChannels) {
-      if (this.#queue.bytesOf(channel) >= lowBacklogBytes) continue;
+      if (this.#queue.bytesOf(channel) > this.#channelBytes / 4) continue;
       this.#owedChannels.delete(channel);
       isDue = true;
     }
     if (isDue) this.#connection.onDrain();
   }
 
-  #mark(): void {
-    const now = this.#options.clock();
-    const isFirst = this.#marks === undefined;
-    if (isFirst) this.#underWayBytes = this.#unmarkedBytes = 0;
-    const marks = this.#marks ??= [];
-    const mark = {
-      sentAt: now,
-      bytes: this.#unmarkedBytes,
-      isClean: !isFirst && this.#isClean(now),
-    };
-    if (isFirst) this.#barrier = mark;
-    marks.push(mark);
-    this.#unmarkedBytes = this.#arrivedBytes = 0;
-    this.#connection.ask(() => this.#onReply(marks, mark));
-    this.#watch();
+  /** Whether a keepalive may follow what passes in a direction: few are enough where all may pass. */
+  #mayMark(direction: PaceDirection, now: number): boolean {
+    return !this.#control.isOpen(direction) || this.#marks.takeToken(now);
+  }
+
+  /** The answer to a keepalive may wait behind downloads. */
+  #noteOverdue(now: number): void {
+    const overdue = this.#marks.overdue(this.#control.goalMs);
+    if (overdue) this.#control.onOverdue(overdue, now);
+  }
+
+  #mark(now = this.#options.clock()): void {
+    this.#marks.send(this.#isClean(now));
   }
 
   #isClean(now: number): boolean {
-    if (this.#barrier !== undefined) return false;
-    const [up, down] = [this.#bytesOf(this.#up), this.#bytesOf(this.#down)];
-    const tolerated = (bytes: number) =>
-      this.#looking
-        ? Math.max(fewBytes, Math.min(bytes, toleratedBytes))
-        : bytes * toleratedPart + toleratedBytes;
-    return this.#underWayBytes - up <= tolerated(up) &&
-      this.#downloads.excessBytes(down, now) <= tolerated(down);
+    const control = this.#control;
+    const upBytes = this.#marks.underWayBytes - control.bytesOf("up");
+    if (!control.isOpen("up") && upBytes > control.toleratedBytes("up")) return false;
+    if (control.isOpen("down")) return true;
+    const downBytes = this.#downloads.excessBytes(control.bytesOf("down"), now);
+    return downBytes <= control.toleratedBytes("down");
   }
 
-  #onReply(marks: Mark[], mark: Mark): void {
-    this.#isProven = true;
-    if (marks !== this.#marks) {
-      if (this.#marks === undefined) this.#isStalled = false;
-      return;
-    }
-    const now = this.#options.clock();
-    marks.shift();
-    this.#underWayBytes -= mark.bytes;
-    if (this.#barrier === mark) this.#barrier = undefined;
-    this.#unwatch();
-    if (marks.length > 0) this.#watch();
-    const roundTripMs = now - mark.sentAt;
-    this.#floor.take(roundTripMs, now);
-    this.#downloads.classify(now);
-    if (this.#looking) this.#look(mark, { roundTripMs, now });
-    else if (this.#floor.isStale(now)) this.#looking = { since: now, roundTripsMs: [] };
-    else if (mark.isClean) this.#adapt(mark, { roundTripMs, now });
+  #onReply(reply: PaceReply): void {
+    this.#downloads.classify(reply.now);
+    const use = { hasWaited: this.#hasWaited, isDownloading: this.#downloads.isBusy };
+    if (this.#control.onReply(reply, use)) this.#hasWaited = false;
     this.#pump();
-  }
-
-  #adapt({ sentAt }: Mark, { roundTripMs, now }: { roundTripMs: number; now: number }): void {
-    const floorMs = this.#floor.ms;
-    const queues = this.#hasWaited && this.#downloads.isBusy ? 2 : 1;
-    if (this.#up.onRoundTrip(roundTripMs, { sentAt, now })) {
-      const isLimited = this.#hasWaited;
-      this.#decide(this.#up, { floorMs, isLimited, queues, now });
-      this.#hasWaited = false;
-    }
-    if (sentAt >= this.#down.decidedAt) this.#downloads.beginRound(now);
-    if (this.#down.onRoundTrip(roundTripMs, { sentAt, now })) {
-      const isLimited = this.#downloads.endRound(this.#down, now);
-      this.#decide(this.#down, { floorMs, isLimited, queues, now });
-    }
-  }
-
-  #decide(window: PaceWindow, round: PaceRound): void {
-    const outcome = window.decide(round);
-    if (outcome === "fine") this.#hasLookedInVain = false;
-    if (outcome === "vain" && !this.#hasLookedInVain) {
-      this.#hasLookedInVain = true;
-      this.#looking = { since: round.now, roundTripsMs: [] };
-    }
-  }
-
-  /** Takes a round trip that was looked for: the shortest one with a path that is not full. */
-  #look(mark: Mark, { roundTripMs, now }: { roundTripMs: number; now: number }): void {
-    const { since, roundTripsMs } = this.#looking!;
-    if (mark.sentAt >= since && mark.isClean) roundTripsMs.push(roundTripMs);
-    const isEmpty = this.#bytesOf(this.#up) === 0 || this.#bytesOf(this.#down) === 0;
-    const isOver = roundTripsMs.length >= (isEmpty ? 1 : lookingSamples);
-    if (!isOver && now - since < lookingMs) return;
-    this.#looking = undefined;
-    this.#floor.reset(isOver ? Math.min(...roundTripsMs) : this.#floor.ms, now);
-    for (const window of [this.#up, this.#down]) window.restart(now);
-  }
-
-  #bytesOf(window: PaceWindow): number {
-    return this.#looking ? window.queuelessBytes(this.#floor.ms) : window.bytes;
-  }
-
-  #spacingBytes(window: PaceWindow): number {
-    const bytes = window.spacingBytes(this.#floor.ms);
-    return Math.min(largestSpacingBytes, Math.max(smallestSpacingBytes, bytes));
-  }
-
-  /** Sees to it that a keepalive without an answer holds nothing up for long. */
-  #watch(): void {
-    const oldest = this.#marks![0]!;
-    const ageMs = this.#options.clock() - oldest.sentAt;
-    const waitMs = (this.#isProven ? patienceMs : firstPatienceMs) - ageMs;
-    this.#cancelWatch ??= this.#options.schedule(Math.max(0, waitMs), () => {
-      this.#cancelWatch = undefined;
-      this.#isStalled = true;
-      this.#flush();
-      this.#noteBacklog();
-    });
-  }
-
-  #unwatch(): void {
-    this.#cancelWatch?.();
-    this.#cancelWatch = undefined;
+    if (this.#control.isOpen("up") || !this.#control.isNear || this.#marks.isStalled) return;
+    // Clients that wait send nothing that a keepalive could follow.
+    if (this.#hasRoom) this.#connection.onDrain();
+    else if (this.#marks.isQuiet) this.#mark();
   }
 }
 

@@ -55,7 +55,7 @@ Deno.test("a line of 400,000 small messages takes little more than their bytes, 
   const grown = usedBytes() - before;
   assert(grown < 64 * mega, `${grown} bytes for ${count * payload.length}`);
   let taken = 0;
-  while (queue.take()) taken++;
+  while (queue.take(Infinity)) taken++;
   assert.equal(taken, count);
   assert.equal(queue.bytes, 0);
 });

@@ -33,6 +33,10 @@ class Direction {
   delayMs: number;
   /** What has been carried, in bytes. */
   carriedBytes = 0;
+  /** Until when nothing is carried. */
+  stalledUntilMs = 0;
+  /** Nothing overtakes what was sent before it. */
+  #deliveredAtMs = 0;
 
   constructor(clock: ManualClock, bytesPerSecond: number, delayMs: number) {
     this.#clock = clock;
@@ -49,9 +53,12 @@ class Direction {
     const next = this.#queue.shift();
     this.#isBusy = next !== undefined;
     if (next === undefined) return;
-    this.#clock.schedule(next.bytes / this.bytesPerSecond * 1000, () => {
+    const stallMs = Math.max(0, this.stalledUntilMs - this.#clock.nowMs);
+    this.#clock.schedule(stallMs + next.bytes / this.bytesPerSecond * 1000, () => {
       this.carriedBytes += next.bytes;
-      this.#clock.schedule(this.delayMs, next.deliver);
+      const { nowMs } = this.#clock;
+      this.#deliveredAtMs = Math.max(this.#deliveredAtMs, nowMs + this.delayMs);
+      this.#clock.schedule(this.#deliveredAtMs - nowMs, next.deliver);
       this.#carry();
     });
   }
@@ -143,6 +150,11 @@ export class LinkScene {
     this.up.bytesPerSecond = this.down.bytesPerSecond = bytesPerSecond;
   }
 
+  /** For a while nothing is carried in either direction, and nothing is lost. */
+  stall(ms: number): void {
+    this.up.stalledUntilMs = this.down.stalledUntilMs = this.world.clock.nowMs + ms;
+  }
+
   advance(ms: number): void {
     this.world.clock.advance(ms);
     for (const peer of [this.world.upstream, ...this.#clients]) {
@@ -154,7 +166,7 @@ export class LinkScene {
   open(
     role: Role,
     { keepsData = false, windowBytes = usualWindowBytes } = {},
-  ): { client: MemoryPeer; host: HostChannel } {
+  ): { client: MemoryPeer; host: HostChannel; grantedBytes: number } {
     const index = this.#channels.length;
     const client = this.world.client(`${role} ${index}`);
     this.#clients.push(client);
@@ -164,15 +176,16 @@ export class LinkScene {
     });
     client.say(MessageType.channelOpen, "session", index, windowBytes, usualPacketBytes);
     const host = this.#channels[index]!;
-    let isOpen = false;
+    let grantedBytes: number | undefined;
     client.onSent = ({ message }) => {
-      isOpen ||= message.type === MessageType.channelOpenConfirmation;
+      if (message.type !== MessageType.channelOpenConfirmation) return;
+      grantedBytes = message.initialWindowSize;
     };
-    while (!isOpen) this.advance(1);
-    if (role !== "terminal") return { client, host };
+    while (grantedBytes === undefined) this.advance(1);
+    if (role !== "terminal") return { client, host, grantedBytes };
     client.say(MessageType.channelRequest, host.slot, "pty-req", true, "xterm", 80, 24, 0, 0, "");
     client.say(MessageType.channelRequest, host.slot, "shell", true);
-    return { client, host };
+    return { client, host, grantedBytes };
   }
 
   /** Somebody has a terminal, and types a key every `everyMs`, if it is given. */
@@ -204,7 +217,7 @@ export class LinkScene {
     { totalBytes = Infinity, messageBytes = usualPacketBytes, keepsData = false } = {},
   ): Transfer {
     let [windowBytes, sentBytes, hasEnded] = [0, 0, false];
-    const { client, host } = this.open("sink", { keepsData });
+    const { client, host, grantedBytes } = this.open("sink", { keepsData });
     const send = () => {
       while (windowBytes > 0 && sentBytes < totalBytes && !client.isPaused) {
         const bytes = Math.min(windowBytes, messageBytes, totalBytes - sentBytes);
@@ -224,7 +237,7 @@ export class LinkScene {
       send();
     };
     client.onSent = onSent;
-    windowBytes = usualWindowBytes;
+    windowBytes = grantedBytes;
     send();
     return {
       client,
