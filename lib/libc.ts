@@ -68,18 +68,26 @@ export const maximumSocketPathBytes = 108;
 /** The C library as far as it is used. */
 export type Libc = Deno.DynamicLibrary<typeof symbols>;
 
-/** Loads the library. @throws {Error} where it cannot be had. */
+let known: { libc: Libc } | { failure: unknown } | undefined;
+
+/** Loads the library, once for all who use it. @throws {Error} where it cannot be had. */
 export function loadLibc(): Libc {
-  if (Deno.build.os !== "linux") throw new Error(`not known on ${Deno.build.os}`);
+  known ??= open();
+  if ("failure" in known) throw known.failure;
+  return known.libc;
+}
+
+function open(): { libc: Libc } | { failure: unknown } {
+  if (Deno.build.os !== "linux") return { failure: new Error(`not known on ${Deno.build.os}`) };
   let failure: unknown;
   for (const name of names) {
     try {
-      return Deno.dlopen(name, symbols);
+      return { libc: Deno.dlopen(name, symbols) };
     } catch (error) {
       failure ??= error;
     }
   }
-  throw failure;
+  return { failure };
 }
 
 /**

@@ -46,17 +46,12 @@ function openByDeno(path: string, direction: "input" | "output"): NonblockingFil
   };
 }
 
-let known: Libc | undefined;
-let isKnown = false;
-
 /** `undefined` where they cannot be used. */
 function systemCalls(): Libc | undefined {
-  if (isKnown) return known;
-  isKnown = true;
   try {
-    known = loadLibc();
+    return loadLibc();
   } catch {
     // Another system, or no permission.
+    return undefined;
   }
-  return known;
 }
