@@ -1,5 +1,6 @@
 /** Waits for many descriptors at a time: one thread, however many there are (poll(2)). */
 
+import { setImmediate } from "node:timers/promises";
 import type { Libc } from "./libc.ts";
 
 /** What a descriptor is waited for. */
@@ -30,6 +31,7 @@ export class ReadinessWatch {
   readonly #unsettled = new Set<(isReady: boolean) => void>();
   /** What comes after the present wait. */
   #onNext: (() => void)[] = [];
+  #isAtWork = false;
   #isWaiting = false;
   #isRung = false;
   #isClosed = false;
@@ -56,8 +58,9 @@ export class ReadinessWatch {
       signal?.removeEventListener("abort", onAbort);
       resolve(isReady);
     };
-    // The wait itself still has the descriptor: it is cut short first.
+    // The wait itself may still have the descriptor: it is cut short first.
     const onAbort = () => {
+      if (!this.#isWaiting) return settle(false);
       this.#wishes.delete(wish);
       this.#onNext.push(() => settle(false));
       this.#ring();
@@ -68,7 +71,7 @@ export class ReadinessWatch {
     this.#unsettled.add(settle);
     void promise.then(() => this.#unsettled.delete(settle));
     this.#ring();
-    if (!this.#isWaiting) void this.#wait();
+    if (!this.#isAtWork) void this.#work();
     return promise;
   }
 
@@ -76,7 +79,7 @@ export class ReadinessWatch {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    if (this.#isWaiting) this.#ring();
+    if (this.#isAtWork) this.#ring();
     else this.#end();
   }
 
@@ -86,32 +89,40 @@ export class ReadinessWatch {
     this.#symbols.write(this.#bell.ring, new Uint8Array(1), 1n);
   }
 
-  async #wait(): Promise<void> {
-    this.#isWaiting = true;
-    while ((this.#wishes.size > 0 || this.#onNext.length > 0) && !this.#isClosed) {
-      const wishes = [...this.#wishes];
-      const entries = new DataView(new ArrayBuffer((wishes.length + 1) * entryBytes));
-      entries.setInt32(0, this.#bell.hear, true);
-      entries.setInt16(4, bits.readable, true);
-      wishes.forEach((wish, index) => {
-        entries.setInt32((index + 1) * entryBytes, wish.descriptor, true);
-        entries.setInt16((index + 1) * entryBytes + 4, wish.bits, true);
-      });
-      const bytes = new Uint8Array(entries.buffer);
-      // A signal that came between is as good as nothing.
-      await this.#symbols.waitingPoll(bytes, BigInt(wishes.length + 1), -1);
-      if (entries.getInt16(6, true) !== 0) {
-        this.#symbols.read(this.#bell.hear, new Uint8Array(16), 16n);
-        this.#isRung = false;
-      }
-      for (const next of this.#onNext.splice(0)) next();
-      wishes.forEach((wish, index) => {
-        const found = entries.getInt16((index + 1) * entryBytes + 6, true);
-        if ((found & (wish.bits | always)) !== 0 && this.#wishes.has(wish)) wish.onReady();
-      });
+  async #work(): Promise<void> {
+    this.#isAtWork = true;
+    while (this.#wishes.size > 0 && !this.#isClosed) {
+      await this.#wait();
+      // Most of those whose wish came true read, and wish the same again: one wait is for all of it.
+      await setImmediate();
     }
-    this.#isWaiting = false;
+    this.#isAtWork = false;
     if (this.#isClosed) this.#end();
+  }
+
+  async #wait(): Promise<void> {
+    const wishes = [...this.#wishes];
+    const entries = new DataView(new ArrayBuffer((wishes.length + 1) * entryBytes));
+    entries.setInt32(0, this.#bell.hear, true);
+    entries.setInt16(4, bits.readable, true);
+    wishes.forEach((wish, index) => {
+      entries.setInt32((index + 1) * entryBytes, wish.descriptor, true);
+      entries.setInt16((index + 1) * entryBytes + 4, wish.bits, true);
+    });
+    const bytes = new Uint8Array(entries.buffer);
+    this.#isWaiting = true;
+    // A signal that came between is as good as nothing.
+    await this.#symbols.waitingPoll(bytes, BigInt(wishes.length + 1), -1);
+    this.#isWaiting = false;
+    if (entries.getInt16(6, true) !== 0) {
+      this.#symbols.read(this.#bell.hear, new Uint8Array(16), 16n);
+      this.#isRung = false;
+    }
+    for (const next of this.#onNext.splice(0)) next();
+    wishes.forEach((wish, index) => {
+      const found = entries.getInt16((index + 1) * entryBytes + 6, true);
+      if ((found & (wish.bits | always)) !== 0 && this.#wishes.has(wish)) wish.onReady();
+    });
   }
 
   #end(): void {
