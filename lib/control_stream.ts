@@ -4,8 +4,10 @@
  */
 
 import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
+import { unexplained } from "./timing.ts";
 
-/** What is read at a time, in bytes. */
+/** What is read at a time, at first and as long as there is more, in bytes. */
+const firstBufferBytes = 4 * 1024;
 const bufferBytes = 64 * 1024;
 
 /** How many descriptors may wait for the message that they belong to. */
@@ -43,7 +45,7 @@ export class DescriptorStream implements ControlStream {
   onDrain: (() => void) | undefined;
   readonly #system: Descriptors;
   readonly #socket: number;
-  readonly #buffer = new Uint8Array(bufferBytes);
+  #buffer = new Uint8Array(firstBufferBytes);
   readonly #ended = new AbortController();
   /** What was not taken yet is not to be sent any more. */
   readonly #lost = new AbortController();
@@ -72,6 +74,11 @@ export class DescriptorStream implements ControlStream {
       received = this.#system.receive(this.#socket, this.#buffer);
       if (received) break;
       await this.#system.when(this.#socket, "readable", this.#ended.signal);
+    }
+    const { length } = this.#buffer;
+    // What is valid until the next read stays where it is.
+    if (received?.bytes.length === length && length < bufferBytes) {
+      this.#buffer = new Uint8Array(length * 2);
     }
     this.#isReading = false;
     this.#closeIfUnused();
@@ -107,9 +114,9 @@ export class DescriptorStream implements ControlStream {
     this.#isClosing = true;
     if (isLost) {
       this.#unsent = [];
-      this.#lost.abort();
+      this.#lost.abort(unexplained);
     }
-    this.#ended.abort();
+    this.#ended.abort(unexplained);
     this.#closeIfUnused();
   }
 

@@ -8,7 +8,7 @@ import { PassedStream } from "./passed_stream.ts";
 import { concatenate } from "./ssh_data.ts";
 import { isRaw } from "./terminal_modes.ts";
 import { isWaitingToRead } from "./terminal_owner.ts";
-import { pause } from "./timing.ts";
+import { pause, unexplained } from "./timing.ts";
 
 export type { Dimensions };
 
@@ -24,6 +24,9 @@ const otherOwnerMs = 200;
 /** How long a terminal is waited for, and how often it is looked at, in milliseconds. */
 const rawTimeoutMs = 2000;
 const rawPollMs = 5;
+
+/** What is read at first: most sessions are sent nothing, or little at a time; in bytes. */
+const firstReadBytes = 16 * 1024;
 
 /** The descriptors of one client. */
 export interface Passed {
@@ -53,6 +56,8 @@ export class LaneStreams {
   readonly #all: readonly PassedStream[];
   /** Two halves: one is read into while the other one is sent. */
   readonly #buffers: (Uint8Array<ArrayBuffer> | undefined)[] = [undefined, undefined];
+  /** How much is read at a time; it grows as long as there is more. */
+  #readBytes = firstReadBytes;
   /** Until then nothing is written. */
   #raw: Promise<void> | undefined;
   /** What the terminal was like before its client made it raw. */
@@ -87,9 +92,10 @@ export class LaneStreams {
    * @returns `undefined` at the end, or when it is not wanted any more.
    */
   async read(mostBytes: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    const buffer = this.#buffer(mostBytes);
+    const buffer = this.#buffer(Math.min(mostBytes, this.#readBytes));
     const isOurs = this.#isTerminal ? () => this.#hasTerminal(signal) : undefined;
     const count = await this.#input.read(buffer, signal, isOurs);
+    if (count === this.#readBytes) this.#readBytes *= 2;
     return count === 0 ? undefined : buffer.subarray(0, count);
   }
 
@@ -125,7 +131,7 @@ export class LaneStreams {
 
   /** What was not written yet is not written any more. */
   dropOutput(): void {
-    for (const { broken } of [this.#output, this.#errors]) broken.abort();
+    for (const { broken } of [this.#output, this.#errors]) broken.abort(unexplained);
   }
 
   /** Closes our copies, as soon as nothing uses them. */
@@ -147,7 +153,7 @@ export class LaneStreams {
     while (queue.length > 0) {
       const parts = takeUpTo(queue, stream.waits ? joinedBytes.waiting : joinedBytes.prompt);
       const isTaken = await stream.write(joined(parts.map(({ data }) => data)), broken.signal);
-      if (!isTaken) broken.abort();
+      if (!isTaken) broken.abort(unexplained);
       for (const { onDone } of parts) onDone(isTaken);
     }
     outlet.isWriting = false;

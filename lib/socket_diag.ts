@@ -48,8 +48,8 @@ const rowBytes = 72;
 /** Where the latter has its fields, the ports and addresses in the order of the network. */
 const fields = { state: 1, ports: 4, local: 8, remote: 24, uid: 64, inode: 68 };
 
-/** As much as the kernel gives at a time, and how often it is asked to go on. */
-const answerBytes = 32 * 1024;
+/** As much as the kernel gives at a time, which is read in the same turn, and how often it is asked. */
+const received = new Uint8Array(32 * 1024);
 const mostAnswers = 4;
 
 /**
@@ -85,13 +85,12 @@ function askKernel(
     );
     if (sent !== BigInt(request.length)) return undefined;
     const rows: SocketRow[] = [];
-    const answer = new Uint8Array(answerBytes);
     for (let count = 0; count < mostAnswers; count++) {
       const length = Number(
-        symbols.recv(socket, answer, BigInt(answer.length), withoutWaiting),
+        symbols.recv(socket, received, BigInt(received.length), withoutWaiting),
       );
       if (length <= 0) return undefined;
-      const { isLast, isSound } = readAnswer(new DataView(answer.buffer, 0, length), rows);
+      const { isLast, isSound } = readAnswer(new DataView(received.buffer, 0, length), rows);
       if (!isSound) return undefined;
       if (isLast) return rows;
     }
