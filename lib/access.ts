@@ -9,6 +9,7 @@
 import { isIPv4 } from "node:net";
 import { inBatches } from "./batches.ts";
 import { messageOf } from "./errors.ts";
+import { findSocketsBetween } from "./socket_diag.ts";
 
 /** The ends of an accepted TCP connection as we see them. Addresses are IPv4 or IPv6. */
 export interface Endpoints {
@@ -42,7 +43,7 @@ export type Admit = (connection: Endpoints) => Promise<Admission>;
 
 /** Where the kernel's answers come from; the defaults are the real ones. */
 export interface AdmissionOptions {
-  /** The folder with the tables `tcp` and `tcp6`. */
+  /** The folder with the tables `tcp` and `tcp6`, which alone are asked then. */
   procNet?: string;
   /** The map of user ids that holds for those tables. */
   uidMap?: string;
@@ -69,6 +70,9 @@ const overflowUid = 65534;
 /** TCP_ESTABLISHED in the kernel's tables. */
 const establishedState = "01";
 
+/** The kernel is asked about so many connections one by one; the tables tell of more at once. */
+const mostSingle = 16;
+
 /** Tells whether this system has the tables that `sameUserOnly` needs: Linux with /proc. */
 export function sameUserSupported(): boolean {
   if (Deno.build.os !== "linux") return false;
@@ -82,10 +86,10 @@ export function sameUserSupported(): boolean {
 }
 
 /**
- * Makes a gate-keeper that asks the kernel about many connections at a time: one reading of the
- * tables answers for all that were accepted before it began, later ones wait for the next. Nothing
- * is kept from one reading to the other. Ask as soon as a connection is accepted, for one that its
- * peer has closed since is not admitted.
+ * Makes a gate-keeper that asks the kernel about each connection; where that leaves any in doubt, or
+ * there are many, one reading of the tables answers for all that were accepted before it began, and
+ * later ones wait for the next. Nothing is kept from one to the other. Ask as soon as a connection is
+ * accepted, for one that its peer has closed since is not admitted.
  */
 export function sameUserOnly(options: AdmissionOptions = {}): Admit {
   return inBatches((connections: readonly Endpoints[]) => admitSameUser(connections, options));
@@ -99,10 +103,8 @@ export function sameUserOnly(options: AdmissionOptions = {}): Admit {
  */
 export async function findSockets(
   connections: readonly Endpoints[],
-  { procNet = defaultProcNet }: Pick<AdmissionOptions, "procNet"> = {},
 ): Promise<(SocketRecord | undefined)[]> {
-  const { records, byKey } = makeRecords(connections);
-  await findRecords(byKey, procNet);
+  const records = await findRecords(connections);
   return records.map((it) => it.doubt === undefined ? socketOf(it) : undefined);
 }
 
@@ -121,33 +123,57 @@ async function admitSameUser(
   options: AdmissionOptions = {},
 ): Promise<Admission[]> {
   const uid = options.uid ?? Deno.uid();
-  const { records, byKey } = makeRecords(connections);
+  let records: Records[];
   try {
     if (uid === overflowUid && !await mapsEveryUid(options.uidMap ?? defaultUidMap)) {
       const why = `user ${uid} also stands for the users that this namespace does not know`;
       return connections.map(() => cannotTell(why));
     }
-    await findRecords(byKey, options.procNet ?? defaultProcNet);
+    records = await findRecords(connections, options.procNet);
   } catch (error) {
     return connections.map(() => cannotTell(messageOf(error)));
   }
   return connections.map((connection, index) => judge(records[index]!, { connection, uid }));
 }
 
-/** Empty records of connections, in their order and by what the tables may call them. */
-function makeRecords(
+/**
+ * What the kernel has of each connection, in their order.
+ *
+ * @param procNet a folder with tables, if they alone are to be asked.
+ * @throws {Error} when a table cannot be read.
+ */
+async function findRecords(
   connections: readonly Endpoints[],
-): { records: Records[]; byKey: Map<string, Records> } {
-  const records = connections.map((): Records => ({
-    owners: [],
-    inode: undefined,
-    doubt: undefined,
-  }));
+  procNet?: string,
+): Promise<Records[]> {
+  const isSingle = procNet === undefined && connections.length <= mostSingle;
+  const records = connections.map((it) => isSingle ? askAbout(it) : noRecords());
   const byKey = new Map<string, Records>();
   for (const [index, connection] of connections.entries()) {
+    const isKnown = records[index]!.owners.length > 0;
+    if (isKnown) continue;
     for (const key of encodeEnds(connection)) byKey.set(key, records[index]!);
   }
-  return { records, byKey };
+  if (byKey.size > 0) await readTables(byKey, procNet ?? defaultProcNet);
+  return records;
+}
+
+function noRecords(): Records {
+  return { owners: [], inode: undefined, doubt: undefined };
+}
+
+/** What the kernel says of one connection; nothing where it leaves it in doubt. */
+function askAbout(connection: Endpoints): Records {
+  const records = noRecords();
+  const keys = encodeEnds(connection);
+  if (keys.length === 0) return records;
+  const rows = findSocketsBetween(connection.remotePort, connection.localPort) ?? [];
+  for (const { local, remote, state, uid, inode } of rows) {
+    const ends = [local, remote].map(({ octets, port }) => encodeAddress(octets, port));
+    if (!keys.includes(ends.join(" "))) continue;
+    takeDown({ state: hex(state, 2), uid: String(uid), inode: String(inode) }, records);
+  }
+  return records.doubt === undefined ? records : noRecords();
 }
 
 /** Decides about one connection by what the kernel's tables say of it. */
@@ -216,9 +242,11 @@ function encodeAddresses(host: string, port: number): string[] | undefined {
 /** Writes an address as the tables do: each 32-bit word as a number in the host's byte order. */
 function encodeAddress(octets: number[], port: number): string {
   const words = new Uint32Array(Uint8Array.from(octets).buffer);
-  const hex = (value: number, digits: number): string =>
-    value.toString(16).toUpperCase().padStart(digits, "0");
   return `${Array.from(words, (word) => hex(word, 8)).join("")}:${hex(port, 4)}`;
+}
+
+function hex(value: number, digits: number): string {
+  return value.toString(16).toUpperCase().padStart(digits, "0");
 }
 
 /**
@@ -226,14 +254,14 @@ function encodeAddress(octets: number[], port: number): string {
  *
  * @throws {Error} when a table cannot be read.
  */
-async function findRecords(byKey: Map<string, Records>, procNet: string): Promise<void> {
+async function readTables(byKey: Map<string, Records>, procNet: string): Promise<void> {
   const all = new Set(byKey.values());
   for (let attempt = 1; attempt <= readAttempts && all.size > 0; attempt++) {
     for (const table of ["tcp", "tcp6"]) {
       for await (const lines of readLines(`${procNet}/${table}`)) {
         for (const line of lines) {
           const records = byKey.get(endsOf(line));
-          if (records !== undefined && all.has(records)) takeDown(line, records);
+          if (records !== undefined && all.has(records)) takeDown(parseRow(line), records);
         }
       }
     }
@@ -249,10 +277,21 @@ function endsOf(line: string): string {
   return line.slice(start, line.indexOf(" ", line.indexOf(" ", start) + 1));
 }
 
-/** Adds what a row says to what is known of its connection. */
-function takeDown(line: string, records: Records): void {
+/** What a row says of a socket, as text. */
+interface Row {
+  state: string | undefined;
+  uid: string | undefined;
+  inode: string | undefined;
+}
+
+function parseRow(line: string): Row {
   // The slot, both ends, state, queues, timer, retransmissions, uid, timeout, inode and more.
   const [, , , state, , , , uid, , inode] = line.trimStart().split(/ +/);
+  return { state, uid, inode };
+}
+
+/** Adds what a row says to what is known of its connection. */
+function takeDown({ state, uid, inode }: Row, records: Records): void {
   if (state !== establishedState) {
     records.doubt = `the connecting socket is in state ${state}`;
   } else if (!/^\d{1,10}$/.test(uid ?? "") || !/^\d{1,20}$/.test(inode ?? "")) {

@@ -144,7 +144,7 @@ export class Backpressure {
         (answers > untakenAnswers && peer.backlogBytes > untakenAnswersBytes);
     }
     return peer.backlogBytes > clientBacklogBytes || this.#clients.get(peer)?.isTooMuch === true ||
-      [...this.#upstreams.keys()].some((it) => this.#waitingBytes(it) > upstreamBacklogBytes);
+      this.#upstreams.keys().some((it) => this.#waitingBytes(it) > upstreamBacklogBytes);
   }
 
   #waitingBytes(upstream: Transport): number {

@@ -1,6 +1,6 @@
 /**
  * ChaCha20 with a nonce of 64 bits (https://cr.yp.to/chacha/chacha-20080128.pdf), for short packets:
- * up to some 300 bytes it takes less time than `node:crypto` needs for an object.
+ * up to some 500 bytes it takes less time than `node:crypto` needs for an object.
  */
 
 import type { Buffer } from "node:buffer";
@@ -42,40 +42,128 @@ export class ChaCha20 {
     }
   }
 
+  /** Each word in a variable of its own, which the machine keeps in registers: thrice as fast. */
   #nextBlock(): void {
     const start = this.#start;
     const block = this.#block;
-    for (let word = 0; word < 16; word++) block[word] = start[word]!;
+    let [x0, x1, x2, x3] = [start[0]!, start[1]!, start[2]!, start[3]!];
+    let [x4, x5, x6, x7] = [start[4]!, start[5]!, start[6]!, start[7]!];
+    let [x8, x9, x10, x11] = [start[8]!, start[9]!, start[10]!, start[11]!];
+    let [x12, x13, x14, x15] = [start[12]!, start[13]!, start[14]!, start[15]!];
     for (let round = 0; round < doubleRounds; round++) {
-      quarterRound(block, 0, 4, 8, 12);
-      quarterRound(block, 1, 5, 9, 13);
-      quarterRound(block, 2, 6, 10, 14);
-      quarterRound(block, 3, 7, 11, 15);
-      quarterRound(block, 0, 5, 10, 15);
-      quarterRound(block, 1, 6, 11, 12);
-      quarterRound(block, 2, 7, 8, 13);
-      quarterRound(block, 3, 4, 9, 14);
+      x0 = x0 + x4 | 0;
+      x12 = x12 ^ x0;
+      x12 = x12 << 16 | x12 >>> 16;
+      x8 = x8 + x12 | 0;
+      x4 = x4 ^ x8;
+      x4 = x4 << 12 | x4 >>> 20;
+      x0 = x0 + x4 | 0;
+      x12 = x12 ^ x0;
+      x12 = x12 << 8 | x12 >>> 24;
+      x8 = x8 + x12 | 0;
+      x4 = x4 ^ x8;
+      x4 = x4 << 7 | x4 >>> 25;
+      x1 = x1 + x5 | 0;
+      x13 = x13 ^ x1;
+      x13 = x13 << 16 | x13 >>> 16;
+      x9 = x9 + x13 | 0;
+      x5 = x5 ^ x9;
+      x5 = x5 << 12 | x5 >>> 20;
+      x1 = x1 + x5 | 0;
+      x13 = x13 ^ x1;
+      x13 = x13 << 8 | x13 >>> 24;
+      x9 = x9 + x13 | 0;
+      x5 = x5 ^ x9;
+      x5 = x5 << 7 | x5 >>> 25;
+      x2 = x2 + x6 | 0;
+      x14 = x14 ^ x2;
+      x14 = x14 << 16 | x14 >>> 16;
+      x10 = x10 + x14 | 0;
+      x6 = x6 ^ x10;
+      x6 = x6 << 12 | x6 >>> 20;
+      x2 = x2 + x6 | 0;
+      x14 = x14 ^ x2;
+      x14 = x14 << 8 | x14 >>> 24;
+      x10 = x10 + x14 | 0;
+      x6 = x6 ^ x10;
+      x6 = x6 << 7 | x6 >>> 25;
+      x3 = x3 + x7 | 0;
+      x15 = x15 ^ x3;
+      x15 = x15 << 16 | x15 >>> 16;
+      x11 = x11 + x15 | 0;
+      x7 = x7 ^ x11;
+      x7 = x7 << 12 | x7 >>> 20;
+      x3 = x3 + x7 | 0;
+      x15 = x15 ^ x3;
+      x15 = x15 << 8 | x15 >>> 24;
+      x11 = x11 + x15 | 0;
+      x7 = x7 ^ x11;
+      x7 = x7 << 7 | x7 >>> 25;
+      x0 = x0 + x5 | 0;
+      x15 = x15 ^ x0;
+      x15 = x15 << 16 | x15 >>> 16;
+      x10 = x10 + x15 | 0;
+      x5 = x5 ^ x10;
+      x5 = x5 << 12 | x5 >>> 20;
+      x0 = x0 + x5 | 0;
+      x15 = x15 ^ x0;
+      x15 = x15 << 8 | x15 >>> 24;
+      x10 = x10 + x15 | 0;
+      x5 = x5 ^ x10;
+      x5 = x5 << 7 | x5 >>> 25;
+      x1 = x1 + x6 | 0;
+      x12 = x12 ^ x1;
+      x12 = x12 << 16 | x12 >>> 16;
+      x11 = x11 + x12 | 0;
+      x6 = x6 ^ x11;
+      x6 = x6 << 12 | x6 >>> 20;
+      x1 = x1 + x6 | 0;
+      x12 = x12 ^ x1;
+      x12 = x12 << 8 | x12 >>> 24;
+      x11 = x11 + x12 | 0;
+      x6 = x6 ^ x11;
+      x6 = x6 << 7 | x6 >>> 25;
+      x2 = x2 + x7 | 0;
+      x13 = x13 ^ x2;
+      x13 = x13 << 16 | x13 >>> 16;
+      x8 = x8 + x13 | 0;
+      x7 = x7 ^ x8;
+      x7 = x7 << 12 | x7 >>> 20;
+      x2 = x2 + x7 | 0;
+      x13 = x13 ^ x2;
+      x13 = x13 << 8 | x13 >>> 24;
+      x8 = x8 + x13 | 0;
+      x7 = x7 ^ x8;
+      x7 = x7 << 7 | x7 >>> 25;
+      x3 = x3 + x4 | 0;
+      x14 = x14 ^ x3;
+      x14 = x14 << 16 | x14 >>> 16;
+      x9 = x9 + x14 | 0;
+      x4 = x4 ^ x9;
+      x4 = x4 << 12 | x4 >>> 20;
+      x3 = x3 + x4 | 0;
+      x14 = x14 ^ x3;
+      x14 = x14 << 8 | x14 >>> 24;
+      x9 = x9 + x14 | 0;
+      x4 = x4 ^ x9;
+      x4 = x4 << 7 | x4 >>> 25;
     }
-    for (let word = 0; word < 16; word++) block[word]! += start[word]!;
+    block[0] = x0 + start[0]!;
+    block[1] = x1 + start[1]!;
+    block[2] = x2 + start[2]!;
+    block[3] = x3 + start[3]!;
+    block[4] = x4 + start[4]!;
+    block[5] = x5 + start[5]!;
+    block[6] = x6 + start[6]!;
+    block[7] = x7 + start[7]!;
+    block[8] = x8 + start[8]!;
+    block[9] = x9 + start[9]!;
+    block[10] = x10 + start[10]!;
+    block[11] = x11 + start[11]!;
+    block[12] = x12 + start[12]!;
+    block[13] = x13 + start[13]!;
+    block[14] = x14 + start[14]!;
+    block[15] = x15 + start[15]!;
     start[numberAt]!++;
   }
-}
-
-function quarterRound(block: Int32Array, atA: number, atB: number, atC: number, atD: number): void {
-  let a = block[atA]!;
-  let b = block[atB]!;
-  let c = block[atC]!;
-  let d = block[atD]!;
-  d = rotated(d ^ (a = a + b | 0), 16);
-  b = rotated(b ^ (c = c + d | 0), 12);
-  d = rotated(d ^ (a = a + b | 0), 8);
-  b = rotated(b ^ (c = c + d | 0), 7);
-  block[atA] = a;
-  block[atB] = b;
-  block[atC] = c;
-  block[atD] = d;
-}
-
-function rotated(word: number, bits: number): number {
-  return word << bits | word >>> 32 - bits;
 }

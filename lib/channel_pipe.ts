@@ -6,7 +6,8 @@ import type { ChannelOwner, RelayChannel } from "./relay_channel.ts";
 
 const log = logger("forward");
 
-/** What is read at a time, in bytes. */
+/** What is read at a time, at first and as long as there is more, in bytes. */
+const firstBufferBytes = 4 * 1024;
 const bufferBytes = 64 * 1024;
 
 /** A connection with an end of its own in each direction. */
@@ -76,7 +77,7 @@ export class ChannelPipe implements ChannelOwner {
 
   /** From the connection to the channel. */
   async #passOn(): Promise<void> {
-    const buffer = new Uint8Array(bufferBytes);
+    let buffer = new Uint8Array(firstBufferBytes);
     try {
       for (;;) {
         while (this.#channel.roomBytes === 0 && !this.#isClosed) await this.#room();
@@ -85,6 +86,7 @@ export class ChannelPipe implements ChannelOwner {
         const count = await this.#connection.read(buffer.subarray(0, most));
         if (count === null) break;
         this.#channel.send(buffer.subarray(0, count));
+        if (count === buffer.length && count < bufferBytes) buffer = new Uint8Array(count * 4);
       }
     } catch (error) {
       if (!this.#isClosed) log.debug("a forwarded connection is gone: {error}", { error });

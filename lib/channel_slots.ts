@@ -5,7 +5,7 @@
 
 import type { Schedule } from "./transport.ts";
 
-/** How long a freed slot rests, in milliseconds. */
+/** How long a freed slot rests at least, in milliseconds, and at most twice as long. */
 export const slotRestMs = 60_000;
 
 /** How many slots rest at most, and how many former ones are kept of a peer: the latest. */
@@ -15,8 +15,11 @@ export const restingSlotsLimit = 1024;
 export class Slots {
   readonly #schedule: Schedule;
   readonly #free: number[] = [];
-  /** What cancels the end of their rest, the longest first. */
-  readonly #resting = new Map<number, () => void>();
+  /** Those that rest, the longest first. */
+  readonly #resting: number[] = [];
+  /** How many of them have rested when the timer is over: one timer is for many. */
+  #rested = 0;
+  #isTimed = false;
   #count = 0;
 
   constructor(schedule: Schedule) {
@@ -30,17 +33,21 @@ export class Slots {
 
   /** One is free again, after its rest. */
   free(slot: number): void {
-    this.#resting.set(slot, this.#schedule(slotRestMs, () => this.#wake(slot)));
-    if (this.#resting.size <= restingSlotsLimit) return;
-    for (const [longest, cancel] of this.#resting) {
-      cancel();
-      return this.#wake(longest);
-    }
+    this.#resting.push(slot);
+    if (!this.#isTimed) this.#time();
+    if (this.#resting.length <= restingSlotsLimit) return;
+    this.#free.push(this.#resting.shift()!);
+    this.#rested = Math.max(0, this.#rested - 1);
   }
 
-  #wake(slot: number): void {
-    this.#resting.delete(slot);
-    this.#free.push(slot);
+  #time(): void {
+    this.#isTimed = true;
+    this.#rested = this.#resting.length;
+    this.#schedule(slotRestMs, () => {
+      this.#isTimed = false;
+      this.#free.push(...this.#resting.splice(0, this.#rested));
+      if (this.#resting.length > 0) this.#time();
+    });
   }
 }
 

@@ -15,6 +15,7 @@ import type { Credentials } from "./descriptors.ts";
 import { messageOf } from "./errors.ts";
 import { logger } from "./log.ts";
 import { concatenate, utf8String } from "./ssh_data.ts";
+import { unexplained } from "./timing.ts";
 
 const log = logger("control");
 
@@ -139,7 +140,7 @@ export class ControlConnection {
     } catch (error) {
       log.debug("a client of the control socket is ended: {reason}", { reason: messageOf(error) });
     } finally {
-      this.#left.abort();
+      this.#left.abort(unexplained);
       this.#passenger?.abandon();
       this.#stream.close();
       if (this.#hasSession) void this.#closeForwards();

@@ -6,8 +6,9 @@
 import type { ByteConnection } from "./byte_connection.ts";
 import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
 import { MessageStore } from "./message_store.ts";
+import { unexplained } from "./timing.ts";
 
-/** What is read at a time, in bytes: most say little, and `ssh -O proxy` says all that passes. */
+/** What is read at a time, at first and as long as there is more, in bytes. */
 const firstBufferBytes = 4 * 1024;
 const largestBufferBytes = 64 * 1024;
 
@@ -47,8 +48,6 @@ export class DescriptorStream implements ControlStream {
   readonly #system: Descriptors;
   readonly #socket: number;
   #buffer = new Uint8Array(firstBufferBytes);
-  /** Whether the first buffer was too small. */
-  #isFull = false;
   readonly #ended = new AbortController();
   /** What was not taken yet is not to be sent any more. */
   readonly #lost = new AbortController();
@@ -72,15 +71,18 @@ export class DescriptorStream implements ControlStream {
 
   async read(): Promise<Uint8Array | undefined> {
     this.#isReading = true;
-    if (this.#isFull) this.#buffer = new Uint8Array(largestBufferBytes);
     let received;
     while (!this.#ended.signal.aborted) {
       received = this.#system.receive(this.#socket, this.#buffer);
       if (received) break;
       await this.#system.when(this.#socket, "readable", this.#ended.signal);
     }
+    const { length } = this.#buffer;
+    // What is valid until the next read stays where it is.
+    if (received?.bytes.length === length && length < largestBufferBytes) {
+      this.#buffer = new Uint8Array(length * 2);
+    }
     this.#isReading = false;
-    this.#isFull = received?.bytes.length === firstBufferBytes;
     this.#closeIfUnused();
     for (const descriptor of received?.descriptors ?? []) {
       if (this.#waiting.length < mostWaiting) this.#waiting.push(descriptor);
@@ -115,9 +117,9 @@ export class DescriptorStream implements ControlStream {
     this.#isClosing = true;
     if (isLost) {
       this.#unsent = new MessageStore();
-      this.#lost.abort();
+      this.#lost.abort(unexplained);
     }
-    this.#ended.abort();
+    this.#ended.abort(unexplained);
     this.#closeIfUnused();
   }
 

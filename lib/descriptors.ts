@@ -67,7 +67,7 @@ export class Descriptors {
   readonly #control: Uint8Array<ArrayBuffer>;
 
   /**
-   * @param libc the system's library; whoever gives one closes it, when nothing waits any more.
+   * @param libc the system's library.
    * @throws {Error} where it cannot be used.
    */
   constructor(libc: Libc) {

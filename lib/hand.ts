@@ -20,6 +20,13 @@ import {
 const mostGiven = 65_536;
 
 /**
+ * The other side hears that less waits once it has been more than the first, and is less than the
+ * second, in bytes; as with a socket. Nobody stops giving before.
+ */
+const highBacklogBytes = 1024 * 1024;
+const lowBacklogBytes = 512 * 1024;
+
+/**
  * Makes a client of the relay.
  *
  * @param onEnd called once, with the reason, when either side has ended it.
@@ -61,6 +68,7 @@ export class Hand implements StartableTransport {
   #givenBytes = 0;
   /** What was taken, and is still held by this hand's owner. */
   #heldBytes = 0;
+  #owesDrain = false;
   #isPaused = false;
   #isTaking = false;
   #isDropped = false;
@@ -81,13 +89,23 @@ export class Hand implements StartableTransport {
   }
 
   get backlogBytes(): number {
-    return this.#other.#givenBytes + this.#other.#heldBytes;
+    return this.#other.#waitingBytes;
+  }
+
+  get #waitingBytes(): number {
+    return this.#givenBytes + this.#heldBytes;
   }
 
   /** The owner keeps so many bytes of what it took, or fewer where that is negative. */
   hold(bytes: number): void {
     this.#heldBytes += bytes;
-    if (bytes < 0 && !this.#isDropped) this.#other.#handlers?.onDrain();
+    if (bytes < 0 && !this.#isDropped) this.#tellDrain();
+  }
+
+  #tellDrain(): void {
+    if (!this.#owesDrain || this.#waitingBytes >= lowBacklogBytes) return;
+    this.#owesDrain = false;
+    this.#other.#handlers?.onDrain();
   }
 
   /** Whether the other side takes nothing at the moment. */
@@ -135,6 +153,7 @@ export class Hand implements StartableTransport {
   #give(payload: Uint8Array): void {
     this.#given.push(payload);
     this.#givenBytes += payload.length;
+    if (this.#waitingBytes > highBacklogBytes) this.#owesDrain = true;
     this.#takeSoon();
     if (!this.#isPaused || this.#given.length <= mostGiven) return;
     this.#onDisconnect("the remote host wants answers, and does not take them");
@@ -162,6 +181,6 @@ export class Hand implements StartableTransport {
     if (this.#isDropped) return;
     if (taken < given.length) this.#given = given.slice(taken).concat(this.#given);
     if (!this.#isPaused) this.#takeSoon();
-    if (taken > 0) this.#other.#handlers?.onDrain();
+    this.#tellDrain();
   }
 }

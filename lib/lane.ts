@@ -13,6 +13,7 @@ import type { ChannelOwner, RelayChannel } from "./relay_channel.ts";
 import type { RelayClient } from "./relay_client.ts";
 import { type Field, readUint32, utf8String } from "./ssh_data.ts";
 import { encodeTerminalModes } from "./terminal_modes.ts";
+import { unexplained } from "./timing.ts";
 import type { ChannelRequest } from "./wire.ts";
 
 /** The most that is read at a time, in bytes. */
@@ -198,7 +199,7 @@ export class Lane {
   }
 
   #stopReading(): void {
-    this.#reading.abort();
+    this.#reading.abort(unexplained);
     this.#onRoom?.();
   }
 

@@ -8,7 +8,7 @@ import { PassedStream } from "./passed_stream.ts";
 import { concatenate } from "./ssh_data.ts";
 import { isRaw } from "./terminal_modes.ts";
 import { isWaitingToRead } from "./terminal_owner.ts";
-import { pause } from "./timing.ts";
+import { pause, unexplained } from "./timing.ts";
 
 export type { Dimensions };
 
@@ -152,7 +152,7 @@ export class LaneStreams {
 
   /** What was not written yet is not written any more. */
   dropOutput(): void {
-    for (const { broken } of [this.#output, this.#errors]) broken.abort();
+    for (const { broken } of [this.#output, this.#errors]) broken.abort(unexplained);
   }
 
   /** Closes our copies, as soon as nothing uses them. */
@@ -174,7 +174,7 @@ export class LaneStreams {
     while (queue.length > 0) {
       const parts = takeUpTo(queue, stream.waits ? joinedBytes.waiting : joinedBytes.prompt);
       const isTaken = await stream.write(joined(parts.map(({ data }) => data)), broken.signal);
-      if (!isTaken) broken.abort();
+      if (!isTaken) broken.abort(unexplained);
       const isStderr = outlet !== this.#output;
       for (const { data, onDone } of parts) onDone({ isTaken, bytes: data.length, isStderr });
     }

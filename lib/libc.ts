@@ -120,23 +120,29 @@ const closedOnExec = 1;
 export interface Libc {
   symbols: Deno.DynamicLibrary<ReturnType<typeof symbolsOf>>["symbols"];
   layout: SystemLayout;
-  close(): void;
 }
 
-/** Loads the library. @throws {Error} where it cannot be had. */
+let known: { libc: Libc } | { failure: unknown } | undefined;
+
+/** Loads the library, once for all who use it. @throws {Error} where it cannot be had. */
 export function loadLibc(): Libc {
+  known ??= open();
+  if ("failure" in known) throw known.failure;
+  return known.libc;
+}
+
+function open(): { libc: Libc } | { failure: unknown } {
   const layout = systemLayout();
-  if (layout === undefined) throw new Error(`not known on ${Deno.build.os}`);
+  if (layout === undefined) return { failure: new Error(`not known on ${Deno.build.os}`) };
   let failure: unknown;
   for (const name of layout.libraries) {
     try {
-      const library = Deno.dlopen(name, symbolsOf(layout));
-      return { symbols: library.symbols, layout, close: () => library.close() };
+      return { libc: { symbols: Deno.dlopen(name, symbolsOf(layout)).symbols, layout } };
     } catch (error) {
       failure ??= error;
     }
   }
-  throw failure;
+  return { failure };
 }
 
 /** What the last call has failed for; `undefined` where it only has to be tried again. */

@@ -19,6 +19,7 @@ import type { Relay } from "./relay.ts";
 import { shownText } from "./shown_text.ts";
 import type { LoginSession, Ssh2ServerConnection } from "./ssh2_server.ts";
 import type { ExchangeStatus, ProgramStatus } from "./status.ts";
+import { unexplained } from "./timing.ts";
 import type { Receiver, StartableTransport } from "./transport.ts";
 
 const log = logger("endpoint");
@@ -218,7 +219,7 @@ export class LocalClient implements Host {
 
   #onClose(): void {
     clearTimeout(this.#timer);
-    this.#left.abort();
+    this.#left.abort(unexplained);
     this.#authentication?.close();
     const { id, reception, onLeft, onGone, onFailedLogin } = this.#options;
     if (this.#isAuthenticated) onLeft?.();

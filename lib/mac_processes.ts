@@ -1,6 +1,6 @@
 /** What macOS tells of a process of ours: how it was started (sysctl(3)), and how it is now (libproc). */
 
-import { type Libc, loadLibc } from "./libc.ts";
+import { loadLibc } from "./libc.ts";
 
 /** CTL_KERN, KERN_PROCARGS2. */
 const [kernel, processArguments] = [1, 49];
@@ -31,11 +31,9 @@ export interface ProcessState {
   foreground: number | undefined;
 }
 
-let known: Libc | undefined;
-
 /** `undefined` where the system does not tell. */
 export function readMacWords(pid: number): ProcessWords | undefined {
-  const { symbols } = known ??= loadLibc();
+  const { symbols } = loadLibc();
   const name = Int32Array.of(kernel, processArguments, pid);
   const answer = new Uint8Array(mostArgumentBytes);
   const length = BigUint64Array.of(BigInt(answer.length));
@@ -45,7 +43,7 @@ export function readMacWords(pid: number): ProcessWords | undefined {
 
 /** `undefined` where the system does not tell. */
 export function readMacState(pid: number): ProcessState | undefined {
-  const { symbols } = known ??= loadLibc();
+  const { symbols } = loadLibc();
   const answer = new Uint8Array(facts.size * 2);
   const length = symbols.proc_pidinfo?.(pid, basicFacts, 0n, answer, facts.size);
   return length === facts.size ? parseMacState(answer) : undefined;

@@ -46,18 +46,13 @@ function openByDeno(path: string, direction: "input" | "output"): NonblockingFil
   };
 }
 
-let known: Libc | undefined;
-let isKnown = false;
-
 /** `undefined` where they cannot be used. */
 function systemCalls(): Libc | undefined {
-  if (isKnown) return known;
-  isKnown = true;
   if (Deno.build.os !== "linux") return undefined;
   try {
-    known = loadLibc();
+    return loadLibc();
   } catch {
     // Another system, or no permission.
+    return undefined;
   }
-  return known;
 }

@@ -1,5 +1,6 @@
 /** Waits for many descriptors at a time: one thread, however many there are. */
 
+import { setImmediate } from "node:timers/promises";
 import { type Libc, openPipe } from "./libc.ts";
 import { type Question, type Readiness, readyOnes } from "./readiness_query.ts";
 
@@ -18,6 +19,7 @@ export class ReadinessWatch {
   readonly #unsettled = new Set<(isReady: boolean) => void>();
   /** What comes after the present wait. */
   #onNext: (() => void)[] = [];
+  #isAtWork = false;
   #isWaiting = false;
   #isRung = false;
   #isClosed = false;
@@ -41,8 +43,9 @@ export class ReadinessWatch {
       signal?.removeEventListener("abort", onAbort);
       resolve(isReady);
     };
-    // The wait itself still has the descriptor: it is cut short first.
+    // The wait itself may still have the descriptor: it is cut short first.
     const onAbort = () => {
+      if (!this.#isWaiting) return settle(false);
       this.#wishes.delete(wish);
       this.#onNext.push(() => settle(false));
       this.#ring();
@@ -53,7 +56,7 @@ export class ReadinessWatch {
     this.#unsettled.add(settle);
     void promise.then(() => this.#unsettled.delete(settle));
     this.#ring();
-    if (!this.#isWaiting) void this.#wait();
+    if (!this.#isAtWork) void this.#work();
     return promise;
   }
 
@@ -61,7 +64,7 @@ export class ReadinessWatch {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    if (this.#isWaiting) this.#ring();
+    if (this.#isAtWork) this.#ring();
     else this.#end();
   }
 
@@ -71,23 +74,31 @@ export class ReadinessWatch {
     this.#libc.symbols.write(this.#bell.ring, new Uint8Array(1), 1n);
   }
 
-  async #wait(): Promise<void> {
-    this.#isWaiting = true;
-    while ((this.#wishes.size > 0 || this.#onNext.length > 0) && !this.#isClosed) {
-      const wishes = [...this.#wishes];
-      const bell: Question = { descriptor: this.#bell.hear, readiness: "readable" };
-      const [isRung, ...ready] = await readyOnes(this.#libc, [bell, ...wishes]);
-      if (isRung) {
-        this.#libc.symbols.read(this.#bell.hear, new Uint8Array(16), 16n);
-        this.#isRung = false;
-      }
-      for (const next of this.#onNext.splice(0)) next();
-      wishes.forEach((wish, index) => {
-        if (ready[index] && this.#wishes.has(wish)) wish.onReady();
-      });
+  async #work(): Promise<void> {
+    this.#isAtWork = true;
+    while (this.#wishes.size > 0 && !this.#isClosed) {
+      await this.#wait();
+      // Most of those whose wish came true read, and wish the same again: one wait is for all of it.
+      await setImmediate();
     }
-    this.#isWaiting = false;
+    this.#isAtWork = false;
     if (this.#isClosed) this.#end();
+  }
+
+  async #wait(): Promise<void> {
+    const wishes = [...this.#wishes];
+    const bell: Question = { descriptor: this.#bell.hear, readiness: "readable" };
+    this.#isWaiting = true;
+    const [isRung, ...ready] = await readyOnes(this.#libc, [bell, ...wishes]);
+    this.#isWaiting = false;
+    if (isRung) {
+      this.#libc.symbols.read(this.#bell.hear, new Uint8Array(16), 16n);
+      this.#isRung = false;
+    }
+    for (const next of this.#onNext.splice(0)) next();
+    wishes.forEach((wish, index) => {
+      if (ready[index] && this.#wishes.has(wish)) wish.onReady();
+    });
   }
 
   #end(): void {

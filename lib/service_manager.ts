@@ -4,7 +4,7 @@
  */
 
 import { messageOf } from "./errors.ts";
-import { type Libc, loadLibc, sendDatagram } from "./libc.ts";
+import { loadLibc, sendDatagram } from "./libc.ts";
 import { logger } from "./log.ts";
 
 const log = logger("notify");
@@ -59,14 +59,13 @@ export class ServiceManager {
 
 /** What sends messages to an address; the first failure is told, and nothing is sent from then on. */
 function sender(address: string): (text: string) => void {
-  let libc: Libc | undefined;
   let isBroken = false;
   const encoder = new TextEncoder();
   return (text) => {
     if (isBroken) return;
     try {
       if (!/^[/@]./.test(address)) throw new Error("it is no unix socket");
-      sendDatagram(libc ??= loadLibc(), address, encoder.encode(text));
+      sendDatagram(loadLibc(), address, encoder.encode(text));
     } catch (error) {
       isBroken = true;
       log.warn("the service manager cannot be told anything at {address}: {reason}", {

@@ -13,6 +13,7 @@ const utf8 = new TextDecoder();
  * and the marks that turn the direction of writing become escapes such as `\n`, `\x1b`, `\u202e`.
  */
 export function escapeControls(text: string): string {
+  if (isPlain(text)) return text;
   return text.replace(controls, (character) => {
     const code = character.charCodeAt(0);
     if (code >= 0x100) return unicodeEscape(character);
@@ -33,7 +34,12 @@ export function shownBytes(bytes: Uint8Array, most = longestShown): string {
 
 /** JSON in which no such character is left: escapes of JSON take their place. */
 export function escapeJson(json: string): string {
-  return json.replace(controls, unicodeEscape);
+  return isPlain(json) ? json : json.replace(controls, unicodeEscape);
+}
+
+/** Whether there is nothing but what almost all texts have: that is found sooner. */
+function isPlain(text: string): boolean {
+  return /^[\x20-\x7e]*$/.test(text);
 }
 
 const controls = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu;

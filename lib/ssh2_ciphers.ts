@@ -13,7 +13,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { createCipheriv, randomFillSync, timingSafeEqual } from "node:crypto";
+import { createCipheriv, randomFillSync } from "node:crypto";
 import ssh2Crypto from "ssh2/lib/protocol/crypto.js";
 import loadPoly1305 from "ssh2/lib/protocol/crypto/poly1305.js";
 import { ChaCha20 } from "./chacha20.ts";
@@ -29,8 +29,8 @@ const smallestPaddingBytes = 4;
 /** OpenSSH's PACKET_MAX_SIZE. */
 const maximumPacketBytes = 256 * 1024;
 
-/** Longer ones are worth an object of `node:crypto`; in bytes. */
-const shortPacketBytes = 256;
+/** Longer ones are worth calls of libcrypto, or an object of `node:crypto`; in bytes. */
+const shortPacketBytes = { libcrypto: 64, node: 512 };
 
 const zeroKey = new Uint8Array(keyBytes);
 
@@ -158,7 +158,7 @@ class Keys {
 
   /** Encrypts or decrypts what follows the length, in place. */
   applyToBody(bytes: Uint8Array): void {
-    if (bytes.length <= shortPacketBytes) {
+    if (bytes.length <= (libcrypto ? shortPacketBytes.libcrypto : shortPacketBytes.node)) {
       this.#shortCipher.apply(bytes, bytes, 1);
     } else if (libcrypto) {
       libcrypto.applyChaCha20(bytes, this.#mainKey, this.#bodyStart);
@@ -307,7 +307,7 @@ class ChaChaDecipher {
   /** Verifies and decrypts a packet. */
   #open(packet: Buffer): Buffer {
     this.#keys.authenticate(packet.subarray(0, -macBytes), this.#mac);
-    if (!timingSafeEqual(this.#mac, packet.subarray(-macBytes))) throw new Error("Invalid MAC");
+    if (!isSameMac(this.#mac, packet)) throw new Error("Invalid MAC");
     const plain = packet.subarray(lengthBytes, -macBytes);
     this.#keys.applyToBody(plain);
     const paddingBytes = plain[0]!;
@@ -321,6 +321,14 @@ class ChaChaDecipher {
     payload.copy(kept);
     return kept;
   }
+}
+
+/** Whether a packet ends with this MAC; that takes as long wherever they differ. */
+function isSameMac(mac: Uint8Array, packet: Uint8Array): boolean {
+  let difference = 0;
+  const start = packet.length - macBytes;
+  for (let at = 0; at < macBytes; at++) difference |= mac[at]! ^ packet[start + at]!;
+  return difference === 0;
 }
 
 /** CHANNEL_DATA and CHANNEL_EXTENDED_DATA: nobody keeps those; all others are kept as they are. */

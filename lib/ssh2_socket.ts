@@ -194,7 +194,8 @@ export class ByteSocket extends EventEmitter {
         const isGrowing = isFull && !(isOurs && buffer.length === largestBufferBytes);
         // What was read before may still be in use.
         if (isGrowing || isOurs !== this.keepsNothing) {
-          buffer = new Uint8Array(Math.min(buffer.length * 2, largestBufferBytes));
+          const bytes = isGrowing ? buffer.length * 2 : buffer.length;
+          buffer = new Uint8Array(Math.min(bytes, largestBufferBytes));
           isOurs = this.keepsNothing;
           used = 0;
         }

@@ -33,6 +33,9 @@ export class Timers {
   }
 }
 
+/** The reason of an abort that nobody asks for: without any an error is made, stack and all. */
+export const unexplained = null;
+
 /** Waits so long, or until it is aborted. */
 export function pause(delayMs: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted) return Promise.resolve();

@@ -9,6 +9,8 @@ import {
   sameUserSupported,
 } from "../lib/access.ts";
 import { endpointsOf } from "../lib/door.ts";
+import { findSocketsBetween } from "../lib/socket_diag.ts";
+import "./support/loaded_libc.ts";
 
 /** The kernel's tables exist on Linux alone; everything that reads the real ones runs there. */
 const isLinux = Deno.build.os === "linux";
@@ -172,6 +174,31 @@ Deno.test({
         for (const connection of [...clients, ...connections]) connection.close();
       }
     }
+  },
+});
+
+Deno.test({
+  name: "the kernel says of single sockets what its tables say",
+  ignore: !isLinux,
+  fn: async () => {
+    for (const [hostname, from] of [["127.0.0.1"], ["127.0.0.1", "::ffff:127.0.0.1"], ["::1"]]) {
+      using listener = Deno.listen({ hostname, port: 0 });
+      const { port } = listener.addr;
+      using client = await Deno.connect({ hostname: from ?? hostname, port });
+      using connection = await listener.accept();
+      const [byKernel, ...others] = findSocketsBetween(client.localAddr.port, port)!;
+      assert.deepEqual(others, []);
+      assert.equal(byKernel!.local.port, client.localAddr.port);
+      const inode = String(byKernel!.inode);
+      assert.deepEqual(
+        await sameUserOnly({ procNet: "/proc/net" })(endpointsOf(connection)),
+        { admitted: true, socket: { uid: byKernel!.uid, inode } },
+      );
+      // The other end is another socket.
+      const [ours] = findSocketsBetween(port, client.localAddr.port)!;
+      assert.notEqual(ours!.inode, byKernel!.inode);
+    }
+    assert.deepEqual(findSocketsBetween(1, 2), []);
   },
 });
 

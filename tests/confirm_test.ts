@@ -5,6 +5,7 @@ import type { ClientProgram, Process } from "../lib/client_program.ts";
 import { programFinder, rootOf } from "../lib/client_program.ts";
 import { Confirmation, type Visitor } from "../lib/confirm.ts";
 import { NobodyToAskError } from "../lib/errors.ts";
+import "./support/loaded_libc.ts";
 import { ManualClock } from "./support/memory.ts";
 import { settled } from "./support/scripted_connector.ts";
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { loadLibc } from "../lib/libc.ts";
 import { giveMemoryBack, keepMemorySmall, OwnMemory } from "../lib/own_memory.ts";
+import "./support/loaded_libc.ts";
 import { startShim } from "./support/shim.ts";
 import { startSshd } from "./support/sshd.ts";
 
@@ -99,7 +100,6 @@ Deno.test("what is garbage, and what was freed, goes back to the system", async 
   assert.equal(garbage.deref(), undefined);
   const leftMB = Deno.memoryUsage().rss / 1e6;
   if (Deno.build.os === "linux") assert(leftMB < fullMB - 40, `${fullMB} MB, then ${leftMB} MB`);
-  libc?.close();
 });
 
 Deno.test("what the start has left behind goes back once the port listens", async () => {

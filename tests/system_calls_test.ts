@@ -17,6 +17,7 @@ import {
   type SystemLayout,
 } from "../lib/system_layout.ts";
 import { encodeTerminalModes, isRaw, linuxTerminal, macTerminal } from "../lib/terminal_modes.ts";
+import "./support/loaded_libc.ts";
 import { waitUntil } from "./support/processes.ts";
 
 /** Bytes as hexadecimal text, in groups of four. */
@@ -163,7 +164,6 @@ async function checkWith(change: Partial<SystemLayout>): Promise<void> {
     await waitUntil("all is closed", async () => await openDescriptors() <= before);
     system.close();
     await waitUntil("nothing waits", async () => await openDescriptors() < before);
-    libc.close();
   }
 }
 

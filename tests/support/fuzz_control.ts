@@ -15,6 +15,7 @@ import { concatenate, encodeFields, type Field, writeUint32 } from "../../lib/ss
 import { MessageType } from "../../lib/wire.ts";
 import { Mutator } from "./fuzz_mutations.ts";
 import type { Trace } from "./fuzz_trace.ts";
+import "./loaded_libc.ts";
 import { type MemoryPeer, type Sent, World } from "./memory.ts";
 import type { Random } from "./models.ts";
 import { waitUntil } from "./processes.ts";
@@ -31,12 +32,12 @@ const noEscape = 0xffffffff;
 export async function runControlCase(random: Random, trace: Trace): Promise<number> {
   // No mutant is to reach the display of whoever runs this.
   Deno.env.delete("DISPLAY");
-  const libc = loadLibc();
   const before = await openDescriptors();
   const world = new World({ channels: 20 });
   const bystander = world.client("bystander");
   const channel = world.open(bystander);
   const upstream = new HastyUpstream(world.upstream, random);
+  const libc = loadLibc();
   const system = new Descriptors(libc);
   const control = new Control(noSocket as unknown as ControlSocket, {
     ...{ relay: world.relay, alias: "host", system, objection: undefined, reception: undefined },
@@ -67,7 +68,6 @@ export async function runControlCase(random: Random, trace: Trace): Promise<numb
   }
   const isClosed = async () => await openDescriptors() <= before;
   await waitUntil("what they have passed is closed", isClosed);
-  libc.close();
   return messages;
 }
 

@@ -10,6 +10,7 @@ import type { Shim } from "../../lib/shim.ts";
 import { Shims } from "../../lib/shims.ts";
 import type { ShimStatus } from "../../lib/status.ts";
 import { clientEnvironment, makeTarget, type Target } from "./both.ts";
+import "./loaded_libc.ts";
 import { waitUntil } from "./processes.ts";
 import { runChecked } from "./run.ts";
 import { upstreamArguments } from "./shim.ts";
