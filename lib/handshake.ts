@@ -1,17 +1,28 @@
 /** Key exchange, host key and authentication on a fresh connection to upstream. */
 
+import type { Acquaintance, Foresight, KnownLogin, Refusal } from "./acquaintance.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
-import { HostKeyError, MalformedDataError, UpstreamLostError } from "./errors.ts";
+import {
+  EarlyMessagesError,
+  HostKeyError,
+  MalformedDataError,
+  NegotiationError,
+  UpstreamLostError,
+} from "./errors.ts";
 import { describeExchange } from "./exchange.ts";
+import { Deadline } from "./handshake_deadline.ts";
 import { handshakeError, type HandshakePhase, lateError, lossOf } from "./handshake_end.ts";
 import { logger } from "./log.ts";
+import { readsInOrder } from "./peer_version.ts";
 import { rsaBits } from "./public_key.ts";
 import { maximumRsaBits } from "./rsa_signature.ts";
 import type { Ssh2Client, Ssh2End } from "./ssh2_client.ts";
+import { canBeginEarly } from "./ssh2_early_exchange.ts";
 import type { ExchangeStatus } from "./status.ts";
 import type { ConnectionEnd, OnHostKeys, StartableTransport } from "./transport.ts";
 import type { UpdatingConnection } from "./update_host_keys.ts";
-import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
+import type { CredentialSource } from "./credential_source.ts";
+import { UserAuth, type UserAuthOptions } from "./userauth.ts";
 
 const log = logger("upstream");
 
@@ -20,6 +31,9 @@ const log = logger("upstream");
  * milliseconds. To log in somebody may have to approve it elsewhere.
  */
 const unattendedMs = { "key exchange": 30_000, "authentication": 600_000 };
+
+/** The same for what was sent ahead, which may be why no answer comes, and whoever watches. */
+const aheadMs = 30_000;
 
 /** How many messages of a server are logged before it lets us in. */
 const mostBanners = 20;
@@ -62,6 +76,8 @@ export interface HandshakeOptions {
   /** The fewest bits of an RSA host key. */
   requiredRsaSize: number;
   algorithms: OfferedAlgorithms;
+  /** How the host is known from former logins. */
+  acquaintance: Acquaintance;
   /** Words for the user, such as that a key wants to be touched. */
   notify(text: string): void;
   /** Called in the turn in which the server lets us in: its next message may be there already. */
@@ -98,6 +114,8 @@ export interface Carried {
  *
  * @throws {HostKeyError} what `trust` threw; no credential was sent.
  * @throws {AuthenticationError} where the server refuses the credential.
+ * @throws {EarlyMessagesError} where the connection fails, perhaps by what was sent ahead: the next
+ *   one may do better.
  * @throws {UpstreamLostError} where the connection fails otherwise.
  */
 export function handshake(client: Ssh2Client, options: HandshakeOptions): Promise<void> {
@@ -109,6 +127,9 @@ type Trust =
   | { kind: "no key" }
   | { kind: "asked"; verdict: Promise<TrustVerdict> }
   | { kind: "accepted"; verdict: TrustVerdict; key: Uint8Array };
+
+/** What was sent before the server had answered what precedes it, and whether it has, since. */
+type Ahead = "nothing" | "sent" | "taken";
 
 /** One handshake, step by step. Until there is a verdict, nothing that the server says counts. */
 class Handshake {
@@ -127,14 +148,20 @@ class Handshake {
   #bannerCount = 0;
   #exchange: ExchangeStatus | undefined;
   #isReady = false;
+  readonly #foresight: Foresight;
+  #ahead: Ahead = "nothing";
 
   constructor(client: Ssh2Client, options: HandshakeOptions) {
     this.#options = options;
     this.#client = client;
     const { name, isJump, username, methods, credentials, algorithms, notify } = options;
+    this.#foresight = options.acquaintance.begin();
+    const { keyExchange } = this.#foresight;
+    if (keyExchange !== undefined) this.#ahead = "sent";
     client.start({
       username,
       algorithms,
+      keyExchange,
       handlers: {
         verifyHostKey: (key) => this.#verifyHostKey(key),
         onIdentified: () => this.#enter("key exchange"),
@@ -143,6 +170,7 @@ class Handshake {
           log.info("{exchange}", { exchange: describeExchange(exchange) });
           this.#enter("authentication");
         },
+        maySendAhead: () => this.#maySendAhead(),
         onService: () => void this.#authenticate(),
         onBanner: (text) => this.#onBanner(text),
         onExtensions: (payload) => this.#userAuth.receiveExtensions(payload),
@@ -160,6 +188,7 @@ class Handshake {
       source: credentials,
       send: (payload) => transport.send(payload),
       session: () => transport.session,
+      known: () => this.#known,
       serverVersion: () => transport.peerVersion,
       notify,
       onWait: (isWaiting) => {
@@ -202,6 +231,7 @@ class Handshake {
   #expectAnswer(): void {
     const { isAttended, identificationTimeoutMs } = this.#options;
     if (this.#phase === "identification") this.#deadline.start(identificationTimeoutMs);
+    else if (this.#ahead === "sent") this.#deadline.start(aheadMs);
     else this.#deadline.start(isAttended ? undefined : unattendedMs[this.#phase]);
   }
 
@@ -220,14 +250,34 @@ class Handshake {
     }
   }
 
+  get #known(): KnownLogin | undefined {
+    return this.#foresight.loginWith(this.#accepted().key);
+  }
+
+  /** Whether the first request of authentication need not wait for SERVICE_ACCEPT. */
+  #maySendAhead(): boolean {
+    const mayHurry = !this.#foresight.isCautious &&
+      (this.#known !== undefined || readsInOrder(this.#client.transport.peerVersion));
+    if (mayHurry) this.#ahead = "sent";
+    return mayHurry;
+  }
+
   #onAnswer(payload: Uint8Array): void {
+    this.#onTaken();
     if (this.#userAuth.receive(payload)) return;
     this.#client.transport.violate(`message ${payload[0]} answers no request of authentication`);
+  }
+
+  /** It has answered what was sent ahead, in order. */
+  #onTaken(): void {
+    if (this.#ahead === "sent") this.#ahead = "taken";
   }
 
   #onReady(): void {
     const { verdict, key: hostKey } = this.#accepted();
     this.#isReady = true;
+    this.#onTaken();
+    this.#learn(hostKey);
     this.#deadline.end();
     this.#options.onReady(this.#client.transport, {
       verdict,
@@ -236,6 +286,25 @@ class Handshake {
       exchange: this.#exchange,
     });
     this.#ready.resolve();
+  }
+
+  #learn(hostKey: Uint8Array): void {
+    const keyExchange = this.#exchange?.keyExchange;
+    this.#options.acquaintance.onReady({
+      keyExchange: keyExchange && canBeginEarly(keyExchange) ? keyExchange : undefined,
+      hostKey,
+      login: this.#userAuth.login,
+    }, { isTaken: this.#ahead === "taken" });
+  }
+
+  /** What was sent ahead may be why the connection has ended, unless it was answered. */
+  #asEarly(error: Error, end: Ssh2End): Error {
+    const mayBe = error instanceof UpstreamLostError || error instanceof NegotiationError;
+    if (this.#ahead !== "sent" || !mayBe) return error;
+    const refusal = refusalBy(end, this.#phase);
+    this.#options.acquaintance.onRefused(refusal);
+    if (refusal === "unidentified") return error;
+    return new EarlyMessagesError(error.message, { cause: error });
   }
 
   /** What the server says of its keys counts once, and as long as it is there. */
@@ -265,7 +334,7 @@ class Handshake {
     const untrusted = hasSaidWhy ? await this.#hostKeyError() : undefined;
     const error = untrusted ?? this.#ourError ?? handshakeError(end, this.#options, this.#phase);
     log.debug("{name}: {error}", { name: this.#options.name, error });
-    this.#ready.reject(error);
+    this.#ready.reject(this.#asEarly(error, end));
   }
 
   /** Why the host key that was shown is not accepted, if it is not. */
@@ -284,6 +353,12 @@ class Handshake {
     if (this.#trust.kind !== "accepted") throw new Error("the host key is not accepted");
     return this.#trust;
   }
+}
+
+function refusalBy(end: Ssh2End, phase: HandshakePhase): Refusal {
+  if (phase === "identification") return "unidentified";
+  if (end.kind === "unforeseen") return "changed";
+  return end.kind === "failed" ? "unanswered" : "refused";
 }
 
 async function verifyHost(
@@ -305,34 +380,6 @@ async function verifyHost(
     );
   }
   return await trust.verify(key, signal);
-}
-
-/** One timer for the phases of a handshake. */
-class Deadline {
-  readonly #onExpired: (timeoutMs: number) => void;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #isOver = false;
-
-  constructor(onExpired: (timeoutMs: number) => void) {
-    this.#onExpired = onExpired;
-  }
-
-  /** @param timeoutMs `undefined` for no limit. */
-  start(timeoutMs: number | undefined): void {
-    this.stop();
-    if (this.#isOver || timeoutMs === undefined) return;
-    this.#timer = setTimeout(() => this.#onExpired(timeoutMs), timeoutMs);
-  }
-
-  /** No phase follows. */
-  end(): void {
-    this.stop();
-    this.#isOver = true;
-  }
-
-  stop(): void {
-    clearTimeout(this.#timer);
-  }
 }
 
 /** Of what authentication throws, a message of the server that makes no sense. */

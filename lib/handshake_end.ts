@@ -75,6 +75,8 @@ function classify(end: Ssh2End, host: EndedHost, phase?: HandshakePhase): Error 
   switch (end.kind) {
     case "closed":
       return new UpstreamLostError(`${name} closed the connection${during}`);
+    case "unforeseen":
+      return new UpstreamLostError(`${name} agrees on other algorithms than before`);
     case "violation":
       return new UpstreamLostError(`${name} broke the protocol: ${end.description}`);
     case "faulty": {

@@ -6,6 +6,7 @@ import { createDiffieHellmanGroup } from "node:crypto";
 import type ssh2Types from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { resetSync } from "@logtape/logtape";
+import { Acquaintance } from "../lib/acquaintance.ts";
 import { HostKeyError, NegotiationError, UpstreamLostError } from "../lib/errors.ts";
 import {
   handshake,
@@ -172,6 +173,7 @@ class Ground implements AsyncDisposable {
       isAttended: this.#options.isAttended ?? false,
       trust,
       algorithms: clientAlgorithms({ kexAlgorithms: kex.join(",") }, []),
+      acquaintance: new Acquaintance(),
       onReady: (transport) => {
         this.transport = transport;
         transport.start({
@@ -598,6 +600,7 @@ class RawServer implements AsyncDisposable {
       ...usual,
       trust: { keyTypes: [], verify: () => Promise.resolve("trusted") },
       algorithms: clientAlgorithms({}, []),
+      acquaintance: new Acquaintance(),
       onReady: () => {},
       onLost: () => {},
       ...options,

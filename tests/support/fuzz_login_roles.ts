@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import type ssh2Types from "ssh2";
+import { Acquaintance } from "../../lib/acquaintance.ts";
 import type { ByteConnection } from "../../lib/byte_connection.ts";
 import {
   AuthenticationError,
@@ -157,6 +158,7 @@ export function handshakeVictim(
       numberOfPasswordPrompts: 3,
       newPassword: () => Promise.resolve(undefined),
     },
+    acquaintance: new Acquaintance(),
     trust: {
       keyTypes: [],
       verify(_key, signal) {
