@@ -28,7 +28,7 @@ export interface KnownLogin {
 
 /** What a connection has come to. */
 export interface Lesson {
-  /** The key exchange that was agreed on, where the next one may foresee it. */
+  /** The key exchange that was agreed on. */
   keyExchange: string | undefined;
   /** The key that the host has shown. */
   hostKey: Uint8Array;

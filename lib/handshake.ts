@@ -17,7 +17,6 @@ import { readsInOrder } from "./peer_version.ts";
 import { rsaBits } from "./public_key.ts";
 import { maximumRsaBits } from "./rsa_signature.ts";
 import type { Ssh2Client, Ssh2End } from "./ssh2_client.ts";
-import { canBeginEarly } from "./ssh2_early_exchange.ts";
 import type { ExchangeStatus } from "./status.ts";
 import type { ConnectionEnd, OnHostKeys, StartableTransport } from "./transport.ts";
 import type { UpdatingConnection } from "./update_host_keys.ts";
@@ -157,8 +156,7 @@ class Handshake {
     const { name, isJump, username, methods, credentials, algorithms, notify } = options;
     this.#foresight = options.acquaintance.begin();
     const { keyExchange } = this.#foresight;
-    if (keyExchange !== undefined) this.#ahead = "sent";
-    client.start({
+    const beginsEarly = client.start({
       username,
       algorithms,
       keyExchange,
@@ -179,6 +177,7 @@ class Handshake {
         onClose: (end) => void this.#onClose(end),
       },
     });
+    if (beginsEarly) this.#ahead = "sent";
     const { transport } = client;
     this.#userAuth = new UserAuth({
       name,
@@ -290,11 +289,8 @@ class Handshake {
 
   #learn(hostKey: Uint8Array): void {
     const keyExchange = this.#exchange?.keyExchange;
-    this.#options.acquaintance.onReady({
-      keyExchange: keyExchange && canBeginEarly(keyExchange) ? keyExchange : undefined,
-      hostKey,
-      login: this.#userAuth.login,
-    }, { isTaken: this.#ahead === "taken" });
+    const lesson = { keyExchange, hostKey, login: this.#userAuth.login };
+    this.#options.acquaintance.onReady(lesson, { isTaken: this.#ahead === "taken" });
   }
 
   /** What was sent ahead may be why the connection has ended, unless it was answered. */

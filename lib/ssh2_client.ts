@@ -9,7 +9,7 @@ import { plainKeyOf } from "./key_certificate.ts";
 import { isSameKey } from "./public_key.ts";
 import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
-import { EarlyExchange } from "./ssh2_early_exchange.ts";
+import { canBeginEarly, EarlyExchange } from "./ssh2_early_exchange.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
 import { exchangeOf, identification, Ssh2Transport } from "./ssh2_transport.ts";
 import type { ExchangeStatus } from "./status.ts";
@@ -83,14 +83,15 @@ export class Ssh2Client {
   /**
    * Begins the key exchange. Called once.
    *
-   * @param keyExchange the one that will be agreed on, if it is known and can begin early.
+   * @param keyExchange the one that will be agreed on, where it is known.
+   * @returns whether that begins before the server has said anything.
    */
   start({ username, algorithms, keyExchange, handlers }: {
     username: string;
     algorithms: OfferedAlgorithms;
     keyExchange: string | undefined;
     handlers: Ssh2ClientHandlers;
-  }): void {
+  }): boolean {
     this.#listen(handlers);
     this.#client.connect({
       sock: this.#socket as never,
@@ -104,15 +105,16 @@ export class Ssh2Client {
       readyTimeout: 0,
       keepaliveInterval: 0,
     });
-    const early = keyExchange === undefined
-      ? undefined
-      : new EarlyExchange(keyExchange, () => this.#onUnforeseen());
+    const early = keyExchange !== undefined && canBeginEarly(keyExchange)
+      ? new EarlyExchange(keyExchange, () => this.#onUnforeseen())
+      : undefined;
     this.#transport = new Ssh2Transport(this.#client, { ...algorithms, early });
     this.#transport.authenticate({
       onExtensions: (payload) => handlers.onExtensions(payload),
       onAnswer: (payload) => handlers.onAnswer(payload),
       onViolation: (description) => this.#end ??= { kind: "violation", description },
     });
+    return early !== undefined;
   }
 
   /** Its messages, from `start` on. */
