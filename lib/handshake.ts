@@ -290,7 +290,10 @@ class Handshake {
   #learn(hostKey: Uint8Array): void {
     const keyExchange = this.#exchange?.keyExchange;
     const lesson = { keyExchange, hostKey, login: this.#userAuth.login };
-    this.#options.acquaintance.onReady(lesson, { isTaken: this.#ahead === "taken" });
+    const isTaken = this.#ahead === "taken";
+    const { name, acquaintance } = this.#options;
+    if (isTaken) log.debug("{name} has taken what was sent ahead of its answers", { name });
+    acquaintance.onReady(lesson, { isTaken });
   }
 
   /** What was sent ahead may be why the connection has ended, unless it was answered. */

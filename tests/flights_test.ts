@@ -5,17 +5,21 @@ import { generateKeyPairSync } from "node:crypto";
 import type ssh2Types from "ssh2";
 import { Acquaintance } from "../lib/acquaintance.ts";
 import type { CredentialSource } from "../lib/credential_source.ts";
+import { EarlyMessagesError, HostKeyError } from "../lib/errors.ts";
 import { handshake, type HandshakeOptions } from "../lib/handshake.ts";
 import { publicKeyOf, signWith } from "../lib/key_object.ts";
 import { generateKey } from "../lib/local_host_key.ts";
 import { algorithmsFor, fingerprint, keyTypeOf } from "../lib/public_key.ts";
 import type { Signer } from "../lib/signer.ts";
+import { buildMessage, concatenate, encodeFields } from "../lib/ssh_data.ts";
 import { ssh2 } from "../lib/ssh2.ts";
 import { clientAlgorithms, serverAlgorithms } from "../lib/ssh2_algorithms.ts";
 import { Ssh2Client } from "../lib/ssh2_client.ts";
 import { ByteSocket } from "../lib/ssh2_socket.ts";
+import type { Ssh2Transport } from "../lib/ssh2_transport.ts";
 import { PinnedTrust } from "../lib/trust.ts";
 import { CountedNetwork } from "./support/flights.ts";
+import { clearMessagesOf } from "./support/impostor.ts";
 import { makePeer } from "./support/ssh2_peer.ts";
 
 const hostKey = generateKey();
@@ -54,7 +58,18 @@ interface ServerOptions {
   /** Whether it lets somebody in; its methods are these otherwise. */
   admits(context: ssh2Types.AuthContext): boolean;
   methods?: ssh2Types.AuthenticationType[];
-  onConnection?(connection: ssh2Types.Connection): void;
+  onConnection?(
+    connection: ssh2Types.Connection,
+    protocol: Protocol,
+    transport: Ssh2Transport,
+  ): void;
+}
+
+/** The private part of ssh2 1.17.0 that is used here. */
+interface Protocol {
+  _kexinit: Uint8Array;
+  _cipher: { encrypt(packet: Uint8Array): void };
+  _onPayload(payload: Uint8Array): unknown;
 }
 
 /** A server whose users have one of these keys. */
@@ -72,6 +87,8 @@ function acceptingKeys(...signers: readonly Signer[]): ServerOptions {
 /** What came of a login. */
 interface Outcome {
   flights: number;
+  /** The messages that left unencrypted. */
+  clear: number[];
   /** The methods that the server was asked for, with whether a signature came along. */
   requests: string[];
   error: Error | undefined;
@@ -81,15 +98,20 @@ interface Outcome {
 /** Logs in once. */
 async function logIn(
   server: ServerOptions,
-  { source, acquaintance }: { source: CredentialSource; acquaintance: Acquaintance },
+  { source, acquaintance, expected = server.hostKey ?? hostKey }: {
+    source: CredentialSource;
+    acquaintance: Acquaintance;
+    /** The host key that is believed; the server's by default. */
+    expected?: { publicKey: Uint8Array };
+  },
 ): Promise<Outcome> {
   const network = new CountedNetwork();
   const requests: string[] = [];
   const socket = serve(network, server, requests);
+  const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
   const client = new Ssh2Client(network.client);
   const ended = Promise.withResolvers<void>();
   let exchange: string | undefined;
-  const key = (server.hostKey ?? hostKey).publicKey;
   const ready = handshake(
     client,
     {
@@ -97,7 +119,7 @@ async function logIn(
       ...{ identificationTimeoutMs: 30_000, requiredRsaSize: 1024, notify: () => {} },
       methods: { first: ["publickey", "password"], afterwards: ["publickey", "password"] },
       ...{ credentials: source, acquaintance },
-      trust: new PinnedTrust("upstream.test", fingerprint(key)),
+      trust: new PinnedTrust("upstream.test", fingerprint(expected.publicKey)),
       algorithms: clientAlgorithms({}, []),
       onReady: (transport, session) => {
         exchange = session.exchange?.keyExchange;
@@ -111,11 +133,11 @@ async function logIn(
   let error: Error | undefined;
   await network.until(ready.catch((reason) => error = reason));
   client.destroy();
-  const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
   socket.destroy();
   await closed;
   if (error === undefined) await ended.promise;
-  return { flights: network.flights, requests, error, exchange };
+  const clear = clearMessagesOf(network.sentByClient);
+  return { flights: network.flights, clear, requests, error, exchange };
 }
 
 function serve(
@@ -133,14 +155,15 @@ function serve(
       : algorithms.forSsh2,
   }, (connection) => {
     connection.on("error", () => {});
-    makePeer(connection, algorithms);
+    const transport = makePeer(connection, algorithms);
+    const { _protocol: protocol } = connection as unknown as { _protocol: Protocol };
     connection.on("authentication", (context) => {
       const isSigned = context.method === "publickey" && context.signature !== undefined;
       requests.push(isSigned ? "signature" : context.method);
       if (admits(context)) context.accept();
       else context.reject(methods);
     });
-    onConnection?.(connection);
+    onConnection?.(connection, protocol, transport);
   });
   const socket = new ByteSocket(end, { role: "server" });
   server.injectSocket(socket as never);
@@ -165,5 +188,216 @@ for (const kex of [["curve25519-sha256"], undefined]) {
       assert.equal(next.flights, 2);
       assert.equal(next.exchange, first.exchange);
     }
+  });
+}
+
+Deno.test("a server that is no OpenSSH gets nothing ahead before it is known", async () => {
+  const signer = makeSigner();
+  const [source, acquaintance] = [sourceOf([signer]), new Acquaintance()];
+  const server = { ...acceptingKeys(signer), ident: "other_1" };
+  assert.equal((await logIn(server, { source, acquaintance })).flights, 6);
+  assert.equal((await logIn(server, { source, acquaintance })).flights, 2);
+});
+
+Deno.test("a password is sent at once to a host that has taken it, with the key that it had", async () => {
+  const server: ServerOptions = {
+    methods: ["password"],
+    admits: (context) => context.method === "password" && context.password === "secret",
+  };
+  const [source, acquaintance] = [sourceOf([], "secret"), new Acquaintance()];
+  const first = await logIn(server, { source, acquaintance });
+  assert.deepEqual([first.requests, first.flights], [["none", "password"], 4]);
+  const next = await logIn(server, { source, acquaintance });
+  assert.deepEqual([next.requests, next.flights], [["password"], 2]);
+
+  const other = { ...server, hostKey: generateKey() };
+  const elsewhere = await logIn(other, { source, acquaintance });
+  assert.deepEqual([elsewhere.requests, elsewhere.flights], [["none", "password"], 3]);
+});
+
+Deno.test("before the host key is accepted nothing but the exchange is sent ahead", async () => {
+  const server: ServerOptions = {
+    methods: ["password"],
+    admits: (context) => context.method === "password",
+  };
+  const [source, acquaintance] = [sourceOf([], "secret"), new Acquaintance()];
+  await logIn(server, { source, acquaintance });
+  const expected = generateKey();
+  const { error, clear, requests } = await logIn(server, { source, acquaintance, expected });
+  assert.ok(error instanceof HostKeyError);
+  // KEXINIT, the first message of the exchange, DISCONNECT.
+  assert.deepEqual([clear, requests], [[20, 30, 1], []]);
+  const { clear: next } = await logIn(server, { source, acquaintance });
+  assert.deepEqual(next, [20, 30, 21]);
+});
+
+Deno.test("a key for whose signature a person may have been asked is offered without one first", async () => {
+  const ours = makeSigner();
+  const slow: Signer["sign"] = async (data, algorithm) => {
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    return await ours.sign(data, algorithm);
+  };
+  const ways: [Partial<Signer>, requests: string[]][] = [
+    [{ isOurs: false }, ["signature"]],
+    [{ isOurs: false, sign: slow }, ["publickey", "signature"]],
+    [{ isOurs: false, needsTouch: true }, ["publickey", "signature"]],
+  ];
+  for (const [more, requests] of ways) {
+    const [source, acquaintance] = [sourceOf([{ ...ours, ...more }]), new Acquaintance()];
+    const server = acceptingKeys(ours);
+    await logIn(server, { source, acquaintance });
+    const next = await logIn(server, { source, acquaintance });
+    assert.deepEqual(next.requests, requests);
+  }
+});
+
+Deno.test("a key that is not accepted any more is not tried twice, and the others are, in order", async () => {
+  const [first, known, last] = [makeSigner(), makeSigner(), makeSigner()];
+  const [source, acquaintance] = [sourceOf([first, known, last]), new Acquaintance()];
+  await logIn(acceptingKeys(known), { source, acquaintance });
+  const next = await logIn(acceptingKeys(last), { source, acquaintance });
+  assert.equal(next.error, undefined);
+  assert.deepEqual(next.requests, ["signature", "publickey", "publickey", "signature"]);
+  const afterThat = await logIn(acceptingKeys(last), { source, acquaintance });
+  assert.deepEqual(afterThat.requests, ["signature"]);
+});
+
+Deno.test("where nothing is left to try of what a host had, it is asked what it has", async () => {
+  const signer = makeSigner();
+  const [acquaintance, passwords] = [new Acquaintance(), sourceOf([], "secret")];
+  await logIn(acceptingKeys(signer), { source: sourceOf([signer]), acquaintance });
+  // The key is gone here, and passwords are new there.
+  const server: ServerOptions = {
+    methods: ["password"],
+    admits: (context) => context.method === "password",
+  };
+  const { requests } = await logIn(server, { source: passwords, acquaintance });
+  assert.deepEqual(requests, ["none", "password"]);
+});
+
+Deno.test("a host that agrees on another exchange than before ends one attempt, and no more", async () => {
+  const signer = makeSigner();
+  const [source, acquaintance] = [sourceOf([signer]), new Acquaintance()];
+  const server = acceptingKeys(signer);
+  const classical = { ...server, kex: ["curve25519-sha256"] };
+  await logIn(server, { source, acquaintance });
+  const { error, requests, clear } = await logIn(classical, { source, acquaintance });
+  assert.ok(error instanceof EarlyMessagesError);
+  assert.deepEqual([requests, clear], [[], [20, 30, 1]]);
+  const careful = await logIn(classical, { source, acquaintance });
+  assert.deepEqual([careful.flights, careful.exchange], [6, "curve25519-sha256"]);
+  assert.equal((await logIn(classical, { source, acquaintance })).flights, 2);
+});
+
+Deno.test("a server that ends a connection with something ahead is asked step by step, for good", async () => {
+  const signer = makeSigner();
+  const [source, acquaintance] = [sourceOf([signer]), new Acquaintance()];
+  const server = { ...acceptingKeys(signer), onConnection: refuseAhead };
+  const first = await logIn(server, { source, acquaintance });
+  assert.ok(first.error instanceof EarlyMessagesError);
+  for (let count = 0; count < 3; count++) {
+    const { error, flights, requests } = await logIn(server, { source, acquaintance });
+    assert.equal(error, undefined);
+    assert.deepEqual([flights, requests], [6, ["none", "publickey", "signature"]]);
+  }
+});
+
+/** Ends the connection when a request of authentication comes with SERVICE_REQUEST. */
+function refuseAhead(connection: ssh2Types.Connection, protocol: Protocol): void {
+  const onPayload = protocol._onPayload;
+  let isBusy = false;
+  protocol._onPayload = (payload) => {
+    if (payload[0] === 5) {
+      isBusy = true;
+      queueMicrotask(() => isBusy = false);
+    }
+    if (payload[0] === 50 && isBusy) return void connection.end();
+    return onPayload(payload);
+  };
+}
+
+const answersAhead: Record<string, Uint8Array> = {
+  "USERAUTH_SUCCESS": buildMessage(52),
+  "USERAUTH_FAILURE": buildMessage(51, "password", false),
+  "message 60": buildMessage(60, "ssh-ed25519", "a key"),
+};
+
+for (const [name, answer] of Object.entries(answersAhead)) {
+  Deno.test(`before SERVICE_ACCEPT, ${name} answers nothing, though the request was sent`, async () => {
+    const signer = makeSigner();
+    const server: ServerOptions = {
+      ...acceptingKeys(signer),
+      onConnection: (connection, _protocol, transport) =>
+        connection.on("handshake", () => transport.send(answer)),
+    };
+    const acquaintance = new Acquaintance();
+    const { error } = await logIn(server, { source: sourceOf([signer]), acquaintance });
+    assert.ok(error instanceof EarlyMessagesError);
+    assert.match(error.message, new RegExp(`${name} before authentication began`));
+  });
+}
+
+Deno.test("a server that guesses another exchange is not believed, and not in the way", async () => {
+  const signer = makeSigner();
+  const [source, acquaintance] = [sourceOf([signer]), new Acquaintance()];
+  const server: ServerOptions = {
+    ...acceptingKeys(signer),
+    kex: ["ecdh-sha2-nistp256", "curve25519-sha256"],
+    onConnection: (_connection, protocol) =>
+      onSending(protocol, (packet, send) => {
+        const isKexinit = packet[5] === 20;
+        if (isKexinit) claimGuess(protocol, packet);
+        send(packet);
+        if (isKexinit) send(packetOf(buildMessage(31, "no", "such", "reply")));
+      }),
+  };
+  for (const flights of [5, 2]) {
+    const outcome = await logIn(server, { source, acquaintance });
+    assert.equal(outcome.error, undefined);
+    assert.deepEqual([outcome.flights, outcome.exchange], [flights, "curve25519-sha256"]);
+  }
+});
+
+Deno.test("a reply that comes before the server's KEXINIT leads nowhere", async () => {
+  const signer = makeSigner();
+  const [source, acquaintance] = [sourceOf([signer]), new Acquaintance()];
+  const server = acceptingKeys(signer);
+  await logIn(server, { source, acquaintance });
+  const { error, requests } = await logIn({
+    ...server,
+    onConnection: (_connection, protocol) => {
+      let kexinit: Uint8Array | undefined;
+      onSending(protocol, (packet, send) => {
+        if (packet[5] === 20) return void (kexinit = packet.slice());
+        send(packet);
+        if (packet[5] === 31) send(kexinit!);
+      });
+    },
+  }, { source, acquaintance });
+  assert.ok(error instanceof EarlyMessagesError);
+  assert.deepEqual(requests, []);
+});
+
+/** Changes what a server sends before it encrypts. */
+function onSending(
+  protocol: Protocol,
+  change: (packet: Uint8Array, send: (packet: Uint8Array) => void) => void,
+): void {
+  const cipher = protocol._cipher;
+  const send = cipher.encrypt.bind(cipher);
+  cipher.encrypt = (packet) => change(packet, send);
+}
+
+/** Says in a KEXINIT that a guess follows (RFC 4253, section 7.1). */
+function claimGuess({ _kexinit: kexinit }: Protocol, packet: Uint8Array): void {
+  packet[5 + kexinit.length - 5] = 1;
+  kexinit[kexinit.length - 5] = 1;
+}
+
+/** A packet before there are keys (RFC 4253, section 6). */
+function packetOf(payload: Uint8Array): Uint8Array {
+  const padding = 8 + 8 - (5 + payload.length) % 8;
+  return encodeFields(1 + payload.length + padding, {
+    raw: concatenate([Uint8Array.of(padding), payload, new Uint8Array(padding)]),
   });
 }

@@ -15,7 +15,8 @@ class Way {
   #held: Uint8Array[] = [];
   #arrived: Uint8Array[] = [];
   #wake: (() => void) | undefined;
-  #isEnded = false;
+  /** Whether that nothing more comes is under way as well, or has arrived. */
+  #end: "none" | "held" | "arrived" = "none";
   /** Rises with each piece. */
   pieceCount = 0;
 
@@ -28,23 +29,31 @@ class Way {
     this.pieceCount++;
   }
 
+  /** Nothing more is sent. */
   end(): void {
-    this.#isEnded = true;
+    if (this.#end === "none") this.#end = "held";
+    this.pieceCount++;
+  }
+
+  /** Nothing more is read. */
+  cancel(): void {
+    this.#end = "arrived";
     this.#wake?.();
   }
 
   /** @returns whether anything was under way. */
   deliver(): boolean {
+    if (this.#end === "held") this.#end = "arrived";
+    this.#wake?.();
     if (this.#held.length === 0) return false;
     this.#arrived.push(concatenate(this.#held));
     this.#held = [];
-    this.#wake?.();
     return true;
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {
     while (this.#arrived.length === 0) {
-      if (this.#isEnded) return null;
+      if (this.#end === "arrived") return null;
       await new Promise<void>((resolve) => this.#wake = resolve);
     }
     const [first] = this.#arrived;
@@ -103,7 +112,7 @@ export class CountedNetwork {
         return Promise.resolve(bytes.length);
       },
       close() {
-        incoming.end();
+        incoming.cancel();
         outgoing.end();
       },
     };
