@@ -23,9 +23,9 @@ Deno.test("OpenSSH's server is sent the signature at once when a connection come
   });
   const { sshd, shim } = ground;
   await assertWorks(ground.target);
-  for (const how of ["rst", "fin"] as const) {
+  for (let count = 0; count < 2; count++) {
     const [from, logFrom] = [sshd.log.text.length, shim.log.text.length];
-    await cutAndReturn(ground, how);
+    await cutAndReturn(ground, "rst");
     await assertWorks(ground.target);
     const seen = sshd.log.text.slice(from);
     const methods = [...seen.matchAll(/userauth-request for user .* method (\S+)/g)];
