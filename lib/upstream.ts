@@ -57,7 +57,8 @@ type State =
   | { kind: "idle" }
   | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
   | { kind: "ready"; connection: ReadyConnection; session: Session; provenTimer: Timer }
-  | { kind: "waiting"; reason: Error; retryAt: number; timer: Timer }
+  /** `isFirst`: what was lost had lived long, and nothing has been tried since. */
+  | { kind: "waiting"; reason: Error; retryAt: number; isFirst: boolean; timer: Timer }
   /** Nothing to do until a client comes. */
   | { kind: "asleep"; reason: Error }
   /** Another attempt would fail alike: only a person's word starts one. */
@@ -108,6 +109,8 @@ export class Upstream {
   /** Where it was reached last. */
   #address: string | undefined;
   #hasBeenReady = false;
+  /** Whether the last connection had lived long, and nothing has been tried since. */
+  #isProven = false;
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
@@ -168,11 +171,12 @@ export class Upstream {
     this.#transition({ kind: "asleep", reason: new Error("no client has come yet") });
   }
 
-  /** A client wants something: a long wait is cut short. */
+  /** A client wants something: a long wait is cut short, and a first one. */
   hurry(): void {
     const state = this.#state;
     if (state.kind === "asleep") void this.#reconnect({ mayAsk: true, cause: "client" });
-    if (state.kind === "waiting" && state.retryAt - performance.now() > hurryMs) {
+    if (state.kind !== "waiting") return;
+    if (state.isFirst || state.retryAt - performance.now() > hurryMs) {
       void this.#reconnect({ mayAsk: false, cause: "client" });
     }
   }
@@ -231,6 +235,7 @@ export class Upstream {
     const attempt = new AbortController();
     const since = performance.now();
     const connecting: State = { kind: "connecting", attempt, mayAsk, since };
+    this.#isProven = false;
     this.#transition(connecting);
     this.#losses.onAttempt();
     let connection: ReadyConnection | undefined;
@@ -293,18 +298,20 @@ export class Upstream {
         if (this.#state === ready) this.#onLost(end);
       },
     });
-    const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
+    const provenTimer = setTimeout(() => {
+      this.#backoff.reset();
+      this.#isProven = true;
+    }, provenMs);
     const ready: State = { kind: "ready", connection, session, provenTimer };
     this.#address = session.address;
     this.#hasBeenReady = true;
     this.#transition(ready);
     const allowsForwards = verdict === "trusted";
     connection.start(relay.attachUpstream(transport, { allowsForwards, onHostKeys }));
-    log.info("connected to {name}", { name: this.name });
+    const { name } = this;
+    log.info("connected to {name}", { name });
     if (keepalive.intervalMs === 0) {
-      log.info("no keepalives: only traffic and TCP show whether {name} is still there", {
-        name: this.name,
-      });
+      log.info("no keepalives: only traffic and TCP show whether {name} is still there", { name });
     }
     return connection;
   }
@@ -345,11 +352,13 @@ export class Upstream {
         () => void this.#reconnect({ mayAsk: false, cause: "timer" }),
         delayMs,
       );
-      this.#transition({ kind: "waiting", reason, retryAt: performance.now() + delayMs, timer });
+      const [retryAt, isFirst] = [performance.now() + delayMs, this.#isProven];
+      this.#transition({ kind: "waiting", reason, retryAt, isFirst, timer });
       log.info("{reason}; trying again in {seconds} s", {
         reason: reason.message.replace(/\.$/, ""),
         seconds: (delayMs / 1000).toFixed(1),
       });
+      if (isFirst && this.#options.relay.isWanted) this.hurry();
     } else {
       this.#transition({ kind: "stopped", reason });
       log.error("{reason} Not tried again; send SIGUSR2 to try once more.", {

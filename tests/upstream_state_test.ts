@@ -172,6 +172,32 @@ Deno.test("a short wait is not cut shorter", async () => {
   await world.connector.next();
 });
 
+Deno.test("the first wait after a connection that has lived long is cut short, and no other", async () => {
+  using time = new FakeTime();
+  using world = new UpstreamWorld({ delaysMs: [200, 200, 200], provenMs: 1000 });
+  const { attempt } = await world.start();
+  time.advance(1000);
+  attempt.lose("gone");
+  world.client("one").open();
+  (await world.connector.next()).fail(new UpstreamLostError("Connection refused"));
+  await settled();
+  world.client("two").open();
+  await settled();
+  world.connector.expectNone();
+  time.advance(200);
+  const second = await world.connector.next();
+  second.succeed();
+
+  // What was asked for and not answered waits already.
+  time.advance(1000);
+  second.lose("gone again");
+  const third = await world.connector.next();
+  third.succeed();
+  third.lose("at once");
+  await settled();
+  world.connector.expectNone();
+});
+
 Deno.test("a client that hurries an attempt that fails waits for the next one", async () => {
   using world = new UpstreamWorld({ delaysMs: [longMs, longMs, longMs] });
   await world.startAndLose();
