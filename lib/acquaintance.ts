@@ -68,8 +68,8 @@ export interface Foresight {
 /** One host, as it is known. */
 export class Acquaintance {
   #lesson: Lesson | undefined;
-  /** `once`: for one attempt; `until ready`: until one has succeeded. */
-  #caution: "none" | "once" | "until ready" | "for good" = "none";
+  /** `once`: for one attempt; `untilReady`: until one has succeeded. */
+  #caution: "none" | "once" | "untilReady" | "always" = "none";
   /** Of the failures since something that was sent ahead has last been taken. */
   #weight = 0;
 
@@ -88,13 +88,13 @@ export class Acquaintance {
   /** It has let us in. @param isTaken whether something was sent ahead. */
   onReady(lesson: Lesson, { isTaken }: { isTaken: boolean }): void {
     if (isTaken) this.#weight = 0;
-    this.#caution = this.#weight >= mostWeight ? "for good" : "none";
+    this.#caution = this.#weight >= mostWeight ? "always" : "none";
     this.#lesson = lesson;
   }
 
   /** What was sent ahead has led to nothing. */
   onRefused(refusal: Refusal): void {
     this.#weight += weights[refusal];
-    this.#caution = refusal === "unidentified" ? "once" : "until ready";
+    this.#caution = refusal === "unidentified" ? "once" : "untilReady";
   }
 }

@@ -162,7 +162,7 @@ export class Ssh2Client {
   #onUnforeseen(): void {
     this.#end ??= { kind: "unforeseen" };
     const { keyExchangeFailed } = DisconnectReason;
-    this.transport.disconnect(keyExchangeFailed, "another key exchange than before");
+    this.transport.disconnect(keyExchangeFailed, "unforeseen algorithms");
   }
 
   #onHostKey(
