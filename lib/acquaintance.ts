@@ -24,6 +24,8 @@ export interface KnownLogin {
   methods: readonly string[];
   /** The key that was accepted first, where nobody can have been asked for its signature. */
   key: KnownKey | undefined;
+  /** Whether that was all that the host wanted. */
+  isEnough: boolean;
 }
 
 /** What a connection has come to. */

@@ -55,6 +55,13 @@ export interface ConnectionHandlers {
   mayAsk: boolean;
   /** Whether a person watches, who can give it up; false by default. */
   isAttended?: boolean;
+  /**
+   * The host will let us in by all experience, and takes what is sent for after that; it says nothing
+   * before. Called with what `onReady` is called with.
+   */
+  onPresumed?(transport: StartableTransport, session: Session): void;
+  /** It has not: nothing of what was sent since `onPresumed` counts. */
+  onRefuted?(): void;
   onReady(transport: StartableTransport, session: Session): void;
   onLost(end: ConnectionEnd): void;
 }
@@ -183,6 +190,7 @@ export class Connector implements Connects {
     await this.#logIn(host, way, {
       ...handlers,
       isJump: true,
+      onPresumed: undefined,
       acquaintance,
       onReady: (transport, { onHostKeys }) => {
         channel = new JumpChannel(transport, { host: next.hostName, port: next.port, onHostKeys });
@@ -205,10 +213,12 @@ export class Connector implements Connects {
     host: Host,
     { connection, address }: Way,
     handlers:
-      & Omit<ConnectionHandlers, "onReady">
-      & Pick<HandshakeOptions, "onReady" | "isJump" | "acquaintance">,
+      & Omit<ConnectionHandlers, "onReady" | "onPresumed">
+      & Pick<HandshakeOptions, "onReady" | "isJump" | "acquaintance">
+      & { onPresumed?: HandshakeOptions["onPresumed"] | undefined },
   ): Promise<void> {
-    const { signal, mayAsk, isAttended = false, isJump, acquaintance, onReady, onLost } = handlers;
+    const { signal, mayAsk, isAttended = false, isJump, acquaintance, onLost } = handlers;
+    const { onPresumed, onRefuted, onReady } = handlers;
     const { config, credentials, firstMethods } = host;
     const client = new Ssh2Client(connection);
     const abort = () => client.destroy();
@@ -234,6 +244,8 @@ export class Connector implements Connects {
         algorithms: clientAlgorithms(config, trust.keyTypes),
         acquaintance,
         notify: this.#notify,
+        onPresumed: (transport, session) => onPresumed?.(transport, { ...session, address }),
+        onRefuted: () => onRefuted?.(),
         onReady: (transport, session) => onReady(transport, { ...session, address }),
         onLost,
       });

@@ -1,6 +1,6 @@
 /** Key exchange, host key and authentication on a fresh connection to upstream. */
 
-import type { Acquaintance, Foresight, KnownLogin, Refusal } from "./acquaintance.ts";
+import type { Acquaintance, Foresight, KnownLogin } from "./acquaintance.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
 import {
   EarlyMessagesError,
@@ -11,7 +11,13 @@ import {
 } from "./errors.ts";
 import { describeExchange } from "./exchange.ts";
 import { Deadline } from "./handshake_deadline.ts";
-import { handshakeError, type HandshakePhase, lateError, lossOf } from "./handshake_end.ts";
+import {
+  handshakeError,
+  type HandshakePhase,
+  lateError,
+  lossOf,
+  refusalBy,
+} from "./handshake_end.ts";
 import { logger } from "./log.ts";
 import { readsInOrder } from "./peer_version.ts";
 import { rsaBits } from "./public_key.ts";
@@ -79,6 +85,13 @@ export interface HandshakeOptions {
   acquaintance: Acquaintance;
   /** Words for the user, such as that a key wants to be touched. */
   notify(text: string): void;
+  /**
+   * The server will let us in by all experience, and takes what is sent for after that; it says
+   * nothing before. Called once at most, with what `onReady` is called with.
+   */
+  onPresumed?(transport: StartableTransport, session: Session): void;
+  /** It has not: nothing of what was sent since `onPresumed` counts. */
+  onRefuted?(): void;
   /** Called in the turn in which the server lets us in: its next message may be there already. */
   onReady(transport: StartableTransport, session: Session): void;
   /** Called once after `onReady`, when the connection is gone. */
@@ -149,6 +162,8 @@ class Handshake {
   #isReady = false;
   readonly #foresight: Foresight;
   #ahead: Ahead = "nothing";
+  #isPresumed = false;
+  #onHostKeys: OnHostKeys | undefined;
 
   constructor(client: Ssh2Client, options: HandshakeOptions) {
     this.#options = options;
@@ -188,6 +203,7 @@ class Handshake {
       send: (payload) => transport.send(payload),
       session: () => transport.session,
       known: () => this.#known,
+      onPresumed: () => this.#presume(),
       serverVersion: () => transport.peerVersion,
       notify,
       onWait: (isWaiting) => {
@@ -261,8 +277,26 @@ class Handshake {
     return mayHurry;
   }
 
+  /** Connection messages may follow the request that succeeds (RFC 4252, section 5.3). */
+  #presume(): void {
+    const { onPresumed } = this.#options;
+    const { verdict } = this.#accepted();
+    const { transport } = this.#client;
+    if (verdict !== "trusted" || !readsInOrder(transport.peerVersion)) return;
+    this.#isPresumed = true;
+    onPresumed?.(transport, this.#session);
+  }
+
+  #refute(): void {
+    if (!this.#isPresumed) return;
+    this.#isPresumed = false;
+    this.#options.acquaintance.onRefused("changed");
+    this.#options.onRefuted?.();
+  }
+
   #onAnswer(payload: Uint8Array): void {
     this.#onTaken();
+    this.#refute();
     if (this.#userAuth.receive(payload)) return;
     this.#client.transport.violate(`message ${payload[0]} answers no request of authentication`);
   }
@@ -273,21 +307,22 @@ class Handshake {
   }
 
   #onReady(): void {
-    const { verdict, key: hostKey } = this.#accepted();
     this.#isReady = true;
     this.#onTaken();
-    this.#learn(hostKey);
+    this.#learn();
     this.#deadline.end();
-    this.#options.onReady(this.#client.transport, {
-      verdict,
-      hostKey,
-      onHostKeys: this.#onHostKeys(),
-      exchange: this.#exchange,
-    });
+    this.#options.onReady(this.#client.transport, this.#session);
     this.#ready.resolve();
   }
 
-  #learn(hostKey: Uint8Array): void {
+  get #session(): Session {
+    const { verdict, key: hostKey } = this.#accepted();
+    this.#onHostKeys ??= this.#makeOnHostKeys();
+    return { verdict, hostKey, onHostKeys: this.#onHostKeys, exchange: this.#exchange };
+  }
+
+  #learn(): void {
+    const { key: hostKey } = this.#accepted();
     const keyExchange = this.#exchange?.keyExchange;
     const lesson = { keyExchange, hostKey, login: this.#userAuth.login };
     const isTaken = this.#ahead === "taken";
@@ -307,7 +342,7 @@ class Handshake {
   }
 
   /** What the server says of its keys counts once, and as long as it is there. */
-  #onHostKeys(): OnHostKeys | undefined {
+  #makeOnHostKeys(): OnHostKeys | undefined {
     let update = this.#options.trust.update;
     if (update === undefined) return undefined;
     const { sessionId } = this.#client.transport.session;
@@ -328,6 +363,7 @@ class Handshake {
     this.#life.abort();
     if (this.#isReady) return this.#options.onLost(lossOf(end, this.#options));
     this.#asking.abort();
+    this.#refute();
     // Whether it is the right host matters more than what it said.
     const hasSaidWhy = end.kind === "violation" || end.kind === "disconnected";
     const untrusted = hasSaidWhy ? await this.#hostKeyError() : undefined;
@@ -352,12 +388,6 @@ class Handshake {
     if (this.#trust.kind !== "accepted") throw new Error("the host key is not accepted");
     return this.#trust;
   }
-}
-
-function refusalBy(end: Ssh2End, phase: HandshakePhase): Refusal {
-  if (phase === "identification") return "unidentified";
-  if (end.kind === "unforeseen") return "changed";
-  return end.kind === "failed" ? "unanswered" : "refused";
 }
 
 async function verifyHost(

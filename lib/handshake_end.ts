@@ -1,5 +1,6 @@
 /** What the end of a connection to upstream means: which error it is, and what may help. */
 
+import type { Refusal } from "./acquaintance.ts";
 import {
   AuthenticationError,
   HostKeyError,
@@ -36,6 +37,13 @@ export function handshakeError(end: Ssh2End, host: EndedHost, phase: HandshakePh
   const advice = adviceFor(end, phase);
   if (!(error instanceof UpstreamLostError) || advice === undefined) return error;
   return new UpstreamLostError(`${error.message}. ${advice}`, { cause: error.cause });
+}
+
+/** What the end says of a host that was sent something ahead of its answers. */
+export function refusalBy(end: Ssh2End, phase: HandshakePhase): Refusal {
+  if (phase === "identification") return "unidentified";
+  if (end.kind === "unforeseen") return "changed";
+  return end.kind === "failed" ? "unanswered" : "refused";
 }
 
 /** The server has not done in time what the phase is about. */

@@ -27,7 +27,7 @@ import type {
   TotalsStatus,
   UpstreamStatus,
 } from "./status.ts";
-import type { ConnectionEnd, StartableTransport } from "./transport.ts";
+import type { ConnectionEnd, StartableTransport, UpstreamReceiver } from "./transport.ts";
 
 const log = logger("upstream");
 
@@ -111,6 +111,8 @@ export class Upstream {
   #hasBeenReady = false;
   /** Whether the last connection had lived long, and nothing has been tried since. */
   #isProven = false;
+  /** Why upstream is away, in a line for people. */
+  #awayWords = "";
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
@@ -239,14 +241,23 @@ export class Upstream {
     this.#transition(connecting);
     this.#losses.onAttempt();
     let connection: ReadyConnection | undefined;
+    let presumed: UpstreamReceiver | undefined;
     await this.#options.connector.connect({
       signal: attempt.signal,
       mayAsk,
       isAttended,
+      onPresumed: (transport, session) => {
+        if (this.#state === connecting) presumed = this.#attach(transport, session);
+      },
+      onRefuted: () => {
+        const isOurs = presumed && this.#state === connecting;
+        if (isOurs) this.#options.relay.detachUpstream(this.#awayWords);
+        presumed = undefined;
+      },
       onReady: (transport, session) => {
         if (this.#state === connecting) {
           this.#losses.onReady(cause);
-          connection = this.#onReady(transport, session);
+          connection = this.#onReady(transport, session, presumed);
         } else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
       },
       onLost: (end) => connection?.end(end),
@@ -277,11 +288,18 @@ export class Upstream {
     }
   }
 
+  /** What waits for upstream is sent. */
+  #attach(transport: StartableTransport, { verdict, onHostKeys }: Session): UpstreamReceiver {
+    const allowsForwards = verdict === "trusted";
+    return this.#options.relay.attachUpstream(transport, { allowsForwards, onHostKeys });
+  }
+
+  /** @param receiver where it is attached already. */
   #onReady(
     transport: StartableTransport,
     session: Session,
+    receiver?: UpstreamReceiver,
   ): ReadyConnection {
-    const { verdict, onHostKeys } = session;
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const connection = new ReadyConnection(transport, {
       name: this.name,
@@ -306,8 +324,7 @@ export class Upstream {
     this.#address = session.address;
     this.#hasBeenReady = true;
     this.#transition(ready);
-    const allowsForwards = verdict === "trusted";
-    connection.start(relay.attachUpstream(transport, { allowsForwards, onHostKeys }));
+    connection.start(receiver ?? this.#attach(transport, session));
     const { name } = this;
     log.info("connected to {name}", { name });
     if (keepalive.intervalMs === 0) {
@@ -324,8 +341,8 @@ export class Upstream {
     log.warn("connection lost: {reason}", { reason });
     // Upstream's own words may be among it, and it is for terminals.
     const byServer = endedBy === "server";
-    const words = escapeControls(`connection lost: ${reason.message}`);
-    const hasServed = relay.detachUpstream(words, { byServer });
+    this.#awayWords = escapeControls(`connection lost: ${reason.message}`);
+    const hasServed = relay.detachUpstream(this.#awayWords, { byServer });
     // Some servers end it after each session: those that wait need not wait longer each time.
     if (hasServed && byServer) this.#backoff.reset();
     if (!reconnects) {

@@ -62,6 +62,8 @@ export interface UserAuthOptions {
   session(): SessionBinding;
   /** How logins to this server go, if there was one. */
   known(): KnownLogin | undefined;
+  /** The server has been sent that by which it has let us in before. */
+  onPresumed(): void;
   /** What the server says it is, such as `OpenSSH_9.2`; known when authentication begins. */
   serverVersion(): string;
   /** Words to the user, such as that a key wants to be touched. */
@@ -130,7 +132,9 @@ export class UserAuth {
   /** How the login went; known when it has succeeded. */
   get login(): KnownLogin {
     const accepted = this.#firstAccepted ?? this.#signing;
-    return { methods: this.#methods, key: accepted?.isSilent ? accepted.key : undefined };
+    const key = accepted?.isSilent ? accepted.key : undefined;
+    const isEnough = key !== undefined && this.#firstAccepted === undefined;
+    return { methods: this.#methods, key, isEnough };
   }
 
   /**
@@ -156,9 +160,12 @@ export class UserAuth {
    */
   async run(): Promise<never> {
     const { first, afterwards } = this.#options.methods;
-    const { methods: known = [], key } = this.#options.known() ?? {};
+    const { methods: known = [], key, isEnough } = this.#options.known() ?? {};
     this.#methods = known;
-    let said = key && first.includes("publickey") ? await this.#tryKnownKey(key) : undefined;
+    const onSigned = () => void (isEnough && this.#options.onPresumed());
+    let said = key && first.includes("publickey")
+      ? await this.#tryKnownKey(key, onSigned)
+      : undefined;
     // A server that names none lets everybody in.
     if (known.length === 0) said ??= await this.#askMethods();
     let failure = said ?? { methods: [...known], isPartial: false };
@@ -214,7 +221,7 @@ export class UserAuth {
   }
 
   /** Signs at once with a key that the server has accepted before; `undefined` without an answer. */
-  async #tryKnownKey(known: KnownKey): Promise<Failure | undefined> {
+  async #tryKnownKey(known: KnownKey, onSigned: () => void): Promise<Failure | undefined> {
     let candidate: KeyCandidate | undefined;
     while ((candidate = await this.#nextKey()) !== undefined) {
       const { publicKey, algorithms } = candidate;
@@ -225,7 +232,7 @@ export class UserAuth {
     const signer = await this.#ifPossible(async () => await candidate?.unlock());
     if (candidate === undefined || signer === undefined) return undefined;
     this.#tried.push(candidate.name);
-    const failure = await this.#sign(signer, known);
+    const failure = await this.#sign(signer, known, onSigned);
     // Perhaps it is not the key that is refused, but the way in which it has signed.
     const isAsNow = known.isHostBound === this.#bindsToHost &&
       known.algorithm === this.#algorithmOf(signer);
@@ -267,7 +274,11 @@ export class UserAuth {
   }
 
   /** @returns what the server says; `undefined` where there is no signature. */
-  async #sign(signer: Signer, key: KnownKey): Promise<Failure | undefined> {
+  async #sign(
+    signer: Signer,
+    key: KnownKey,
+    onSigned = () => {},
+  ): Promise<Failure | undefined> {
     if (signer.needsTouch) this.#options.notify(`Touch your security key (${signer.name}).`);
     const { sessionId, hostKey } = this.#options.session();
     const { publicKey, algorithm, isHostBound } = key;
@@ -279,7 +290,9 @@ export class UserAuth {
     if (signature === undefined) return undefined;
     const isQuick = performance.now() - startedAt < unaskedMs;
     this.#signing = { key, isSilent: signer.isOurs || (isQuick && !signer.needsTouch) };
-    const failure = readFailure(await this.#request(method, ...fields, signature));
+    const answer = this.#request(method, ...fields, signature);
+    onSigned();
+    const failure = readFailure(await answer);
     if (failure.isPartial) this.#firstAccepted ??= this.#signing;
     this.#signing = undefined;
     return failure;

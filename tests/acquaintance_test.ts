@@ -7,7 +7,7 @@ const hostKey = Uint8Array.of(1);
 const lesson: Lesson = {
   keyExchange: "curve25519-sha256",
   hostKey,
-  login: { methods: ["password"], key: undefined },
+  login: { methods: ["password"], key: undefined, isEnough: false },
 };
 
 /** A host that has let us in once. */

@@ -8,6 +8,8 @@ import {
   type FaultyGround,
   messagesOf,
   startFaultyGround,
+  startFaultyPath,
+  targetThrough,
 } from "./support/faulty.ts";
 import { type Proxy, startProxy } from "./support/proxy.ts";
 import { text } from "./support/run.ts";
@@ -35,6 +37,25 @@ Deno.test("OpenSSH's server is sent the signature at once when a connection come
     assert.ok(messages.some((message) => taken.test(message)), messages.join("\n"));
     assert.ok(!messages.some((message) => onceMore.test(message)), messages.join("\n"));
   }
+});
+
+Deno.test("OpenSSH's server that takes another key than before gets all that waits, by one connection", async () => {
+  await using path = await startFaultyPath({ config: ["LogLevel DEBUG2"] });
+  const { sshd, gate, proxy } = path;
+  const more = ["-F", "none", "-i", sshd.rsaKeyFile];
+  await using shim = await startShim(path.upstream, { arguments: more });
+  const target = targetThrough(shim, path);
+  await assertWorks(target);
+  const authorizedKeys = `${sshd.folder}/authorized_keys`;
+  const lines = (await Deno.readTextFile(authorizedKeys)).split("\n");
+  const others = lines.filter((line) => !line.startsWith("ssh-ed25519"));
+  await Deno.writeTextFile(authorizedKeys, others.join("\n"));
+  const [from, accepted] = [sshd.log.text.length, gate.acceptedCount];
+  proxy.cutAll("rst");
+  await Promise.all([1, 2, 3].map(() => assertWorks(target)));
+  assert.equal(gate.acceptedCount, accepted + 1);
+  // CHANNEL_OPEN came with the signature.
+  assert.match(sshd.log.text.slice(from), /dispatch_protocol_error: type 90/);
 });
 
 Deno.test("a server whose algorithms have changed meanwhile is met anew, without a wait", async () => {

@@ -19,6 +19,7 @@ import { ByteSocket } from "../lib/ssh2_socket.ts";
 import type { Ssh2Transport } from "../lib/ssh2_transport.ts";
 import { PinnedTrust } from "../lib/trust.ts";
 import { CountedNetwork } from "./support/flights.ts";
+import { settled } from "./support/scripted_connector.ts";
 import { clearMessagesOf } from "./support/impostor.ts";
 import { makePeer } from "./support/ssh2_peer.ts";
 
@@ -55,8 +56,8 @@ interface ServerOptions {
   ident?: string;
   kex?: readonly string[];
   hostKey?: { privateKey: string; publicKey: Uint8Array };
-  /** Whether it lets somebody in; its methods are these otherwise. */
-  admits(context: ssh2Types.AuthContext): boolean;
+  /** Whether it lets somebody in, or half-way; its methods are these otherwise. */
+  admits(context: ssh2Types.AuthContext): boolean | "half";
   methods?: ssh2Types.AuthenticationType[];
   onConnection?(
     connection: ssh2Types.Connection,
@@ -93,16 +94,20 @@ interface Outcome {
   requests: string[];
   error: Error | undefined;
   exchange: string | undefined;
+  /** What was told of the login, in order. */
+  events: string[];
 }
 
 /** Logs in once. */
 async function logIn(
   server: ServerOptions,
-  { source, acquaintance, expected = server.hostKey ?? hostKey }: {
+  { source, acquaintance, expected = server.hostKey ?? hostKey, opensAhead = false }: {
     source: CredentialSource;
     acquaintance: Acquaintance;
     /** The host key that is believed; the server's by default. */
     expected?: { publicKey: Uint8Array };
+    /** Whether a session is opened as soon as that may be of use. */
+    opensAhead?: boolean;
   },
 ): Promise<Outcome> {
   const network = new CountedNetwork();
@@ -112,6 +117,7 @@ async function logIn(
   const client = new Ssh2Client(network.client);
   const ended = Promise.withResolvers<void>();
   let exchange: string | undefined;
+  const events: string[] = [];
   const ready = handshake(
     client,
     {
@@ -121,10 +127,17 @@ async function logIn(
       ...{ credentials: source, acquaintance },
       trust: new PinnedTrust("upstream.test", fingerprint(expected.publicKey)),
       algorithms: clientAlgorithms({}, []),
+      onPresumed: (transport) => {
+        events.push("presumed");
+        if (opensAhead) transport.send(buildMessage(90, "session", 0, 1000, 1000));
+      },
+      onRefuted: () => events.push("refuted"),
       onReady: (transport, session) => {
+        events.push("ready");
         exchange = session.exchange?.keyExchange;
         transport.start({
-          ...{ onPayload: () => {}, onDrain: () => {}, onDisconnect: () => {} },
+          onPayload: ([type]) => events.push(`message ${type}`),
+          ...{ onDrain: () => {}, onDisconnect: () => {} },
         });
       },
       onLost: () => ended.resolve(),
@@ -132,12 +145,15 @@ async function logIn(
   );
   let error: Error | undefined;
   await network.until(ready.catch((reason) => error = reason));
+  const { flights } = network;
+  // What the server has sent with its verdict.
+  await settled();
   client.destroy();
   socket.destroy();
   await closed;
   if (error === undefined) await ended.promise;
   const clear = clearMessagesOf(network.sentByClient);
-  return { flights: network.flights, clear, requests, error, exchange };
+  return { flights, clear, requests, error, exchange, events };
 }
 
 function serve(
@@ -160,8 +176,9 @@ function serve(
     connection.on("authentication", (context) => {
       const isSigned = context.method === "publickey" && context.signature !== undefined;
       requests.push(isSigned ? "signature" : context.method);
-      if (admits(context)) context.accept();
-      else context.reject(methods);
+      const verdict = admits(context);
+      if (verdict === true) context.accept();
+      else context.reject(methods, verdict === "half");
     });
     onConnection?.(connection, protocol, transport);
   });
@@ -251,6 +268,55 @@ Deno.test("a key for whose signature a person may have been asked is offered wit
   }
 });
 
+Deno.test("to OpenSSH's server what follows the login goes with it, and is answered with it", async () => {
+  const signer = makeSigner();
+  const [source, acquaintance] = [sourceOf([signer]), new Acquaintance()];
+  const server = acceptingKeys(signer);
+  assert.deepEqual((await logIn(server, { source, acquaintance })).events, ["ready"]);
+  const next = await logIn(server, { source, acquaintance, opensAhead: true });
+  assert.equal(next.flights, 2);
+  // CHANNEL_OPEN_FAILURE: nobody serves sessions there.
+  assert.deepEqual(next.events, ["presumed", "ready", "message 92"]);
+
+  const other = { ...server, ident: "other_1" };
+  const strangers = new Acquaintance();
+  for (let count = 0; count < 2; count++) {
+    const { events } = await logIn(other, { source, acquaintance: strangers });
+    assert.deepEqual(events, ["ready"]);
+  }
+});
+
+Deno.test("a server that ends the connection for what was to follow a login is asked step by step", async () => {
+  const [first, second] = [makeSigner(), makeSigner()];
+  const [source, acquaintance] = [sourceOf([first, second]), new Acquaintance()];
+  await logIn(acceptingKeys(first), { source, acquaintance });
+  // ssh2's server does, as RFC 4252, section 6, demands.
+  const refused = await logIn(acceptingKeys(second), { source, acquaintance, opensAhead: true });
+  assert.match(String(refused.error), /UpstreamLostError/);
+  assert.deepEqual(refused.events, ["presumed", "refuted"]);
+  const next = await logIn(acceptingKeys(second), { source, acquaintance, opensAhead: true });
+  assert.deepEqual(next.requests, ["none", "publickey", "publickey", "signature"]);
+  assert.deepEqual(next.events, ["ready"]);
+});
+
+Deno.test("a login that took more than a key is not presumed", async () => {
+  const [first, second] = [makeSigner(), makeSigner()];
+  const [source, acquaintance] = [sourceOf([first, second]), new Acquaintance()];
+  for (const requests of [["none", "publickey", "signature"], ["signature"]]) {
+    let signatures = 0;
+    const server: ServerOptions = {
+      methods: ["publickey"],
+      admits: (context) => {
+        if (context.method !== "publickey") return false;
+        return context.signature === undefined || ++signatures === 2 || "half";
+      },
+    };
+    const outcome = await logIn(server, { source, acquaintance });
+    assert.deepEqual(outcome.requests, [...requests, "publickey", "signature"]);
+    assert.deepEqual(outcome.events, ["ready"]);
+  }
+});
+
 Deno.test("a key that is not accepted any more is not tried twice, and the others are, in order", async () => {
   const [first, known, last] = [makeSigner(), makeSigner(), makeSigner()];
   const [source, acquaintance] = [sourceOf([first, known, last]), new Acquaintance()];
@@ -258,6 +324,7 @@ Deno.test("a key that is not accepted any more is not tried twice, and the other
   const next = await logIn(acceptingKeys(last), { source, acquaintance });
   assert.equal(next.error, undefined);
   assert.deepEqual(next.requests, ["signature", "publickey", "publickey", "signature"]);
+  assert.deepEqual(next.events, ["presumed", "refuted", "ready"]);
   const afterThat = await logIn(acceptingKeys(last), { source, acquaintance });
   assert.deepEqual(afterThat.requests, ["signature"]);
 });

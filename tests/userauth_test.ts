@@ -61,6 +61,7 @@ async function offersAfter(
     },
     session,
     known: () => undefined,
+    onPresumed: () => {},
     serverVersion: () => "OpenSSH_9.2",
     notify: () => {},
     onWait: () => {},
@@ -112,6 +113,7 @@ async function toldOf(
     isJump: false,
     username: "jane",
     known: () => undefined,
+    onPresumed: () => {},
     serverVersion: () => "OpenSSH_9.2",
     methods: { first: methods, afterwards: methods },
     source: {

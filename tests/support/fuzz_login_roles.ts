@@ -126,7 +126,7 @@ export function connectAttacker(connection: ByteConnection, random: Random): Att
 /** The server has let us in before, with the key that it has: much is sent ahead of its answers. */
 function acquaint(): Acquaintance {
   const acquaintance = new Acquaintance();
-  const login = { methods: ["password"], key: undefined };
+  const login = { methods: ["password"], key: undefined, isEnough: false };
   const lesson = { keyExchange: kex[0], hostKey: hostKey.publicKey, login };
   acquaintance.onReady(lesson, { isTaken: false });
   return acquaintance;
