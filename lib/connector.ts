@@ -24,7 +24,7 @@ import { loadNistp521 } from "./nistp521_kex.ts";
 import { Ssh2Client } from "./ssh2_client.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
 import type { CredentialSource } from "./credential_source.ts";
-import { defaultMethods, type Method } from "./userauth.ts";
+import { defaultMethods, type Method } from "./userauth_options.ts";
 
 const log = logger("upstream");
 

@@ -2,32 +2,27 @@
 
 import type { Acquaintance, Foresight, KnownLogin } from "./acquaintance.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
-import {
-  EarlyMessagesError,
-  HostKeyError,
-  MalformedDataError,
-  NegotiationError,
-  UpstreamLostError,
-} from "./errors.ts";
+import { EarlyMessagesError, NegotiationError, UpstreamLostError } from "./errors.ts";
 import { describeExchange } from "./exchange.ts";
 import { Deadline } from "./handshake_deadline.ts";
 import {
+  asOurs,
   handshakeError,
   type HandshakePhase,
   lateError,
   lossOf,
   refusalBy,
 } from "./handshake_end.ts";
+import { requireHostKeySize } from "./host_key_size.ts";
 import { logger } from "./log.ts";
 import { readsInOrder } from "./peer_version.ts";
-import { rsaBits } from "./public_key.ts";
-import { maximumRsaBits } from "./rsa_signature.ts";
 import type { Ssh2Client, Ssh2End } from "./ssh2_client.ts";
 import type { ExchangeStatus } from "./status.ts";
 import type { ConnectionEnd, OnHostKeys, StartableTransport } from "./transport.ts";
 import type { UpdatingConnection } from "./update_host_keys.ts";
 import type { CredentialSource } from "./credential_source.ts";
-import { UserAuth, type UserAuthOptions } from "./userauth.ts";
+import { UserAuth } from "./userauth.ts";
+import type { UserAuthOptions } from "./userauth_options.ts";
 
 const log = logger("upstream");
 
@@ -225,7 +220,7 @@ class Handshake {
   async #verifyHostKey(key: Uint8Array): Promise<boolean> {
     // A person may take any time.
     this.#deadline.stop();
-    const verdict = verifyHost(key, this.#options, this.#asking.signal);
+    const verdict = this.#verdictOn(key);
     this.#trust = { kind: "asked", verdict };
     try {
       this.#trust = { kind: "accepted", verdict: await verdict, key: key.slice() };
@@ -235,6 +230,11 @@ class Handshake {
     }
     this.#expectAnswer();
     return true;
+  }
+
+  async #verdictOn(key: Uint8Array): Promise<TrustVerdict> {
+    requireHostKeySize(key, this.#options);
+    return await this.#options.trust.verify(key, this.#asking.signal);
   }
 
   #enter(phase: HandshakePhase): void {
@@ -388,35 +388,4 @@ class Handshake {
     if (this.#trust.kind !== "accepted") throw new Error("the host key is not accepted");
     return this.#trust;
   }
-}
-
-async function verifyHost(
-  key: Uint8Array,
-  { name, trust, requiredRsaSize }: HandshakeOptions,
-  signal: AbortSignal,
-): Promise<TrustVerdict> {
-  const bits = rsaBits(key);
-  if (bits !== undefined && bits < requiredRsaSize) {
-    throw new HostKeyError(
-      `Host key of ${name} has ${bits} bits, and RequiredRSASize is ${requiredRsaSize}. ` +
-        `Ask the host's administrator for a longer key.`,
-    );
-  }
-  if (bits !== undefined && bits > maximumRsaBits) {
-    throw new HostKeyError(
-      `Host key of ${name} has ${bits} bits, and SSH takes ${maximumRsaBits} at most. ` +
-        `Ask the host's administrator for a shorter key.`,
-    );
-  }
-  return await trust.verify(key, signal);
-}
-
-/** Of what authentication throws, a message of the server that makes no sense. */
-function asOurs(error: Error, { name }: HandshakeOptions): Error {
-  if (!(error instanceof MalformedDataError)) return error;
-  return new UpstreamLostError(
-    `${name} broke the protocol during authentication: ${error.message}. ` +
-      `Look into the host's log.`,
-    { cause: error },
-  );
 }

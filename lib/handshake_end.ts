@@ -4,6 +4,7 @@ import type { Refusal } from "./acquaintance.ts";
 import {
   AuthenticationError,
   HostKeyError,
+  MalformedDataError,
   NegotiationError,
   reasonOf,
   UpstreamLostError,
@@ -153,5 +154,15 @@ function noCommonWay(name: string, description: string, cause: Error): Negotiati
     `${name} and sshshim have no common way to talk: ${description}. ` +
       `See which algorithms the server has with "ssh -vv".`,
     { cause },
+  );
+}
+
+/** Of what authentication throws, a message of the server that makes no sense. */
+export function asOurs(error: Error, { name }: EndedHost): Error {
+  if (!(error instanceof MalformedDataError)) return error;
+  return new UpstreamLostError(
+    `${name} broke the protocol during authentication: ${error.message}. ` +
+      `Look into the host's log.`,
+    { cause: error },
   );
 }

@@ -16,7 +16,7 @@ import { publicKeyLine } from "./public_key.ts";
 import { hostOf, nameFor } from "./published_config.ts";
 import { Shims } from "./shims.ts";
 import { unlessAborted } from "./timing.ts";
-import type { UpstreamState } from "./upstream.ts";
+import type { UpstreamState } from "./upstream_state.ts";
 
 export {
   AuthenticationError,

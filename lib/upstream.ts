@@ -28,6 +28,7 @@ import type {
   UpstreamStatus,
 } from "./status.ts";
 import type { ConnectionEnd, StartableTransport, UpstreamReceiver } from "./transport.ts";
+import { followers, type State, type UpstreamState } from "./upstream_state.ts";
 
 const log = logger("upstream");
 
@@ -52,40 +53,6 @@ export interface UpstreamOptions {
   /** Called once a second, whatever the state; it must not throw. */
   onTick?(): void;
 }
-
-type State =
-  | { kind: "idle" }
-  | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
-  | { kind: "ready"; connection: ReadyConnection; session: Session; provenTimer: Timer }
-  /** `isFirst`: what was lost had lived long, and nothing has been tried since. */
-  | { kind: "waiting"; reason: Error; retryAt: number; isFirst: boolean; timer: Timer }
-  /** Nothing to do until a client comes. */
-  | { kind: "asleep"; reason: Error }
-  /** Another attempt would fail alike: only a person's word starts one. */
-  | { kind: "stopped"; reason: Error }
-  | { kind: "closed" };
-
-/** Where the connection to the remote host stands, and why it is down where that is so. */
-export type UpstreamState =
-  | { kind: "connecting" | "ready" | "closed" }
-  /**
-   * - `waiting`: tried again after a while, or as soon as a client wants something.
-   * - `asleep`: tried again when a client wants something.
-   * - `stopped`: tried again when a person wants it.
-   */
-  | { kind: "waiting" | "asleep" | "stopped"; reason: Error };
-
-type Timer = ReturnType<typeof setTimeout>;
-
-const followers: Record<State["kind"], readonly State["kind"][]> = {
-  idle: ["connecting", "asleep", "closed"],
-  connecting: ["ready", "waiting", "asleep", "stopped", "closed"],
-  ready: ["waiting", "asleep", "stopped", "closed"],
-  waiting: ["connecting", "closed"],
-  asleep: ["connecting", "closed"],
-  stopped: ["connecting", "closed"],
-  closed: [],
-};
 
 /** What is told of the connection, beside what the relay knows of it. */
 export type UpstreamOwnStatus =

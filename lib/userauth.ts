@@ -8,11 +8,11 @@
  */
 
 import type { KnownKey, KnownLogin } from "./acquaintance.ts";
-import type { CredentialSource, KeyCandidate } from "./credential_source.ts";
+import type { KeyCandidate } from "./credential_source.ts";
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import { readExtInfo } from "./ext_info.ts";
 import { isSameKey, keyTypeOf } from "./public_key.ts";
-import type { SessionBinding, Signer } from "./signer.ts";
+import type { Signer } from "./signer.ts";
 import {
   buildMessage,
   displayText,
@@ -22,6 +22,7 @@ import {
   utf8String,
 } from "./ssh_data.ts";
 import { chooseAlgorithm } from "./userauth_algorithm.ts";
+import type { Method, UserAuthOptions } from "./userauth_options.ts";
 import { refusalOf } from "./userauth_refusal.ts";
 import {
   type Failure,
@@ -39,38 +40,6 @@ const unaskedMs = 200;
 
 /** What a server asks in one authentication; a round without a question counts as one. */
 const mostQuestions = 100;
-
-/** Methods in ssh's order of preference, as far as we have them. */
-export const defaultMethods = ["publickey", "keyboard-interactive", "password"] as const;
-
-/** One of the methods. */
-export type Method = typeof defaultMethods[number];
-
-/** What an authentication needs. */
-export interface UserAuthOptions {
-  /** For messages: `user@host:port`. */
-  name: string;
-  /** Whether it is on the way to another host: of the options only `-F` counts for it. */
-  isJump: boolean;
-  username: string;
-  /** In the order of preference: at first, and once the server has accepted one and wants more. */
-  methods: { first: readonly Method[]; afterwards: readonly Method[] };
-  source: CredentialSource;
-  /** Sends a message to the server. */
-  send(payload: Uint8Array): void;
-  /** What signatures are bound to, and the host with it. */
-  session(): SessionBinding;
-  /** How logins to this server go, if there was one. */
-  known(): KnownLogin | undefined;
-  /** The server has been sent that by which it has let us in before. */
-  onPresumed(): void;
-  /** What the server says it is, such as `OpenSSH_9.2`; known when authentication begins. */
-  serverVersion(): string;
-  /** Words to the user, such as that a key wants to be touched. */
-  notify(text: string): void;
-  /** Whether the server is waited for, rather than a person. */
-  onWait(isWaiting: boolean): void;
-}
 
 /** A signature that was sent, and whether nobody can have been asked for it. */
 interface Signing {
