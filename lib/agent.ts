@@ -133,7 +133,8 @@ export class Agent {
     // A comment is anybody's text, and messages go to a terminal.
     const name = comment.replace(/\p{Cc}/gu, "?") || type;
     const signer: Signer = {
-      ...{ name, publicKey, algorithms: algorithmsFor(type), needsTouch: isSecurityKeyName(type) },
+      ...{ name, publicKey, algorithms: algorithmsFor(type), isOurs: false },
+      needsTouch: isSecurityKeyName(type),
       sign: (data, algorithm) => this.#sign(signer, data, algorithm),
     };
     return signer;

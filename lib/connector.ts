@@ -3,9 +3,15 @@
  * and the handshake at its end.
  */
 
+import { Acquaintance } from "./acquaintance.ts";
 import { clientAlgorithms } from "./ssh2_algorithms.ts";
 import type { AttemptOptions } from "./credential_questions.ts";
-import { ChannelOpenFailureReason, messageOf, UpstreamLostError } from "./errors.ts";
+import {
+  ChannelOpenFailureReason,
+  EarlyMessagesError,
+  messageOf,
+  UpstreamLostError,
+} from "./errors.ts";
 import { handshake, type HandshakeOptions, type HostTrust, type Session } from "./handshake.ts";
 import type { HostConfig } from "./host_config.ts";
 import { logger } from "./log.ts";
@@ -17,7 +23,8 @@ import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
 import { loadNistp521 } from "./nistp521_kex.ts";
 import { Ssh2Client } from "./ssh2_client.ts";
 import type { ConnectionEnd, StartableTransport } from "./transport.ts";
-import { type CredentialSource, defaultMethods, type Method } from "./userauth.ts";
+import type { CredentialSource } from "./credential_source.ts";
+import { defaultMethods, type Method } from "./userauth_options.ts";
 
 const log = logger("upstream");
 
@@ -48,6 +55,13 @@ export interface ConnectionHandlers {
   mayAsk: boolean;
   /** Whether a person watches, who can give it up; false by default. */
   isAttended?: boolean;
+  /**
+   * The host will let us in by all experience, and takes what is sent for after that; it says nothing
+   * before. Called with what `onReady` is called with.
+   */
+  onPresumed?(transport: StartableTransport, session: Session): void;
+  /** It has not: nothing of what was sent since `onPresumed` counts. */
+  onRefuted?(): void;
   onReady(transport: StartableTransport, session: Session): void;
   onLost(end: ConnectionEnd): void;
 }
@@ -81,9 +95,13 @@ export class Connector implements Connects {
   readonly #hosts: readonly Host[];
   readonly #lender: Lender | undefined;
   readonly #notify: (text: string) => void;
+  readonly #acquaintances: readonly Acquaintance[];
+  /** Upstream as it is to a connection within another one: perhaps not the same server. */
+  readonly #within = new Acquaintance();
 
   constructor({ hosts, lender }: Route, notify: (text: string) => void) {
     this.#hosts = hosts;
+    this.#acquaintances = hosts.map(() => new Acquaintance());
     this.#lender = lender;
     this.#notify = notify;
   }
@@ -103,6 +121,19 @@ export class Connector implements Connects {
    * @throws {NobodyToAskError} where a person would have to be asked.
    */
   async connect(handlers: ConnectionHandlers): Promise<void> {
+    // Each host may have what it was sent ahead be the end of one attempt.
+    for (let left = this.#hosts.length;; left--) {
+      try {
+        return await this.#connect(handlers);
+      } catch (error) {
+        const isOver = handlers.signal.aborted || left === 0;
+        if (isOver || !(error instanceof EarlyMessagesError)) throw error;
+        log.debug("{reason}; once more, waiting for each answer", { reason: error.message });
+      }
+    }
+  }
+
+  async #connect(handlers: ConnectionHandlers): Promise<void> {
     const [first] = this.#hosts;
     // Loading takes no longer than the network does.
     let [way] = await Promise.all([
@@ -111,10 +142,12 @@ export class Connector implements Connects {
     ]);
     for (const [index, host] of this.#hosts.entries()) {
       const next = this.#hosts[index + 1];
+      const acquaintance = this.#acquaintances[index]!;
       if (next === undefined) {
-        await this.#logIn(host, way, { ...handlers, isJump: false });
+        await this.#logIn(host, way, { ...handlers, isJump: false, acquaintance });
       } else {
-        way = { connection: await this.#jump(host, way, { next: next.config, handlers }) };
+        const leap = { next: next.config, acquaintance, handlers };
+        way = { connection: await this.#jump(host, way, leap) };
       }
     }
   }
@@ -130,7 +163,8 @@ export class Connector implements Connects {
     { trust, ...handlers }: ConnectionHandlers & { trust: HostTrust },
   ): Promise<void> {
     const host = { ...this.#hosts.at(-1)!, loadTrust: () => Promise.resolve(trust) };
-    await this.#logIn(host, { connection }, { ...handlers, isJump: false });
+    const more = { isJump: false, acquaintance: this.#within };
+    await this.#logIn(host, { connection }, { ...handlers, ...more });
   }
 
   async #openFirst(config: HostConfig, signal: AbortSignal): Promise<Way> {
@@ -145,13 +179,19 @@ export class Connector implements Connects {
   async #jump(
     host: Host,
     way: Way,
-    { next, handlers }: { next: HostConfig; handlers: ConnectionHandlers },
+    { next, acquaintance, handlers }: {
+      next: HostConfig;
+      acquaintance: Acquaintance;
+      handlers: ConnectionHandlers;
+    },
   ): Promise<ByteConnection> {
     const ready = Promise.withResolvers<JumpChannel>();
     let channel: JumpChannel | undefined;
     await this.#logIn(host, way, {
       ...handlers,
       isJump: true,
+      onPresumed: undefined,
+      acquaintance,
       onReady: (transport, { onHostKeys }) => {
         channel = new JumpChannel(transport, { host: next.hostName, port: next.port, onHostKeys });
         ready.resolve(channel);
@@ -173,10 +213,12 @@ export class Connector implements Connects {
     host: Host,
     { connection, address }: Way,
     handlers:
-      & Omit<ConnectionHandlers, "onReady">
-      & Pick<HandshakeOptions, "onReady" | "isJump">,
+      & Omit<ConnectionHandlers, "onReady" | "onPresumed">
+      & Pick<HandshakeOptions, "onReady" | "isJump" | "acquaintance">
+      & { onPresumed?: HandshakeOptions["onPresumed"] | undefined },
   ): Promise<void> {
-    const { signal, mayAsk, isAttended = false, isJump, onReady, onLost } = handlers;
+    const { signal, mayAsk, isAttended = false, isJump, acquaintance, onLost } = handlers;
+    const { onPresumed, onRefuted, onReady } = handlers;
     const { config, credentials, firstMethods } = host;
     const client = new Ssh2Client(connection);
     const abort = () => client.destroy();
@@ -200,7 +242,10 @@ export class Connector implements Connects {
         trust,
         requiredRsaSize: config.requiredRsaSize,
         algorithms: clientAlgorithms(config, trust.keyTypes),
+        acquaintance,
         notify: this.#notify,
+        onPresumed: (transport, session) => onPresumed?.(transport, { ...session, address }),
+        onRefuted: () => onRefuted?.(),
         onReady: (transport, session) => onReady(transport, { ...session, address }),
         onLost,
       });

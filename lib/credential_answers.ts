@@ -1,7 +1,7 @@
 /** Passwords and answers to a server's questions: given in advance, remembered, or asked for. */
 
 import type { Questions } from "./credential_questions.ts";
-import type { InfoRequest } from "./userauth.ts";
+import type { InfoRequest } from "./userauth_messages.ts";
 
 /** The password that was typed last; it outlives the attempt. */
 export interface PasswordMemory {

@@ -17,7 +17,7 @@ import {
 import { logger } from "./log.ts";
 import { algorithmsFor, isSameKey, keyTypeOf } from "./public_key.ts";
 import type { SessionBinding, Signer } from "./signer.ts";
-import type { KeyCandidate } from "./userauth.ts";
+import type { KeyCandidate } from "./credential_source.ts";
 
 const log = logger("authentication");
 

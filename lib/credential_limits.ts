@@ -5,7 +5,7 @@ import { logger } from "./log.ts";
 import { rsaBits } from "./public_key.ts";
 import type { Signer } from "./signer.ts";
 import { acceptedKeyAlgorithms } from "./ssh2_algorithms.ts";
-import type { KeyCandidate } from "./userauth.ts";
+import type { KeyCandidate } from "./credential_source.ts";
 
 const log = logger("authentication");
 
@@ -51,7 +51,7 @@ function isLongEnough(
 }
 
 function withAlgorithms(signer: Signer, algorithms: readonly string[]): Signer {
-  const { name, publicKey, needsTouch } = signer;
+  const { name, publicKey, needsTouch, isOurs } = signer;
   const sign: Signer["sign"] = (data, algorithm) => signer.sign(data, algorithm);
-  return { name, publicKey, algorithms, needsTouch, sign };
+  return { name, publicKey, algorithms, needsTouch, isOurs, sign };
 }

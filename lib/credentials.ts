@@ -10,7 +10,7 @@ import { type KeyOptions, Keys } from "./credential_keys.ts";
 import { type AttemptOptions, type Prompter, Questions } from "./credential_questions.ts";
 import type { HostConfig } from "./host_config.ts";
 import type { Signer } from "./signer.ts";
-import type { CredentialSource } from "./userauth.ts";
+import type { CredentialSource } from "./credential_source.ts";
 
 /** What the credentials are taken from. */
 export interface CredentialOptions {

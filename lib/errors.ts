@@ -16,6 +16,7 @@ export const ChannelOpenFailureReason = {
 /** Reason codes of SSH_MSG_DISCONNECT that sshshim sends (RFC 4250, section 4.2). */
 export const DisconnectReason = {
   protocolError: 2,
+  keyExchangeFailed: 3,
   serviceNotAvailable: 7,
   byApplication: 11,
 } as const;
@@ -43,6 +44,9 @@ export class UpstreamLostError extends Error {
   /** The class, for whoever reads it in a log. */
   override name = "UpstreamLostError";
 }
+
+/** The same, perhaps because a server did not take what was sent before it had answered. */
+export class EarlyMessagesError extends UpstreamLostError {}
 
 /** What a peer sends in a key exchange is not to be used; the words are for people. */
 export class KeyExchangeError extends Error {

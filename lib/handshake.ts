@@ -1,17 +1,28 @@
 /** Key exchange, host key and authentication on a fresh connection to upstream. */
 
+import type { Acquaintance, Foresight, KnownLogin } from "./acquaintance.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
-import { HostKeyError, MalformedDataError, UpstreamLostError } from "./errors.ts";
+import { EarlyMessagesError, NegotiationError, UpstreamLostError } from "./errors.ts";
 import { describeExchange } from "./exchange.ts";
-import { handshakeError, type HandshakePhase, lateError, lossOf } from "./handshake_end.ts";
+import { Deadline } from "./handshake_deadline.ts";
+import {
+  asOurs,
+  handshakeError,
+  type HandshakePhase,
+  lateError,
+  lossOf,
+  refusalBy,
+} from "./handshake_end.ts";
+import { requireHostKeySize } from "./host_key_size.ts";
 import { logger } from "./log.ts";
-import { rsaBits } from "./public_key.ts";
-import { maximumRsaBits } from "./rsa_signature.ts";
+import { readsInOrder } from "./peer_version.ts";
 import type { Ssh2Client, Ssh2End } from "./ssh2_client.ts";
 import type { ExchangeStatus } from "./status.ts";
 import type { ConnectionEnd, OnHostKeys, StartableTransport } from "./transport.ts";
 import type { UpdatingConnection } from "./update_host_keys.ts";
-import { type CredentialSource, UserAuth, type UserAuthOptions } from "./userauth.ts";
+import type { CredentialSource } from "./credential_source.ts";
+import { UserAuth } from "./userauth.ts";
+import type { UserAuthOptions } from "./userauth_options.ts";
 
 const log = logger("upstream");
 
@@ -20,6 +31,9 @@ const log = logger("upstream");
  * milliseconds. To log in somebody may have to approve it elsewhere.
  */
 const unattendedMs = { "key exchange": 30_000, "authentication": 600_000 };
+
+/** The same for what was sent ahead, which may be why no answer comes, and whoever watches. */
+const aheadMs = 30_000;
 
 /** How many messages of a server are logged before it lets us in. */
 const mostBanners = 20;
@@ -62,8 +76,17 @@ export interface HandshakeOptions {
   /** The fewest bits of an RSA host key. */
   requiredRsaSize: number;
   algorithms: OfferedAlgorithms;
+  /** How the host is known from former logins. */
+  acquaintance: Acquaintance;
   /** Words for the user, such as that a key wants to be touched. */
   notify(text: string): void;
+  /**
+   * The server will let us in by all experience, and takes what is sent for after that; it says
+   * nothing before. Called once at most, with what `onReady` is called with.
+   */
+  onPresumed?(transport: StartableTransport, session: Session): void;
+  /** It has not: nothing of what was sent since `onPresumed` counts. */
+  onRefuted?(): void;
   /** Called in the turn in which the server lets us in: its next message may be there already. */
   onReady(transport: StartableTransport, session: Session): void;
   /** Called once after `onReady`, when the connection is gone. */
@@ -98,6 +121,8 @@ export interface Carried {
  *
  * @throws {HostKeyError} what `trust` threw; no credential was sent.
  * @throws {AuthenticationError} where the server refuses the credential.
+ * @throws {EarlyMessagesError} where the connection fails, perhaps by what was sent ahead: the next
+ *   one may do better.
  * @throws {UpstreamLostError} where the connection fails otherwise.
  */
 export function handshake(client: Ssh2Client, options: HandshakeOptions): Promise<void> {
@@ -109,6 +134,9 @@ type Trust =
   | { kind: "no key" }
   | { kind: "asked"; verdict: Promise<TrustVerdict> }
   | { kind: "accepted"; verdict: TrustVerdict; key: Uint8Array };
+
+/** What was sent before the server had answered what precedes it, and whether it has, since. */
+type Ahead = "nothing" | "sent" | "taken";
 
 /** One handshake, step by step. Until there is a verdict, nothing that the server says counts. */
 class Handshake {
@@ -127,14 +155,21 @@ class Handshake {
   #bannerCount = 0;
   #exchange: ExchangeStatus | undefined;
   #isReady = false;
+  readonly #foresight: Foresight;
+  #ahead: Ahead = "nothing";
+  #isPresumed = false;
+  #onHostKeys: OnHostKeys | undefined;
 
   constructor(client: Ssh2Client, options: HandshakeOptions) {
     this.#options = options;
     this.#client = client;
     const { name, isJump, username, methods, credentials, algorithms, notify } = options;
-    client.start({
+    this.#foresight = options.acquaintance.begin();
+    const { keyExchange } = this.#foresight;
+    const beginsEarly = client.start({
       username,
       algorithms,
+      keyExchange,
       handlers: {
         verifyHostKey: (key) => this.#verifyHostKey(key),
         onIdentified: () => this.#enter("key exchange"),
@@ -143,6 +178,7 @@ class Handshake {
           log.info("{exchange}", { exchange: describeExchange(exchange) });
           this.#enter("authentication");
         },
+        maySendAhead: () => this.#maySendAhead(),
         onService: () => void this.#authenticate(),
         onBanner: (text) => this.#onBanner(text),
         onExtensions: (payload) => this.#userAuth.receiveExtensions(payload),
@@ -151,6 +187,7 @@ class Handshake {
         onClose: (end) => void this.#onClose(end),
       },
     });
+    if (beginsEarly) this.#ahead = "sent";
     const { transport } = client;
     this.#userAuth = new UserAuth({
       name,
@@ -160,6 +197,8 @@ class Handshake {
       source: credentials,
       send: (payload) => transport.send(payload),
       session: () => transport.session,
+      known: () => this.#known,
+      onPresumed: () => this.#presume(),
       serverVersion: () => transport.peerVersion,
       notify,
       onWait: (isWaiting) => {
@@ -181,7 +220,7 @@ class Handshake {
   async #verifyHostKey(key: Uint8Array): Promise<boolean> {
     // A person may take any time.
     this.#deadline.stop();
-    const verdict = verifyHost(key, this.#options, this.#asking.signal);
+    const verdict = this.#verdictOn(key);
     this.#trust = { kind: "asked", verdict };
     try {
       this.#trust = { kind: "accepted", verdict: await verdict, key: key.slice() };
@@ -193,6 +232,11 @@ class Handshake {
     return true;
   }
 
+  async #verdictOn(key: Uint8Array): Promise<TrustVerdict> {
+    requireHostKeySize(key, this.#options);
+    return await this.#options.trust.verify(key, this.#asking.signal);
+  }
+
   #enter(phase: HandshakePhase): void {
     this.#phase = phase;
     this.#expectAnswer();
@@ -202,6 +246,7 @@ class Handshake {
   #expectAnswer(): void {
     const { isAttended, identificationTimeoutMs } = this.#options;
     if (this.#phase === "identification") this.#deadline.start(identificationTimeoutMs);
+    else if (this.#ahead === "sent") this.#deadline.start(aheadMs);
     else this.#deadline.start(isAttended ? undefined : unattendedMs[this.#phase]);
   }
 
@@ -220,26 +265,84 @@ class Handshake {
     }
   }
 
+  get #known(): KnownLogin | undefined {
+    return this.#foresight.loginWith(this.#accepted().key);
+  }
+
+  /** Whether the first request of authentication need not wait for SERVICE_ACCEPT. */
+  #maySendAhead(): boolean {
+    const mayHurry = !this.#foresight.isCautious &&
+      (this.#known !== undefined || readsInOrder(this.#client.transport.peerVersion));
+    if (mayHurry) this.#ahead = "sent";
+    return mayHurry;
+  }
+
+  /** Connection messages may follow the request that succeeds (RFC 4252, section 5.3). */
+  #presume(): void {
+    const { onPresumed } = this.#options;
+    const { verdict } = this.#accepted();
+    const { transport } = this.#client;
+    if (verdict !== "trusted" || !readsInOrder(transport.peerVersion)) return;
+    this.#isPresumed = true;
+    onPresumed?.(transport, this.#session);
+  }
+
+  #refute(): void {
+    if (!this.#isPresumed) return;
+    this.#isPresumed = false;
+    this.#options.acquaintance.onRefused("changed");
+    this.#options.onRefuted?.();
+  }
+
   #onAnswer(payload: Uint8Array): void {
+    this.#onTaken();
+    this.#refute();
     if (this.#userAuth.receive(payload)) return;
     this.#client.transport.violate(`message ${payload[0]} answers no request of authentication`);
   }
 
+  /** It has answered what was sent ahead, in order. */
+  #onTaken(): void {
+    if (this.#ahead === "sent") this.#ahead = "taken";
+  }
+
   #onReady(): void {
-    const { verdict, key: hostKey } = this.#accepted();
     this.#isReady = true;
+    this.#onTaken();
+    this.#learn();
     this.#deadline.end();
-    this.#options.onReady(this.#client.transport, {
-      verdict,
-      hostKey,
-      onHostKeys: this.#onHostKeys(),
-      exchange: this.#exchange,
-    });
+    this.#options.onReady(this.#client.transport, this.#session);
     this.#ready.resolve();
   }
 
+  get #session(): Session {
+    const { verdict, key: hostKey } = this.#accepted();
+    this.#onHostKeys ??= this.#makeOnHostKeys();
+    return { verdict, hostKey, onHostKeys: this.#onHostKeys, exchange: this.#exchange };
+  }
+
+  #learn(): void {
+    const { key: hostKey } = this.#accepted();
+    const keyExchange = this.#exchange?.keyExchange;
+    const lesson = { keyExchange, hostKey, login: this.#userAuth.login };
+    const isTaken = this.#ahead === "taken";
+    const { name, acquaintance } = this.#options;
+    if (isTaken) log.debug("{name} has taken what was sent ahead of its answers", { name });
+    acquaintance.onReady(lesson, { isTaken });
+  }
+
+  /** What was sent ahead may be why the connection has ended, unless it was answered. */
+  #asEarly(error: Error, end: Ssh2End): Error {
+    const mayBe = error instanceof UpstreamLostError || error instanceof NegotiationError;
+    if (this.#ahead !== "sent" || !mayBe) return error;
+    const refusal = refusalBy(end, this.#phase);
+    this.#options.acquaintance.onRefused(refusal);
+    if (refusal === "unidentified") return error;
+    return new EarlyMessagesError(error.message, { cause: error });
+  }
+
   /** What the server says of its keys counts once, and as long as it is there. */
-  #onHostKeys(): OnHostKeys | undefined {
+  #makeOnHostKeys(): OnHostKeys | undefined {
     let update = this.#options.trust.update;
     if (update === undefined) return undefined;
     const { sessionId } = this.#client.transport.session;
@@ -260,12 +363,13 @@ class Handshake {
     this.#life.abort();
     if (this.#isReady) return this.#options.onLost(lossOf(end, this.#options));
     this.#asking.abort();
+    this.#refute();
     // Whether it is the right host matters more than what it said.
     const hasSaidWhy = end.kind === "violation" || end.kind === "disconnected";
     const untrusted = hasSaidWhy ? await this.#hostKeyError() : undefined;
     const error = untrusted ?? this.#ourError ?? handshakeError(end, this.#options, this.#phase);
     log.debug("{name}: {error}", { name: this.#options.name, error });
-    this.#ready.reject(error);
+    this.#ready.reject(this.#asEarly(error, end));
   }
 
   /** Why the host key that was shown is not accepted, if it is not. */
@@ -284,63 +388,4 @@ class Handshake {
     if (this.#trust.kind !== "accepted") throw new Error("the host key is not accepted");
     return this.#trust;
   }
-}
-
-async function verifyHost(
-  key: Uint8Array,
-  { name, trust, requiredRsaSize }: HandshakeOptions,
-  signal: AbortSignal,
-): Promise<TrustVerdict> {
-  const bits = rsaBits(key);
-  if (bits !== undefined && bits < requiredRsaSize) {
-    throw new HostKeyError(
-      `Host key of ${name} has ${bits} bits, and RequiredRSASize is ${requiredRsaSize}. ` +
-        `Ask the host's administrator for a longer key.`,
-    );
-  }
-  if (bits !== undefined && bits > maximumRsaBits) {
-    throw new HostKeyError(
-      `Host key of ${name} has ${bits} bits, and SSH takes ${maximumRsaBits} at most. ` +
-        `Ask the host's administrator for a shorter key.`,
-    );
-  }
-  return await trust.verify(key, signal);
-}
-
-/** One timer for the phases of a handshake. */
-class Deadline {
-  readonly #onExpired: (timeoutMs: number) => void;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #isOver = false;
-
-  constructor(onExpired: (timeoutMs: number) => void) {
-    this.#onExpired = onExpired;
-  }
-
-  /** @param timeoutMs `undefined` for no limit. */
-  start(timeoutMs: number | undefined): void {
-    this.stop();
-    if (this.#isOver || timeoutMs === undefined) return;
-    this.#timer = setTimeout(() => this.#onExpired(timeoutMs), timeoutMs);
-  }
-
-  /** No phase follows. */
-  end(): void {
-    this.stop();
-    this.#isOver = true;
-  }
-
-  stop(): void {
-    clearTimeout(this.#timer);
-  }
-}
-
-/** Of what authentication throws, a message of the server that makes no sense. */
-function asOurs(error: Error, { name }: HandshakeOptions): Error {
-  if (!(error instanceof MalformedDataError)) return error;
-  return new UpstreamLostError(
-    `${name} broke the protocol during authentication: ${error.message}. ` +
-      `Look into the host's log.`,
-    { cause: error },
-  );
 }

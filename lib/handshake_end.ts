@@ -1,8 +1,10 @@
 /** What the end of a connection to upstream means: which error it is, and what may help. */
 
+import type { Refusal } from "./acquaintance.ts";
 import {
   AuthenticationError,
   HostKeyError,
+  MalformedDataError,
   NegotiationError,
   reasonOf,
   UpstreamLostError,
@@ -36,6 +38,13 @@ export function handshakeError(end: Ssh2End, host: EndedHost, phase: HandshakePh
   const advice = adviceFor(end, phase);
   if (!(error instanceof UpstreamLostError) || advice === undefined) return error;
   return new UpstreamLostError(`${error.message}. ${advice}`, { cause: error.cause });
+}
+
+/** What the end says of a host that was sent something ahead of its answers. */
+export function refusalBy(end: Ssh2End, phase: HandshakePhase): Refusal {
+  if (phase === "identification") return "unidentified";
+  if (end.kind === "unforeseen") return "changed";
+  return end.kind === "failed" ? "unanswered" : "refused";
 }
 
 /** The server has not done in time what the phase is about. */
@@ -75,6 +84,8 @@ function classify(end: Ssh2End, host: EndedHost, phase?: HandshakePhase): Error 
   switch (end.kind) {
     case "closed":
       return new UpstreamLostError(`${name} closed the connection${during}`);
+    case "unforeseen":
+      return new UpstreamLostError(`${name} agrees on other algorithms than before`);
     case "violation":
       return new UpstreamLostError(`${name} broke the protocol: ${end.description}`);
     case "faulty": {
@@ -143,5 +154,15 @@ function noCommonWay(name: string, description: string, cause: Error): Negotiati
     `${name} and sshshim have no common way to talk: ${description}. ` +
       `See which algorithms the server has with "ssh -vv".`,
     { cause },
+  );
+}
+
+/** Of what authentication throws, a message of the server that makes no sense. */
+export function asOurs(error: Error, { name }: EndedHost): Error {
+  if (!(error instanceof MalformedDataError)) return error;
+  return new UpstreamLostError(
+    `${name} broke the protocol during authentication: ${error.message}. ` +
+      `Look into the host's log.`,
+    { cause: error },
   );
 }

@@ -104,6 +104,7 @@ export function withCertificate(signer: Signer, certificate: Certificate): Signe
     publicKey: certificate.blob,
     algorithms: signer.algorithms.map(certificateName),
     needsTouch: signer.needsTouch,
+    isOurs: signer.isOurs,
     async sign(data, algorithm) {
       requireAlgorithm(certified, algorithm);
       return await signer.sign(data, plainName(algorithm));

@@ -176,7 +176,8 @@ async function unlock(
 
 function keySigner(name: string, key: KeyObject, publicKey: Uint8Array): Signer {
   const signer: Signer = {
-    ...{ name, publicKey, algorithms: algorithmsFor(keyTypeOf(publicKey)), needsTouch: false },
+    ...{ name, publicKey, algorithms: algorithmsFor(keyTypeOf(publicKey)) },
+    ...{ needsTouch: false, isOurs: true },
     sign: (data, algorithm) =>
       new Promise((resolve) => {
         requireAlgorithm(signer, algorithm);

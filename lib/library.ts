@@ -13,7 +13,7 @@ import { logger } from "./log.ts";
 import { publicKeyLine } from "./public_key.ts";
 import { hostOf, nameFor } from "./published_config.ts";
 import { unlessAborted } from "./timing.ts";
-import type { UpstreamState } from "./upstream.ts";
+import type { UpstreamState } from "./upstream_state.ts";
 
 export {
   AuthenticationError,

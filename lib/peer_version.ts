@@ -11,6 +11,18 @@ export function payloadBytesOf(version: string): number {
 }
 
 /**
+ * Whether it reads one message after the other: then some may be sent before it has answered those
+ * before them.
+ */
+export function readsInOrder(version: string): boolean {
+  return isOpenssh(version);
+}
+
+function isOpenssh(version: string): boolean {
+  return /^OpenSSH_(\d|for_Windows)/.test(version);
+}
+
+/**
  * Whether it takes a session that is opened before anybody uses it. Only OpenSSH's own server is
  * known to. Dropbear's closes such a session when another one ends; ssh2's forgets a window that
  * comes before the command, so that its output stops; tinyssh has one session in a connection's
@@ -18,5 +30,5 @@ export function payloadBytesOf(version: string): number {
  * anything, such as end a connection whose first session asks for nothing.
  */
 export function takesWarmSession(version: string): boolean {
-  return /^OpenSSH_(\d|for_Windows)/.test(version);
+  return isOpenssh(version);
 }

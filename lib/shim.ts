@@ -25,7 +25,8 @@ import { composeStatus, findPrograms } from "./shim_status.ts";
 import { StateWatch } from "./state_watch.ts";
 import type { RoundTripStatus, ShimStatus } from "./status.ts";
 import { Timers, within } from "./timing.ts";
-import { Upstream, type UpstreamState } from "./upstream.ts";
+import { Upstream } from "./upstream.ts";
+import type { UpstreamState } from "./upstream_state.ts";
 
 const log = logger();
 

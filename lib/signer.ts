@@ -28,6 +28,8 @@ export interface Signer {
   readonly algorithms: readonly string[];
   /** Whether a signature waits for a person at a security key. */
   readonly needsTouch: boolean;
+  /** Whether the private key is in this process: then nobody is asked for a signature. */
+  readonly isOurs: boolean;
   /**
    * Signs `data` with one of `algorithms`.
    *

@@ -4,10 +4,12 @@
  */
 
 import type { ByteConnection } from "./byte_connection.ts";
+import { DisconnectReason } from "./errors.ts";
 import { plainKeyOf } from "./key_certificate.ts";
 import { isSameKey } from "./public_key.ts";
 import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
+import { canBeginEarly, EarlyExchange } from "./ssh2_early_exchange.ts";
 import { ByteSocket } from "./ssh2_socket.ts";
 import { exchangeOf, identification, Ssh2Transport } from "./ssh2_transport.ts";
 import type { ExchangeStatus } from "./status.ts";
@@ -23,7 +25,9 @@ export interface Ssh2ClientHandlers {
   onIdentified(): void;
   /** The host key is accepted, and both directions are encrypted for the first time. */
   onEncrypted(exchange: ExchangeStatus): void;
-  /** The server is ready for requests of authentication. */
+  /** Whether requests of authentication may follow SERVICE_REQUEST at once; asked after that. */
+  maySendAhead(): boolean;
+  /** Requests of authentication may be sent; called once. */
   onService(): void;
   /** Words of the server (SSH_MSG_USERAUTH_BANNER). */
   onBanner(text: string): void;
@@ -45,6 +49,8 @@ export type Ssh2End =
   | { kind: "disconnected"; reasonCode: number; description: string; error: Error }
   /** By what the peer did, such as a message in the wrong place. */
   | { kind: "violation"; description: string }
+  /** It does not agree on the key exchange that was foreseen. */
+  | { kind: "unforeseen" }
   /** A key exchange showed another host key than the first one. */
   | { kind: "key-changed" }
   /** By what ssh2 can make nothing of; `words` are its own, where it has noticed it itself. */
@@ -67,37 +73,48 @@ export class Ssh2Client {
   #acceptedKey: Uint8Array | undefined;
   /** The first thing that went wrong. */
   #end: Ssh2End | undefined;
+  #isInService = false;
 
   /** @param connection is closed with it. */
   constructor(connection: ByteConnection) {
     this.#socket = new ByteSocket(connection, { role: "client" });
   }
 
-  /** Begins the key exchange. Called once. */
-  start({ username, algorithms, handlers }: {
+  /**
+   * Begins the key exchange. Called once.
+   *
+   * @param keyExchange the one that will be agreed on, where it is known.
+   * @returns whether that begins before the server has said anything.
+   */
+  start({ username, algorithms, keyExchange, handlers }: {
     username: string;
     algorithms: OfferedAlgorithms;
+    keyExchange: string | undefined;
     handlers: Ssh2ClientHandlers;
-  }): void {
+  }): boolean {
     this.#listen(handlers);
     this.#client.connect({
       sock: this.#socket as never,
       username,
       ident: identification,
       // Returns nothing, which tells ssh2 to wait: authentication is ours.
-      authHandler: () => handlers.onService(),
+      authHandler: () => this.#beginService(handlers),
       hostVerifier: (key: Uint8Array, accept: (isAccepted: boolean) => void) =>
         this.#onHostKey(key, accept, handlers),
       algorithms: algorithms.forSsh2,
       readyTimeout: 0,
       keepaliveInterval: 0,
     });
-    this.#transport = new Ssh2Transport(this.#client, algorithms);
+    const early = keyExchange !== undefined && canBeginEarly(keyExchange)
+      ? new EarlyExchange(keyExchange, () => this.#onUnforeseen())
+      : undefined;
+    this.#transport = new Ssh2Transport(this.#client, { ...algorithms, early });
     this.#transport.authenticate({
       onExtensions: (payload) => handlers.onExtensions(payload),
       onAnswer: (payload) => handlers.onAnswer(payload),
       onViolation: (description) => this.#end ??= { kind: "violation", description },
     });
+    return early !== undefined;
   }
 
   /** Its messages, from `start` on. */
@@ -125,9 +142,27 @@ export class Ssh2Client {
     // The first bytes that ssh2 is given have the whole line.
     this.#socket.once("data", () => handlers.onIdentified());
     client.on("banner", (text) => handlers.onBanner(text));
-    client.once("handshake", (negotiated) => handlers.onEncrypted(exchangeOf(negotiated)));
+    client.once("handshake", (negotiated) => {
+      handlers.onEncrypted(exchangeOf(negotiated));
+      // Now ssh2 sends SERVICE_REQUEST.
+      queueMicrotask(() => {
+        if (this.#socket.writable && handlers.maySendAhead()) this.#beginService(handlers);
+      });
+    });
     client.on("ready", () => handlers.onReady());
     client.on("close", () => handlers.onClose(this.#end ?? { kind: "closed" }));
+  }
+
+  #beginService(handlers: Ssh2ClientHandlers): void {
+    if (this.#isInService) return;
+    this.#isInService = true;
+    handlers.onService();
+  }
+
+  #onUnforeseen(): void {
+    this.#end ??= { kind: "unforeseen" };
+    const { keyExchangeFailed } = DisconnectReason;
+    this.transport.disconnect(keyExchangeFailed, "unforeseen algorithms");
   }
 
   #onHostKey(

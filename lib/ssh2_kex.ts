@@ -22,6 +22,7 @@ import {
   type NegotiatedHostKey,
   takeCertificate,
 } from "./ssh2_certificates.ts";
+import type { EarlyExchange, EarlyKeyExchange, EarlyProtocol } from "./ssh2_early_exchange.ts";
 import { type FiniteFieldExchange, guardFiniteField } from "./ssh2_finite_field.ts";
 import { encodeFields, Reader } from "./ssh_data.ts";
 
@@ -35,7 +36,7 @@ interface KexOffer {
 }
 
 /** ssh2's `KeyExchange`. */
-interface KeyExchange extends CertificateExchange {
+interface KeyExchange extends CertificateExchange, EarlyKeyExchange {
   sessionID: Uint8Array;
   /** `group` and `groupex` for exchanges in a finite field, `25519` for X25519. */
   type: string;
@@ -45,10 +46,7 @@ interface KeyExchange extends CertificateExchange {
   /** What the server has shown, and its signature. */
   _hostKey: Uint8Array;
   _sig: Uint8Array;
-  generateKeys(): void;
-  getPublicKey(): Buffer;
   convertPublicKey(key: Buffer): Buffer;
-  computeSecret(otherPublicKey: Buffer): Buffer | Error;
 }
 
 /** What an ssh2 decipher hands its payloads to. */
@@ -84,15 +82,20 @@ const chatter: readonly unknown[] = [2, 3, 4];
  *
  * @param names all of them; ssh2 was given the others of the list, and with the hybrid at least one
  *   that can stand in for it.
+ * @param early the first exchange, where that begins before the peer has said anything.
  * @param takes called with what comes between the peer's KEXINIT and its NEWKEYS, but for the first
  *   exchange; ssh2 does not see what it takes.
  */
 export function offerKeyExchanges(
   protocol: KexProtocol,
   names: readonly string[],
-  { takes = () => false }: { takes?(payload: Uint8Array): boolean } = {},
+  { early, takes = () => false }: {
+    early?: EarlyExchange | undefined;
+    takes?(payload: Uint8Array): boolean;
+  } = {},
 ): void {
   setOffer(protocol._offer, names);
+  early?.attach(protocol as unknown as EarlyProtocol);
   const hybrid = names.includes(hybridKexName) ? new HybridOffer(protocol, names) : undefined;
   const onReceived = (payload: Uint8Array) => hybrid?.onReceived(payload) ?? payload;
   let decipher = protocol._decipher;
@@ -114,10 +117,12 @@ export function offerKeyExchanges(
     set: (next: KeyExchange | undefined) => {
       // ssh2 has just handed the decipher to the new exchange.
       if (kex && decipher) tolerateMore(protocol, decipher, takes);
+      const isFirst = kex === undefined;
       kex = next;
       if (next === undefined) return;
       prepare(next);
       hybrid?.onExchange(next);
+      if (isFirst) early?.onExchange(next);
     },
   });
 }

@@ -17,6 +17,7 @@ import { payloadBytesOf, takesWarmSession } from "./peer_version.ts";
 import type { ByteSocket } from "./ssh2_socket.ts";
 import { isTransportMessage, sendNothingInTheClear, ServerGate } from "./ssh2_gate.ts";
 import type { NegotiatedHostKey } from "./ssh2_certificates.ts";
+import type { EarlyExchange } from "./ssh2_early_exchange.ts";
 import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
@@ -114,13 +115,17 @@ export class Ssh2Transport implements StartableTransport {
    * Must be called before the first key exchange ends: after `connect()`, or in the server's
    * `connection` event. Later ssh2 has captured its own handler.
    */
-  constructor(connection: Ssh2Connection, { kex }: { kex: readonly string[] }) {
+  constructor(
+    connection: Ssh2Connection,
+    { kex, early }: { kex: readonly string[]; early?: EarlyExchange | undefined },
+  ) {
     const { _protocol: protocol, _sock: socket } = connection as unknown as {
       _protocol: Ssh2Protocol;
       _sock: ByteSocket;
     };
     assertKnownProtocol(protocol);
-    offerKeyExchanges(protocol, kex, { takes: (payload) => this.#takesWithinExchange(payload) });
+    const takes = (payload: Uint8Array) => this.#takesWithinExchange(payload);
+    offerKeyExchanges(protocol, kex, { early, takes });
     sendNothingInTheClear(protocol);
     this.#protocol = protocol;
     this.socket = socket;

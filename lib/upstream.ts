@@ -27,7 +27,8 @@ import type {
   TotalsStatus,
   UpstreamStatus,
 } from "./status.ts";
-import type { ConnectionEnd, StartableTransport } from "./transport.ts";
+import type { ConnectionEnd, StartableTransport, UpstreamReceiver } from "./transport.ts";
+import { followers, type State, type UpstreamState } from "./upstream_state.ts";
 
 const log = logger("upstream");
 
@@ -53,39 +54,6 @@ export interface UpstreamOptions {
   onTick?(): void;
 }
 
-type State =
-  | { kind: "idle" }
-  | { kind: "connecting"; attempt: AbortController; mayAsk: boolean; since: number }
-  | { kind: "ready"; connection: ReadyConnection; session: Session; provenTimer: Timer }
-  | { kind: "waiting"; reason: Error; retryAt: number; timer: Timer }
-  /** Nothing to do until a client comes. */
-  | { kind: "asleep"; reason: Error }
-  /** Another attempt would fail alike: only a person's word starts one. */
-  | { kind: "stopped"; reason: Error }
-  | { kind: "closed" };
-
-/** Where the connection to the remote host stands, and why it is down where that is so. */
-export type UpstreamState =
-  | { kind: "connecting" | "ready" | "closed" }
-  /**
-   * - `waiting`: tried again after a while, or as soon as a client wants something.
-   * - `asleep`: tried again when a client wants something.
-   * - `stopped`: tried again when a person wants it.
-   */
-  | { kind: "waiting" | "asleep" | "stopped"; reason: Error };
-
-type Timer = ReturnType<typeof setTimeout>;
-
-const followers: Record<State["kind"], readonly State["kind"][]> = {
-  idle: ["connecting", "asleep", "closed"],
-  connecting: ["ready", "waiting", "asleep", "stopped", "closed"],
-  ready: ["waiting", "asleep", "stopped", "closed"],
-  waiting: ["connecting", "closed"],
-  asleep: ["connecting", "closed"],
-  stopped: ["connecting", "closed"],
-  closed: [],
-};
-
 /** What is told of the connection, beside what the relay knows of it. */
 export type UpstreamOwnStatus =
   & Omit<UpstreamStatus, "sessions">
@@ -108,6 +76,10 @@ export class Upstream {
   /** Where it was reached last. */
   #address: string | undefined;
   #hasBeenReady = false;
+  /** Whether the last connection had lived long, and nothing has been tried since. */
+  #isProven = false;
+  /** Why upstream is away, in a line for people. */
+  #awayWords = "";
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
@@ -168,11 +140,12 @@ export class Upstream {
     this.#transition({ kind: "asleep", reason: new Error("no client has come yet") });
   }
 
-  /** A client wants something: a long wait is cut short. */
+  /** A client wants something: a long wait is cut short, and a first one. */
   hurry(): void {
     const state = this.#state;
     if (state.kind === "asleep") void this.#reconnect({ mayAsk: true, cause: "client" });
-    if (state.kind === "waiting" && state.retryAt - performance.now() > hurryMs) {
+    if (state.kind !== "waiting") return;
+    if (state.isFirst || state.retryAt - performance.now() > hurryMs) {
       void this.#reconnect({ mayAsk: false, cause: "client" });
     }
   }
@@ -231,17 +204,27 @@ export class Upstream {
     const attempt = new AbortController();
     const since = performance.now();
     const connecting: State = { kind: "connecting", attempt, mayAsk, since };
+    this.#isProven = false;
     this.#transition(connecting);
     this.#losses.onAttempt();
     let connection: ReadyConnection | undefined;
+    let presumed: UpstreamReceiver | undefined;
     await this.#options.connector.connect({
       signal: attempt.signal,
       mayAsk,
       isAttended,
+      onPresumed: (transport, session) => {
+        if (this.#state === connecting) presumed = this.#attach(transport, session);
+      },
+      onRefuted: () => {
+        const isOurs = presumed && this.#state === connecting;
+        if (isOurs) this.#options.relay.detachUpstream(this.#awayWords);
+        presumed = undefined;
+      },
       onReady: (transport, session) => {
         if (this.#state === connecting) {
           this.#losses.onReady(cause);
-          connection = this.#onReady(transport, session);
+          connection = this.#onReady(transport, session, presumed);
         } else transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
       },
       onLost: (end) => connection?.end(end),
@@ -272,11 +255,18 @@ export class Upstream {
     }
   }
 
+  /** What waits for upstream is sent. */
+  #attach(transport: StartableTransport, { verdict, onHostKeys }: Session): UpstreamReceiver {
+    const allowsForwards = verdict === "trusted";
+    return this.#options.relay.attachUpstream(transport, { allowsForwards, onHostKeys });
+  }
+
+  /** @param receiver where it is attached already. */
   #onReady(
     transport: StartableTransport,
     session: Session,
+    receiver?: UpstreamReceiver,
   ): ReadyConnection {
-    const { verdict, onHostKeys } = session;
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const connection = new ReadyConnection(transport, {
       name: this.name,
@@ -293,18 +283,19 @@ export class Upstream {
         if (this.#state === ready) this.#onLost(end);
       },
     });
-    const provenTimer = setTimeout(() => this.#backoff.reset(), provenMs);
+    const provenTimer = setTimeout(() => {
+      this.#backoff.reset();
+      this.#isProven = true;
+    }, provenMs);
     const ready: State = { kind: "ready", connection, session, provenTimer };
     this.#address = session.address;
     this.#hasBeenReady = true;
     this.#transition(ready);
-    const allowsForwards = verdict === "trusted";
-    connection.start(relay.attachUpstream(transport, { allowsForwards, onHostKeys }));
-    log.info("connected to {name}", { name: this.name });
+    connection.start(receiver ?? this.#attach(transport, session));
+    const { name } = this;
+    log.info("connected to {name}", { name });
     if (keepalive.intervalMs === 0) {
-      log.info("no keepalives: only traffic and TCP show whether {name} is still there", {
-        name: this.name,
-      });
+      log.info("no keepalives: only traffic and TCP show whether {name} is still there", { name });
     }
     return connection;
   }
@@ -317,8 +308,8 @@ export class Upstream {
     log.warn("connection lost: {reason}", { reason });
     // Upstream's own words may be among it, and it is for terminals.
     const byServer = endedBy === "server";
-    const words = escapeControls(`connection lost: ${reason.message}`);
-    const hasServed = relay.detachUpstream(words, { byServer });
+    this.#awayWords = escapeControls(`connection lost: ${reason.message}`);
+    const hasServed = relay.detachUpstream(this.#awayWords, { byServer });
     // Some servers end it after each session: those that wait need not wait longer each time.
     if (hasServed && byServer) this.#backoff.reset();
     if (!reconnects) {
@@ -345,11 +336,13 @@ export class Upstream {
         () => void this.#reconnect({ mayAsk: false, cause: "timer" }),
         delayMs,
       );
-      this.#transition({ kind: "waiting", reason, retryAt: performance.now() + delayMs, timer });
+      const [retryAt, isFirst] = [performance.now() + delayMs, this.#isProven];
+      this.#transition({ kind: "waiting", reason, retryAt, isFirst, timer });
       log.info("{reason}; trying again in {seconds} s", {
         reason: reason.message.replace(/\.$/, ""),
         seconds: (delayMs / 1000).toFixed(1),
       });
+      if (isFirst && this.#options.relay.isWanted) this.hurry();
     } else {
       this.#transition({ kind: "stopped", reason });
       log.error("{reason} Not tried again; send SIGUSR2 to try once more.", {

@@ -3,13 +3,16 @@
  *
  * ssh2's own knows neither certificates nor hardware keys nor chains of methods, so it is only told
  * when authentication has succeeded; the requests are made here. Each key is offered once, without
- * a signature first, so that nobody is asked for a passphrase or a touch in vain.
+ * a signature first, so that nobody is asked for a passphrase or a touch in vain; what a former login
+ * has shown is not asked again.
  */
 
+import type { KnownKey, KnownLogin } from "./acquaintance.ts";
+import type { KeyCandidate } from "./credential_source.ts";
 import { AuthenticationError, NobodyToAskError } from "./errors.ts";
 import { readExtInfo } from "./ext_info.ts";
-import { keyTypeOf } from "./public_key.ts";
-import type { SessionBinding, Signer } from "./signer.ts";
+import { isSameKey, keyTypeOf } from "./public_key.ts";
+import type { Signer } from "./signer.ts";
 import {
   buildMessage,
   displayText,
@@ -19,86 +22,29 @@ import {
   utf8String,
 } from "./ssh_data.ts";
 import { chooseAlgorithm } from "./userauth_algorithm.ts";
-import { userauthFailure, userauthRequest } from "./userauth_messages.ts";
+import type { Method, UserAuthOptions } from "./userauth_options.ts";
+import { refusalOf } from "./userauth_refusal.ts";
+import {
+  type Failure,
+  type InfoRequest,
+  readFailure,
+  readInfoRequest,
+  userauthFailure,
+  userauthInfoRequest,
+  userauthInfoResponse,
+  userauthRequest,
+} from "./userauth_messages.ts";
 
-/** Messages of keyboard-interactive (RFC 4256, section 5). */
-const userauthInfoRequest = 60;
-const userauthInfoResponse = 61;
+/** Nobody who is asked allows a signature as quickly, in milliseconds. */
+const unaskedMs = 200;
 
 /** What a server asks in one authentication; a round without a question counts as one. */
 const mostQuestions = 100;
 
-/** Methods in ssh's order of preference, as far as we have them. */
-export const defaultMethods = ["publickey", "keyboard-interactive", "password"] as const;
-
-/** One of the methods. */
-export type Method = typeof defaultMethods[number];
-
-/** A key that can be offered. */
-export interface KeyCandidate {
-  /** For messages: the file, or the agent's comment. */
-  readonly name: string;
-  /** The blob to offer; unknown for some encrypted files until they are unlocked. */
-  readonly publicKey: Uint8Array | undefined;
-  /** Signature algorithms, best first; empty while the public key is unknown. */
-  readonly algorithms: readonly string[];
-  /** Makes it able to sign, asking for a passphrase if need be; `undefined` to go without it. */
-  unlock(): Promise<Signer | undefined>;
-}
-
-/** What a server asks by keyboard-interactive. */
-export interface InfoRequest {
-  name: string;
-  instruction: string;
-  prompts: readonly { text: string; echo: boolean }[];
-}
-
-/** Where keys, passwords and answers come from. */
-export interface CredentialSource {
-  /**
-   * The keys to offer, in order.
-   *
-   * @param session asked once the first of them is.
-   */
-  keys(session: () => SessionBinding): AsyncIterable<KeyCandidate>;
-  /** Whether keys sign for the host as well as for the session, where the server knows how. */
-  readonly bindsToHost: boolean;
-  /** How often a server may begin to ask; it may have nothing to ask, and yet refuse. */
-  readonly numberOfPasswordPrompts: number;
-  /** The password of an attempt, counted from 0; `undefined` when there is none to try. */
-  password(attempt: number): Promise<string | undefined>;
-  /** Answers to questions; `undefined` when nobody can answer. */
-  answer(request: InfoRequest): Promise<string[] | undefined>;
-  /** A new password, where the server wants it changed; `undefined` when nobody can give one. */
-  newPassword(prompt: string): Promise<string | undefined>;
-}
-
-/** What an authentication needs. */
-export interface UserAuthOptions {
-  /** For messages: `user@host:port`. */
-  name: string;
-  /** Whether it is on the way to another host: of the options only `-F` counts for it. */
-  isJump: boolean;
-  username: string;
-  /** In the order of preference: at first, and once the server has accepted one and wants more. */
-  methods: { first: readonly Method[]; afterwards: readonly Method[] };
-  source: CredentialSource;
-  /** Sends a message to the server. */
-  send(payload: Uint8Array): void;
-  /** What signatures are bound to, and the host with it. */
-  session(): SessionBinding;
-  /** What the server says it is, such as `OpenSSH_9.2`; known when authentication begins. */
-  serverVersion(): string;
-  /** Words to the user, such as that a key wants to be touched. */
-  notify(text: string): void;
-  /** Whether the server is waited for, rather than a person. */
-  onWait(isWaiting: boolean): void;
-}
-
-/** SSH_MSG_USERAUTH_FAILURE. */
-interface Failure {
-  methods: string[];
-  isPartial: boolean;
+/** A signature that was sent, and whether nobody can have been asked for it. */
+interface Signing {
+  key: KnownKey;
+  isSilent: boolean;
 }
 
 /** Authenticates one connection. */
@@ -119,6 +65,16 @@ export class UserAuth {
   /** Whether the server takes signatures that name its host key. */
   #takesHostBound = false;
   #onMessage: ((payload: Uint8Array) => void) | undefined;
+  /** Whether the server has said anything. */
+  #isAnswered = false;
+  /** Keys that were passed over when another one was looked for. */
+  readonly #passedOver: KeyCandidate[] = [];
+  /** What the server names before anything has been accepted. */
+  #methods: readonly string[] = [];
+  /** The key whose signature was sent last. */
+  #signing: Signing | undefined;
+  /** The key that was accepted where more was wanted. */
+  #firstAccepted: Signing | undefined;
 
   constructor(options: UserAuthOptions) {
     this.#options = options;
@@ -142,6 +98,14 @@ export class UserAuth {
     if (textOf("publickey-hostbound@openssh.com") === "0") this.#takesHostBound = true;
   }
 
+  /** How the login went; known when it has succeeded. */
+  get login(): KnownLogin {
+    const accepted = this.#firstAccepted ?? this.#signing;
+    const key = accepted?.isSilent ? accepted.key : undefined;
+    const isEnough = key !== undefined && this.#firstAccepted === undefined;
+    return { methods: this.#methods, key, isEnough };
+  }
+
   /**
    * Takes an answer of the server.
    *
@@ -151,6 +115,7 @@ export class UserAuth {
     const onMessage = this.#onMessage;
     if (onMessage === undefined) return false;
     this.#onMessage = undefined;
+    this.#isAnswered = true;
     this.#options.onWait(false);
     onMessage(payload);
     return true;
@@ -164,14 +129,34 @@ export class UserAuth {
    */
   async run(): Promise<never> {
     const { first, afterwards } = this.#options.methods;
-    let failure = readFailure(await this.#request("none"));
+    const { methods: known = [], key, isEnough } = this.#options.known() ?? {};
+    this.#methods = known;
+    const onSigned = () => void (isEnough && this.#options.onPresumed());
+    let said = key && first.includes("publickey")
+      ? await this.#tryKnownKey(key, onSigned)
+      : undefined;
+    // A server that names none lets everybody in.
+    if (known.length === 0) said ??= await this.#askMethods();
+    let failure = said ?? { methods: [...known], isPartial: false };
     let methods = first;
     while (true) {
       if (failure.isPartial) methods = afterwards;
       const method = methods.find((it) => failure.methods.includes(it) && !this.#exhausted.has(it));
-      if (method === undefined) throw this.#unasked ?? this.#refusal(failure);
-      failure = await this.#try(method) ?? failure;
+      if (method !== undefined) {
+        said = await this.#try(method) ?? said;
+      } else if (!this.#isAnswered) {
+        // It may have other methods by now.
+        said = await this.#askMethods();
+      } else throw this.#unasked ?? refusalOf(failure, { ...this.#options, tried: this.#tried });
+      failure = said ?? failure;
+      if (!failure.isPartial && this.#firstAccepted === undefined) this.#methods = failure.methods;
     }
+  }
+
+  async #askMethods(): Promise<Failure> {
+    const failure = readFailure(await this.#request("none"));
+    this.#methods = failure.methods;
+    return failure;
   }
 
   /** Runs one method until it fails or makes progress; `undefined` if it had nothing to offer. */
@@ -189,14 +174,39 @@ export class UserAuth {
   async #tryKeys(): Promise<Failure | undefined> {
     let failure: Failure | undefined;
     while (true) {
-      const { value: candidate, done } = await this.#keys.next();
-      if (done) {
+      const candidate = this.#passedOver.shift() ?? await this.#nextKey();
+      if (candidate === undefined) {
         this.#exhausted.add("publickey");
         return failure;
       }
       failure = await this.#tryKey(candidate) ?? failure;
       if (failure?.isPartial || failure?.methods.includes("publickey") === false) return failure;
     }
+  }
+
+  async #nextKey(): Promise<KeyCandidate | undefined> {
+    const { value, done } = await this.#keys.next();
+    return done ? undefined : value;
+  }
+
+  /** Signs at once with a key that the server has accepted before; `undefined` without an answer. */
+  async #tryKnownKey(known: KnownKey, onSigned: () => void): Promise<Failure | undefined> {
+    let candidate: KeyCandidate | undefined;
+    while ((candidate = await this.#nextKey()) !== undefined) {
+      const { publicKey, algorithms } = candidate;
+      const isSame = publicKey !== undefined && isSameKey(publicKey, known.publicKey);
+      if (isSame && algorithms.includes(known.algorithm)) break;
+      this.#passedOver.push(candidate);
+    }
+    const signer = await this.#ifPossible(async () => await candidate?.unlock());
+    if (candidate === undefined || signer === undefined) return undefined;
+    this.#tried.push(candidate.name);
+    const failure = await this.#sign(signer, known, onSigned);
+    // Perhaps it is not the key that is refused, but the way in which it has signed.
+    const isAsNow = known.isHostBound === this.#bindsToHost &&
+      known.algorithm === this.#algorithmOf(signer);
+    if (!isAsNow) this.#passedOver.push(candidate);
+    return failure;
   }
 
   async #tryKey(candidate: KeyCandidate): Promise<Failure | undefined> {
@@ -206,9 +216,7 @@ export class UserAuth {
       if (signer === undefined) return undefined;
     }
     const publicKey = signer?.publicKey ?? candidate.publicKey;
-    const algorithms = signer?.algorithms ?? candidate.algorithms;
-    const server = { version: this.#options.serverVersion(), listed: this.#listed };
-    const algorithm = publicKey && chooseAlgorithm(keyTypeOf(publicKey), algorithms, server);
+    const algorithm = this.#algorithmOf(signer ?? candidate);
     if (publicKey === undefined || algorithm === undefined) {
       this.#tried.push(`${candidate.name} (no signature algorithm that the server accepts)`);
       return undefined;
@@ -219,16 +227,44 @@ export class UserAuth {
 
     const unlocked = signer ?? await this.#ifPossible(() => candidate.unlock());
     if (unlocked === undefined) return undefined;
-    if (unlocked.needsTouch) this.#options.notify(`Touch your security key (${unlocked.name}).`);
+    return await this.#sign(unlocked, { publicKey, algorithm, isHostBound: this.#bindsToHost });
+  }
+
+  #algorithmOf(
+    { publicKey, algorithms }: Pick<KeyCandidate, "publicKey" | "algorithms">,
+  ): string | undefined {
+    const server = { version: this.#options.serverVersion(), listed: this.#listed };
+    return publicKey && chooseAlgorithm(keyTypeOf(publicKey), algorithms, server);
+  }
+
+  /** OpenSSH's PROTOCOL, section 3.1: an agent may want to know for which host it signs. */
+  get #bindsToHost(): boolean {
+    return this.#takesHostBound && this.#options.source.bindsToHost;
+  }
+
+  /** @returns what the server says; `undefined` where there is no signature. */
+  async #sign(
+    signer: Signer,
+    key: KnownKey,
+    onSigned = () => {},
+  ): Promise<Failure | undefined> {
+    if (signer.needsTouch) this.#options.notify(`Touch your security key (${signer.name}).`);
     const { sessionId, hostKey } = this.#options.session();
-    // OpenSSH's PROTOCOL, section 3.1: an agent may want to know for which host it signs.
-    const isHostBound = this.#takesHostBound && this.#options.source.bindsToHost;
+    const { publicKey, algorithm, isHostBound } = key;
     const method = isHostBound ? "publickey-hostbound-v00@openssh.com" : "publickey";
     const fields: Field[] = [true, algorithm, publicKey, ...(isHostBound ? [hostKey] : [])];
     const signed = encodeFields(sessionId, { raw: this.#build(method, ...fields) });
-    const signature = await this.#ifPossible(() => unlocked.sign(signed, algorithm));
+    const startedAt = performance.now();
+    const signature = await this.#ifPossible(() => signer.sign(signed, algorithm));
     if (signature === undefined) return undefined;
-    return readFailure(await this.#request(method, ...fields, signature));
+    const isQuick = performance.now() - startedAt < unaskedMs;
+    this.#signing = { key, isSilent: signer.isOurs || (isQuick && !signer.needsTouch) };
+    const answer = this.#request(method, ...fields, signature);
+    onSigned();
+    const failure = readFailure(await answer);
+    if (failure.isPartial) this.#firstAccepted ??= this.#signing;
+    this.#signing = undefined;
+    return failure;
   }
 
   async #tryAnswers(): Promise<Failure | undefined> {
@@ -343,38 +379,4 @@ export class UserAuth {
     this.#options.send(payload);
     return promise;
   }
-
-  #refusal({ methods, isPartial }: Failure): AuthenticationError {
-    const { name, isJump } = this.#options;
-    const tried = this.#tried.length > 0 ? `Tried: ${this.#tried.join(", ")}` : "Nothing to try";
-    const wanted = methods.join(", ") || "nothing";
-    const state = isPartial ? `accepted that but still wants: ${wanted}` : `accepts: ${wanted}`;
-    const isPassword = this.#tried.length > 0 &&
-      this.#tried.every((it) => it === "password" || it === "keyboard-interactive");
-    const advice = isPassword
-      ? "Check the user name, the password, and whatever else the server asks for."
-      : `Check the user name, and name another key with ${
-        isJump ? "IdentityFile in ssh's configuration" : "-i FILE"
-      } or let ssh-agent have it.`;
-    return new AuthenticationError(
-      `${name} refused authentication. ${tried}; the server ${state}. ${advice}`,
-    );
-  }
-}
-
-function readFailure(payload: Uint8Array): Failure {
-  const reader = new Reader(payload, 1);
-  return { methods: reader.text().split(",").filter(Boolean), isPartial: reader.boolean() };
-}
-
-function readInfoRequest(payload: Uint8Array): InfoRequest {
-  const reader = new Reader(payload, 1);
-  const name = displayText(reader.text());
-  const instruction = displayText(reader.text());
-  reader.text(); // The language tag, deprecated by RFC 4256.
-  const prompts: { text: string; echo: boolean }[] = [];
-  for (let left = reader.uint32(); left > 0; left--) {
-    prompts.push({ text: displayText(reader.text()), echo: reader.boolean() });
-  }
-  return { name, instruction, prompts };
 }

@@ -6,7 +6,13 @@ import { createDiffieHellmanGroup } from "node:crypto";
 import type ssh2Types from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { resetSync } from "@logtape/logtape";
-import { HostKeyError, NegotiationError, UpstreamLostError } from "../lib/errors.ts";
+import { Acquaintance } from "../lib/acquaintance.ts";
+import {
+  EarlyMessagesError,
+  HostKeyError,
+  NegotiationError,
+  UpstreamLostError,
+} from "../lib/errors.ts";
 import {
   handshake,
   type HandshakeOptions,
@@ -129,6 +135,8 @@ const usual = {
 interface ServerOptions {
   isAttended?: boolean;
   kex?: string[];
+  /** What it says it is. */
+  ident?: string;
   /** Its host key; by default one that is made for it. */
   hostKey?: { privateKey: string; publicKey: Uint8Array };
   /** Who decides about its key; by default the key is the one that is expected. */
@@ -172,6 +180,7 @@ class Ground implements AsyncDisposable {
       isAttended: this.#options.isAttended ?? false,
       trust,
       algorithms: clientAlgorithms({ kexAlgorithms: kex.join(",") }, []),
+      acquaintance: new Acquaintance(),
       onReady: (transport) => {
         this.transport = transport;
         transport.start({
@@ -189,8 +198,9 @@ class Ground implements AsyncDisposable {
     // Else it gives up a client who waits, by the clock of the test.
     Object.assign(ssh2.Server, { KEEPALIVE_CLIENT_INTERVAL: 0 });
     const algorithms = { ...serverAlgorithms(), kex };
-    const { onConnection, onAuthentication = (context) => context.accept() } = this.#options;
+    const { ident, onConnection, onAuthentication = (context) => context.accept() } = this.#options;
     const server = new ssh2.Server({
+      ...ident && { ident },
       hostKeys: [this.#key.privateKey],
       algorithms: { ...algorithms.forSsh2, kex: kex as ssh2Types.KexAlgorithm[] },
     }, (connection) => {
@@ -547,6 +557,25 @@ Deno.test("a server that answers no request to log in is given up after 10 minut
   await refused;
 });
 
+Deno.test("a server that leaves unanswered what was sent ahead is given up after 30 s, whoever watches", async () => {
+  using time = new FakeTime();
+  const asked = Promise.withResolvers<void>();
+  await using ground = new Ground({
+    ...{ isAttended: true, ident: "OpenSSH_9.2" },
+    onAuthentication: () => asked.resolve(),
+  });
+  const refused = assert.rejects(ground.connect(), (error) => {
+    assert(error instanceof EarlyMessagesError);
+    assert.match(error.message, /no answer within 30 s during authentication/);
+    return true;
+  });
+  await asked.promise;
+  time.advance(29_999);
+  await settled();
+  time.advance(1);
+  await refused;
+});
+
 Deno.test("a server's words before the log-in do not fill the log", async () => {
   const lines: string[] = [];
   configureLogging({
@@ -598,6 +627,7 @@ class RawServer implements AsyncDisposable {
       ...usual,
       trust: { keyTypes: [], verify: () => Promise.resolve("trusted") },
       algorithms: clientAlgorithms({}, []),
+      acquaintance: new Acquaintance(),
       onReady: () => {},
       onLost: () => {},
       ...options,

@@ -19,6 +19,8 @@ const noMessages = [
   "the key … (…)",
   "…, of the agent",
   "a client's request for the end",
+  // To a server alone.
+  "unforeseen algorithms",
   // Before a stack.
   "caused by …",
   // Reasons that nobody is shown.

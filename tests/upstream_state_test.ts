@@ -147,6 +147,50 @@ Deno.test("an attempt that succeeds after the end is ended at once", async () =>
   await assert.rejects(started);
 });
 
+Deno.test("what waits is sent once, before the server has let us in as it will", async () => {
+  using world = new UpstreamWorld({ delaysMs: [1] });
+  await world.startAndLose();
+  const [early, late] = [world.client("early"), world.client("late")];
+  early.open();
+  const attempt = await world.connector.next();
+  const transport = attempt.presume();
+  assert.equal(world.upstream.describe().state, "connecting");
+  const { senderChannel } = transport.expect(channelOpen);
+  late.open();
+  const other = transport.expect(channelOpen);
+  attempt.succeed("trusted", transport);
+  assert.equal(world.upstream.describe().state, "ready");
+  transport.expectNothing();
+  transport.confirm(senderChannel);
+  transport.confirm(other.senderChannel);
+  for (const client of [early, late]) client.peer.expect(channelOpenConfirmation);
+});
+
+for (const how of ["by the same connection", "by the next one"]) {
+  Deno.test(`what was sent in vain is sent again ${how}, to clients that know nothing of it`, async () => {
+    using world = new UpstreamWorld({ delaysMs: [1, 1] });
+    await world.startAndLose();
+    const [client, leaver] = [world.client("one"), world.client("another")];
+    for (const one of [client, leaver]) one.open();
+    let attempt = await world.connector.next();
+    const presumed = attempt.presume();
+    assert.equal(presumed.take().length, 2);
+    attempt.handlers.onRefuted!();
+    leaver.peer.leave();
+    client.peer.expectNothing();
+    let transport = presumed;
+    if (how === "by the next one") {
+      attempt.fail(new UpstreamLostError("the network is gone"));
+      attempt = await world.connector.next();
+      transport = attempt.succeed();
+    } else attempt.succeed("trusted", transport);
+    transport.confirm(transport.expect(channelOpen).senderChannel);
+    transport.expectNothing();
+    client.peer.expect(channelOpenConfirmation);
+    assert.equal(world.upstream.describe().losses.length, 1);
+  });
+}
+
 Deno.test("50 clients that come at once during a long wait cause one attempt", async () => {
   using world = new UpstreamWorld({ delaysMs: [longMs] });
   await world.startAndLose();
@@ -170,6 +214,32 @@ Deno.test("a short wait is not cut shorter", async () => {
   world.connector.expectNone();
   time.advance(1);
   await world.connector.next();
+});
+
+Deno.test("the first wait after a connection that has lived long is cut short, and no other", async () => {
+  using time = new FakeTime();
+  using world = new UpstreamWorld({ delaysMs: [200, 200, 200], provenMs: 1000 });
+  const { attempt } = await world.start();
+  time.advance(1000);
+  attempt.lose("gone");
+  world.client("one").open();
+  (await world.connector.next()).fail(new UpstreamLostError("Connection refused"));
+  await settled();
+  world.client("two").open();
+  await settled();
+  world.connector.expectNone();
+  time.advance(200);
+  const second = await world.connector.next();
+  second.succeed();
+
+  // What was asked for and not answered waits already.
+  time.advance(1000);
+  second.lose("gone again");
+  const third = await world.connector.next();
+  third.succeed();
+  third.lose("at once");
+  await settled();
+  world.connector.expectNone();
 });
 
 Deno.test("a client that hurries an attempt that fails waits for the next one", async () => {
@@ -493,7 +563,9 @@ class Client {
 
   constructor(relay: Relay, name: string) {
     this.peer = new MemoryPeer(name);
-    this.peer.receiver = relay.addClient(this.peer);
+    const receiver = relay.addClient(this.peer);
+    this.peer.receiver = receiver;
+    this.peer.leave = receiver.leave;
   }
 
   /**

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { AuthenticationError } from "../lib/errors.ts";
 import { buildMessage, encodeFields, Reader } from "../lib/ssh_data.ts";
 import { algorithmsFor } from "../lib/public_key.ts";
-import { type CredentialSource, type KeyCandidate, UserAuth } from "../lib/userauth.ts";
+import type { CredentialSource, KeyCandidate } from "../lib/credential_source.ts";
+import { UserAuth } from "../lib/userauth.ts";
 
 /** What a key exchange has come to. */
 const session = () => ({
@@ -59,6 +60,8 @@ async function offersAfter(
       queueMicrotask(() => userAuth.receive(buildMessage(userauthFailure, "publickey", false)));
     },
     session,
+    known: () => undefined,
+    onPresumed: () => {},
     serverVersion: () => "OpenSSH_9.2",
     notify: () => {},
     onWait: () => {},
@@ -109,6 +112,8 @@ async function toldOf(
     name: "jane@host",
     isJump: false,
     username: "jane",
+    known: () => undefined,
+    onPresumed: () => {},
     serverVersion: () => "OpenSSH_9.2",
     methods: { first: methods, afterwards: methods },
     source: {

@@ -2,12 +2,16 @@
 
 import { startShim } from "../support/shim.ts";
 import { type Family, type FamilyOptions, inTurn, type Row, rowOf } from "./rows.ts";
-import { startWays } from "./ways.ts";
+import { startWays, type Ways } from "./ways.ts";
+
+/** How far away the second host is: a round trip, in milliseconds. */
+const farMs = 100;
 
 export const start: Family = {
   name: "start",
   about: "From the start of the program, run by Deno from its source, to its port's being there. " +
-    "And from a cut of the connection, after which `ssh HOST echo` is run at once, to its output.",
+    "And from a cut of the connection, after which `ssh HOST echo` is run at once, to its output; " +
+    "in the second line the host is behind a proxy that delays each byte.",
   measure,
 };
 
@@ -22,6 +26,17 @@ async function* measure({ isQuick }: FamilyOptions): AsyncGenerator<Row> {
   });
   yield rowOf("start to listening", "ms", starts, Number);
 
+  yield await measureReturns(ways, { what: "reconnect to first byte", rounds });
+  await using far = await startWays({ delayMs: farMs / 2 });
+  const what = `reconnect to first byte, ${farMs} ms away`;
+  yield await measureReturns(far, { what, rounds });
+}
+
+/** Cuts the connection, and runs a command at once. */
+async function measureReturns(
+  ways: Ways,
+  { what, rounds }: { what: string; rounds: number },
+): Promise<Row> {
   const samples: Row["samples"] = { ssh: [], port: [], lane: [] };
   for (let round = 0; round < rounds; round++) {
     for (const { name, target } of ways.all) {
@@ -37,5 +52,5 @@ async function* measure({ isQuick }: FamilyOptions): AsyncGenerator<Row> {
       await ways.shim.log.waitFor(/"message":"connected to/, { from });
     }
   }
-  yield { what: "reconnect to first byte", unit: "ms", samples };
+  return { what, unit: "ms", samples };
 }

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import type ssh2Types from "ssh2";
+import { Acquaintance } from "../../lib/acquaintance.ts";
 import type { ByteConnection } from "../../lib/byte_connection.ts";
 import {
   AuthenticationError,
@@ -122,6 +123,15 @@ export function connectAttacker(connection: ByteConnection, random: Random): Att
   return attacker;
 }
 
+/** The server has let us in before, with the key that it has: much is sent ahead of its answers. */
+function acquaint(): Acquaintance {
+  const acquaintance = new Acquaintance();
+  const login = { methods: ["password"], key: undefined, isEnough: false };
+  const lesson = { keyExchange: kex[0], hostKey: hostKey.publicKey, login };
+  acquaintance.onReady(lesson, { isTaken: false });
+  return acquaintance;
+}
+
 /** The handshake of the shim meets one server, whose key is believed or not. */
 export function handshakeVictim(
   connection: ByteConnection,
@@ -157,6 +167,7 @@ export function handshakeVictim(
       numberOfPasswordPrompts: 3,
       newPassword: () => Promise.resolve(undefined),
     },
+    acquaintance: random.chance(0.5) ? acquaint() : new Acquaintance(),
     trust: {
       keyTypes: [],
       verify(_key, signal) {

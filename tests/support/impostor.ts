@@ -117,7 +117,7 @@ function afterReply(protocol: object, onReplied: (exchange: KeyExchange) => void
 }
 
 /** The messages of one connection up to NEWKEYS; packets are not encrypted until then. */
-function clearMessagesOf(stream: Uint8Array): number[] {
+export function clearMessagesOf(stream: Uint8Array): number[] {
   const types: number[] = [];
   const lineEnd = Buffer.from(stream).indexOf("\n");
   if (lineEnd === -1) return types;

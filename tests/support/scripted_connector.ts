@@ -58,9 +58,18 @@ export class Attempt {
     return this.#outcome.promise;
   }
 
-  /** The connection stands and is authenticated. */
-  succeed(verdict: TrustVerdict = "trusted"): MemoryTransport {
+  /** The connection will stand, as far as anybody can tell. */
+  presume(): MemoryTransport {
     const transport = new MemoryTransport("upstream");
+    this.handlers.onPresumed!(transport, { verdict: "trusted" });
+    return transport;
+  }
+
+  /** The connection stands and is authenticated. */
+  succeed(
+    verdict: TrustVerdict = "trusted",
+    transport: MemoryTransport = new MemoryTransport("upstream"),
+  ): MemoryTransport {
     this.handlers.onReady(transport, { verdict });
     this.#outcome.resolve();
     return transport;
