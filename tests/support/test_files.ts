@@ -1,0 +1,57 @@
+/** Which files of tests are run, and in which order. */
+
+/** Those that take longest: begun late, one of them would keep the others' processors idle. */
+const longest: string[] = [];
+
+/** Those that need the machine for themselves, with the reason. */
+const alone: string[] = [];
+
+/**
+ * Takes the words of the command line apart: what is a file or a folder, and what is for
+ * `deno test`.
+ *
+ * @param folder where tests are if no word names a place
+ */
+export async function findTestFiles(
+  words: readonly string[],
+  folder: string,
+): Promise<{ files: string[]; options: string[] }> {
+  const files = new Set<string>();
+  const options: string[] = [];
+  let hasPlaces = false;
+  for (const word of words) {
+    const info = word.startsWith("-") ? undefined : await Deno.stat(word).catch(() => undefined);
+    if (info === undefined) {
+      options.push(word);
+      continue;
+    }
+    hasPlaces = true;
+    for (const file of info.isDirectory ? await filesIn(word) : [word]) files.add(file);
+  }
+  if (!hasPlaces) { for (const file of await filesIn(folder)) files.add(file); }
+  return { files: [...files], options };
+}
+
+async function filesIn(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  const path = folder.replace(/\/+$/, "");
+  for await (const { name, isDirectory } of Deno.readDir(path)) {
+    if (isDirectory) found.push(...await filesIn(`${path}/${name}`));
+    else if (name.endsWith("_test.ts")) found.push(`${path}/${name}`);
+  }
+  return found.sort();
+}
+
+/** The order in which they begin; `alone` one after the other, when all others have ended. */
+export function inOrder(files: readonly string[]): { together: string[]; alone: string[] } {
+  const nameOf = (path: string) => path.split("/").at(-1)!;
+  const rank = (path: string) => (longest.indexOf(nameOf(path)) + 1) || Infinity;
+  const isAlone = (path: string) => alone.includes(nameOf(path));
+  return {
+    together: files.filter((path) => !isAlone(path)).sort((a, b) => {
+      const [first, second] = [rank(a), rank(b)];
+      return first === second ? 0 : first - second;
+    }),
+    alone: files.filter(isAlone),
+  };
+}
