@@ -1,5 +1,6 @@
 /**
- * Runs the tests: each file in a process of its own, as many at a time as there are processors.
+ * Runs the tests: each file in a process of its own, one more at a time than there are processors,
+ * since each waits now and then.
  *
  *     deno run -A tests/all.ts [FILE|FOLDER ...] [OPTION OF deno test ...]
  *
@@ -10,12 +11,13 @@
 
 import { canSeparate, separately } from "./support/apart.ts";
 import { descendantsOf } from "./support/processes.ts";
+import { mainModule } from "./support/shim.ts";
 import { findTestFiles, inOrder } from "./support/test_files.ts";
 import { judge, type Outcome, sumOf, totalLine } from "./support/test_totals.ts";
 
 const flags = ["-A", "--sanitize-ops", "--sanitize-resources"];
 
-/** How the run is going; a signal reads it. */
+/** The files that are being run. */
 const running = new Set<string>();
 
 /** Ends this run's processes and itself, with the status that a shell gives for the signal. */
@@ -63,7 +65,11 @@ async function runFile(
     { around, ...live && { onOutput: show } },
   );
   running.delete(path);
-  const outcome = judge(path, { output, status, filtered: options.length > 0 });
+  const outcome = judge(path, {
+    output,
+    status,
+    filtered: options.some((word) => word.startsWith("--filter")),
+  });
   if (!live) console.log(`${outcome.text}\n${outcome.verdict}\n`);
   return outcome;
 }
@@ -77,9 +83,9 @@ async function main(): Promise<number> {
     console.log(`\n${totalLine(total, performance.now() - started)}`);
     return total.failed === 0 ? 0 : 1;
   };
-  // Once for all of them; the processes spare themselves the look at the cache.
+  // Once for all of them. It also brings the packages, which a network of its own cannot.
   if (!options.includes("--no-check")) {
-    const { output, status } = await runDeno(["check", ...files]);
+    const { output, status } = await runDeno(["check", mainModule, ...files]);
     if (!status.success) {
       console.log(output);
       return finish([judge("types", { output: "", status, filtered: false })]);
@@ -94,7 +100,7 @@ async function main(): Promise<number> {
       outcomes.push(await runFile(path, { options, around, live }));
     }
   };
-  const jobs = Number(Deno.env.get("DENO_JOBS")) || navigator.hardwareConcurrency;
+  const jobs = Number(Deno.env.get("DENO_JOBS")) || navigator.hardwareConcurrency + 1;
   await Promise.all(Array.from({ length: jobs }, take));
   for (const path of alone) outcomes.push(await runFile(path, { options, around, live }));
   return finish(outcomes);
