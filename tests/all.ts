@@ -12,6 +12,7 @@
 import { canSeparate, separately } from "./support/apart.ts";
 import { descendantsOf } from "./support/processes.ts";
 import { mainModule } from "./support/shim.ts";
+import { shareRsaKeys } from "./support/sshd.ts";
 import { findTestFiles, inOrder } from "./support/test_files.ts";
 import { judge, type Outcome, sumOf, totalLine } from "./support/test_totals.ts";
 
@@ -19,6 +20,8 @@ const flags = ["-A", "--sanitize-ops", "--sanitize-resources"];
 
 /** The files that are being run. */
 const running = new Set<string>();
+/** The folder of the keys that they share. */
+const keys = await Deno.makeTempDir({ prefix: "keys-" });
 
 /** Ends this run's processes and itself, with the status that a shell gives for the signal. */
 async function interrupt(signal: Deno.Signal, number: number): Promise<never> {
@@ -29,40 +32,61 @@ async function interrupt(signal: Deno.Signal, number: number): Promise<never> {
       // It has just ended.
     }
   }
+  Deno.removeSync(keys, { recursive: true });
   console.error(`${signal} ended the run in ${[...running].join(", ")}`);
   Deno.exit(128 + number);
 }
 
-/** Runs Deno to its end. `onOutput` gets what it writes, to standard error as well. */
+/** How Deno is run. */
+interface DenoOptions {
+  /** The words that come before it. */
+  around?: readonly string[];
+  /** Further variables. */
+  environment?: Record<string, string>;
+  /** Gets what it writes, to standard error as well. */
+  onOutput?: (bytes: Uint8Array) => void;
+}
+
+/** Runs Deno to its end. */
 async function runDeno(
-  words: string[],
-  { around = [], onOutput }: { around?: string[]; onOutput?: (bytes: Uint8Array) => void } = {},
+  words: readonly string[],
+  { around = [], environment = {}, onOutput }: DenoOptions = {},
 ): Promise<{ output: string; status: Deno.CommandStatus }> {
   // A shell joins both outputs, or their order would be lost.
   const [program = "", ...args] = [
     ...["/bin/sh", "-c", 'exec "$@" 2>&1', "sh"],
     ...[...around, Deno.execPath(), ...words],
   ];
-  const child = new Deno.Command(program, { args, stdin: "null", stdout: "piped" }).spawn();
+  const child = new Deno.Command(program, {
+    ...{ args, env: environment, stdin: "null", stdout: "piped" },
+  }).spawn();
+  const reader = child.stdout.getReader();
   const decoder = new TextDecoder();
   let output = "";
-  for await (const chunk of child.stdout) {
-    onOutput?.(chunk);
-    output += decoder.decode(chunk, { stream: true });
-  }
-  return { output, status: await child.status };
+  const reading = (async () => {
+    for (let chunk; !(chunk = await reader.read()).done;) {
+      onOutput?.(chunk.value);
+      output += decoder.decode(chunk.value, { stream: true });
+    }
+  })();
+  const status = await child.status;
+  // What a test has left behind may hold the pipe.
+  const timer = setTimeout(() => reader.cancel(), 5_000);
+  await reading;
+  clearTimeout(timer);
+  return { output, status };
 }
 
-/** Runs one file and shows its output. */
+/** Runs one file and shows its output: at once if it is the only one. */
 async function runFile(
   path: string,
-  { options, around, live }: { options: string[]; around: string[]; live: boolean },
+  { options, isOnly, ...world }: { options: string[]; isOnly: boolean } & DenoOptions,
 ): Promise<Outcome> {
   running.add(path);
   const show = (bytes: Uint8Array) => void Deno.stdout.writeSync(bytes);
   const { output, status } = await runDeno(
     ["test", ...flags, ...new Set(["--no-check", ...options]), path],
-    { around, ...live && { onOutput: show } },
+    { ...world, ...isOnly && { onOutput: show } },
   );
   running.delete(path);
   const outcome = judge(path, {
@@ -70,7 +94,7 @@ async function runFile(
     status,
     filtered: options.some((word) => word.startsWith("--filter")),
   });
-  if (!live) console.log(`${outcome.text}\n${outcome.verdict}\n`);
+  if (!isOnly) console.log(`${outcome.text}\n${outcome.verdict}\n`);
   return outcome;
 }
 
@@ -83,26 +107,32 @@ async function main(): Promise<number> {
     console.log(`\n${totalLine(total, performance.now() - started)}`);
     return total.failed === 0 ? 0 : 1;
   };
-  // Once for all of them. It also brings the packages, which a network of its own cannot.
-  if (!options.includes("--no-check")) {
-    const { output, status } = await runDeno(["check", mainModule, ...files]);
-    if (!status.success) {
-      console.log(output);
-      return finish([judge("types", { output: "", status, filtered: false })]);
-    }
+  // Once for all of them.
+  const preparations = [
+    // A network of its own leads to no packages.
+    ["cache", mainModule],
+    ...options.includes("--no-check") ? [] : [["check", ...files]],
+  ];
+  for (const words of preparations) {
+    const { output, status } = await runDeno(words);
+    if (status.success) continue;
+    console.log(output);
+    return finish([judge(`deno ${words[0]}`, { output: "", status, filtered: false })]);
   }
-  const around = await canSeparate() ? separately : [];
-  const live = files.length === 1;
+  const world = {
+    ...{ options, isOnly: files.length === 1, around: await canSeparate() ? separately : [] },
+    environment: await shareRsaKeys(keys),
+  };
   const outcomes: Outcome[] = [];
   const { together, alone } = inOrder(files);
   const take = async () => {
     for (let path; (path = together.shift()) !== undefined;) {
-      outcomes.push(await runFile(path, { options, around, live }));
+      outcomes.push(await runFile(path, world));
     }
   };
   const jobs = Number(Deno.env.get("DENO_JOBS")) || navigator.hardwareConcurrency + 1;
   await Promise.all(Array.from({ length: jobs }, take));
-  for (const path of alone) outcomes.push(await runFile(path, { options, around, live }));
+  for (const path of alone) outcomes.push(await runFile(path, world));
   return finish(outcomes);
 }
 
@@ -112,4 +142,9 @@ const signals = [["SIGHUP", 1], ["SIGINT", 2], ["SIGQUIT", 3], ["SIGTERM", 15]] 
 for (const [signal, number] of signals) {
   Deno.addSignalListener(signal, () => void interrupt(signal, number));
 }
-Deno.exit(await main());
+try {
+  Deno.exitCode = await main();
+} finally {
+  Deno.removeSync(keys, { recursive: true });
+}
+Deno.exit();

@@ -2,6 +2,15 @@
 
 import { run } from "./run.ts";
 
+/** Loopback, and an address beside it (RFC 5737), as every machine with a network has. */
+const network = [
+  "ip link set lo up",
+  "ip link add here type veth peer name there",
+  "ip address add 192.0.2.1/24 dev here",
+  "ip link set here up",
+  "ip link set there up",
+].join(" && ");
+
 /**
  * The words before a command that make it the only one in its world: all ports are free, other
  * processes are not seen, and when it has ended, or is killed, nothing is left of it. The shell
@@ -9,7 +18,7 @@ import { run } from "./run.ts";
  */
 export const separately: string[] = [
   ...["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"],
-  ...["/bin/sh", "-c", 'ip link set lo up && "$@"; exit $?', "sh"],
+  ...["/bin/sh", "-c", `${network} && "$@"; exit $?`, "sh"],
 ];
 
 /** Whether this process may do that: on Linux, as root, unless a container forbids it. */

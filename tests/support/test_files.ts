@@ -1,7 +1,22 @@
 /** Which files of tests are run, and in which order. */
 
 /** Those that take longest: begun late, one of them would keep the others' processors idle. */
-const longest: string[] = [];
+const longest: string[] = [
+  "resume_test.ts",
+  "algorithms_test.ts",
+  "control_commands_test.ts",
+  "prompt_test.ts",
+  "reconnect_test.ts",
+  "jump_test.ts",
+  "lane_test.ts",
+  "resume_program_test.ts",
+  "fault_sweep_test.ts",
+  "soak_test.ts",
+  "library_test.ts",
+  "life_test.ts",
+  "command_test.ts",
+  "host_certificate_test.ts",
+];
 
 /** Those that need the machine for themselves, with the reason. */
 const alone: string[] = [];

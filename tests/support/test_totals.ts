@@ -54,7 +54,7 @@ export function judge(
   // A test may show the output of another run; its own line is the last one.
   const result = [...output.matchAll(resultLine)].at(-1);
   const counts = counted();
-  for (const part of result?.[1]!.split(" | ") ?? []) {
+  for (const part of (result?.[1] ?? "").split(" | ")) {
     const [, count, kind, steps = 0] =
       /^(\d+) (passed|failed|ignored|measured|filtered out)(?: \((\d+) steps?\))?/.exec(part) ?? [];
     if (kind === undefined) continue;
