@@ -20,11 +20,14 @@ const flags = ["-A", "--sanitize-ops", "--sanitize-resources"];
 
 /** The files that are being run. */
 const running = new Set<string>();
+/** Whether a signal has come: nothing begins any more. */
+let isInterrupted = false;
 /** The folder of the keys that they share. */
 const keys = await Deno.makeTempDir({ prefix: "keys-" });
 
 /** Ends this run's processes and itself, with the status that a shell gives for the signal. */
 async function interrupt(signal: Deno.Signal, number: number): Promise<never> {
+  isInterrupted = true;
   for (const pid of await descendantsOf(Deno.pid)) {
     try {
       Deno.kill(pid, "SIGKILL");
@@ -124,15 +127,15 @@ async function main(): Promise<number> {
     environment: await shareRsaKeys(keys),
   };
   const outcomes: Outcome[] = [];
-  const { together, alone } = inOrder(files);
+  const waiting = inOrder(files);
   const take = async () => {
-    for (let path; (path = together.shift()) !== undefined;) {
+    for (let path; (path = waiting.shift()) !== undefined;) {
       outcomes.push(await runFile(path, world));
+      if (isInterrupted) await new Promise(() => {});
     }
   };
   const jobs = Number(Deno.env.get("DENO_JOBS")) || navigator.hardwareConcurrency + 1;
   await Promise.all(Array.from({ length: jobs }, take));
-  for (const path of alone) outcomes.push(await runFile(path, world));
   return finish(outcomes);
 }
 

@@ -18,9 +18,6 @@ const longest: string[] = [
   "host_certificate_test.ts",
 ];
 
-/** Those that need the machine for themselves, with the reason. */
-const alone: string[] = [];
-
 /**
  * Takes the words of the command line apart: what is a file or a folder, and what is for
  * `deno test`.
@@ -57,16 +54,11 @@ async function filesIn(folder: string): Promise<string[]> {
   return found.sort();
 }
 
-/** The order in which they begin; `alone` one after the other, when all others have ended. */
-export function inOrder(files: readonly string[]): { together: string[]; alone: string[] } {
-  const nameOf = (path: string) => path.split("/").at(-1)!;
-  const rank = (path: string) => (longest.indexOf(nameOf(path)) + 1) || Infinity;
-  const isAlone = (path: string) => alone.includes(nameOf(path));
-  return {
-    together: files.filter((path) => !isAlone(path)).sort((a, b) => {
-      const [first, second] = [rank(a), rank(b)];
-      return first === second ? 0 : first - second;
-    }),
-    alone: files.filter(isAlone),
+/** The order in which they begin. */
+export function inOrder(files: readonly string[]): string[] {
+  const rank = (path: string) => {
+    const index = longest.indexOf(path.split("/").at(-1)!);
+    return index === -1 ? longest.length : index;
   };
+  return files.toSorted((a, b) => rank(a) - rank(b));
 }
