@@ -13,7 +13,7 @@ import { canHaveHome } from "./support/account_home.ts";
 import { descendantsOf } from "./support/processes.ts";
 import { Terminal } from "./support/pty.ts";
 import { runChecked } from "./support/run.ts";
-import { mainModule, shimEnvironment } from "./support/shim.ts";
+import { mainModule, packageCache, shimEnvironment } from "./support/shim.ts";
 import { type Sshd, startSshd } from "./support/sshd.ts";
 import { drawWindows, screenRows } from "./support/terminal_picture.ts";
 
@@ -158,11 +158,10 @@ if (folder !== undefined) {
   await using resources = new AsyncDisposableStack();
   const made = await Deno.makeTempDir({ prefix: "picture-" });
   resources.defer(() => Deno.remove(made, { recursive: true }));
-  const cache = Deno.env.get("DENO_DIR") ?? `${Deno.env.get("HOME")}/.cache/deno`;
   console.log(
     await runChecked([
       ...["unshare", "--mount", "--net", "--uts", "sh", "-c", stage, "sh", made],
       ...[Deno.execPath(), "run", "--no-check", "-A", fileURLToPath(import.meta.url), made],
-    ], { environment: { ...Deno.env.toObject(), DENO_DIR: cache } }),
+    ], { environment: { ...Deno.env.toObject(), DENO_DIR: packageCache } }),
   );
 }

@@ -93,7 +93,7 @@ for (const how of ["rst", "fin", "hole"] as const) {
 Deno.test("transfers by scp and sftp are exact over many cuts", async () => {
   await using ground = await startGround();
   const { target, proxy, shim } = ground;
-  const size = 24_000_000;
+  const size = 12_000_000;
   const file = `${target.folder}/file`;
   const bytes = Uint8Array.from({ length: size }, (_, at) => (at * 31 + (at >> 8) * 7) & 255);
   await Deno.writeFile(file, bytes);

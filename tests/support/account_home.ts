@@ -41,8 +41,7 @@ export async function makeHome(): Promise<AccountHome> {
   const passwd = `${folder}/passwd`;
   await Deno.writeTextFile(passwd, accounts.join("\n"));
   await lendHostKey(folder);
-  const cache = Deno.env.get("DENO_DIR") ?? `${Deno.env.get("HOME")}/.cache/deno`;
-  const environment = { ...shimEnvironment(folder), HOME: path, DENO_DIR: cache };
+  const environment = { ...shimEnvironment(folder), HOME: path };
   const command = (words: readonly string[]) => [
     ...["unshare", "-m", "sh", "-c", mountScript, passwd],
     ...words,

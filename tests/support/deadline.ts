@@ -4,7 +4,7 @@
  * How long a test waits for one event before it fails, in milliseconds. It guards against waiting
  * for ever and measures nothing: a busy machine must never come near it.
  */
-export const defaultTimeoutMs = 120_000;
+export const defaultTimeoutMs = 300_000;
 
 /** The deadline is real where a test simulates time. */
 const { setTimeout, clearTimeout } = globalThis;

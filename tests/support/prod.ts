@@ -71,13 +71,11 @@ export async function makeWorld(): Promise<World> {
   ).join("");
   await Deno.writeTextFile(`${home}/.ssh/known_hosts`, knownHosts);
 
-  const cache = Deno.env.get("DENO_DIR") ?? `${Deno.env.get("HOME")}/.cache/deno`;
   const options: RunOptions = {
     environment: {
       ...shimEnvironment(folder),
       HOME: home,
       SHELL: "/bin/bash",
-      DENO_DIR: cache,
       PATH: `${folder}/bin:${Deno.env.get("PATH")}`,
       // Whoever is asked says yes.
       SSH_ASKPASS: `${folder}/bin/yes`,

@@ -91,9 +91,16 @@ export function upstreamArguments(upstream: Upstream): string[] {
   ];
 }
 
+/** Deno's packages; in another home it would bring all of them from the network again. */
+export const packageCache: string = Deno.env.get("DENO_DIR") ?? (
+  Deno.build.os === "darwin"
+    ? `${Deno.env.get("HOME")}/Library/Caches/deno`
+    : `${Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME")}/.cache`}/deno`
+);
+
 /**
  * The environment in which the tests run the shim: this process's own, but with a state folder
- * of the test and without the user's agent.
+ * of the test and without the user's agent. With another HOME it still has its packages.
  */
 export function shimEnvironment(folder: string): Record<string, string> {
   const { SSH_AUTH_SOCK: _agent, ...inherited } = Deno.env.toObject();
@@ -102,6 +109,7 @@ export function shimEnvironment(folder: string): Record<string, string> {
   return {
     ...inherited,
     ...{ XDG_STATE_HOME: `${folder}/state`, XDG_RUNTIME_DIR: runtime, NO_COLOR: "1" },
+    DENO_DIR: packageCache,
   };
 }
 

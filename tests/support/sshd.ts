@@ -114,24 +114,37 @@ export async function makeKey(path: string, type: "ed25519" | "rsa"): Promise<vo
 /** To make an RSA key takes as long as to start the server: the servers of a file share theirs. */
 const rsaKeys = new Map<"host" | "user", Promise<{ secret: string; open: string }>>();
 
+/** The folder of keys that files of tests share, if `shareRsaKeys` has made one. */
+const sharedKeys = "SSHSHIM_TEST_RSA_KEYS";
+
+/** Makes the keys for processes that run tests, and names the variable that leads there. */
+export async function shareRsaKeys(folder: string): Promise<Record<string, string>> {
+  await Promise.all(["host", "user"].map((whose) => makeKey(`${folder}/${whose}`, "rsa")));
+  return { [sharedKeys]: folder };
+}
+
 /** Writes a key pair that is made once. */
 export async function lendRsaKey(path: string, whose: "host" | "user"): Promise<void> {
   let making = rsaKeys.get(whose);
-  if (making === undefined) rsaKeys.set(whose, making = makeRsaKey());
+  if (making === undefined) rsaKeys.set(whose, making = makeRsaKey(whose));
   const { secret, open } = await making;
   await Deno.writeTextFile(path, secret, { mode: 0o600 });
   await Deno.writeTextFile(`${path}.pub`, open);
 }
 
-async function makeRsaKey(): Promise<{ secret: string; open: string }> {
-  const folder = await Deno.makeTempDir({ prefix: "rsa-" });
-  try {
-    const path = `${folder}/key`;
-    await makeKey(path, "rsa");
+async function makeRsaKey(whose: "host" | "user"): Promise<{ secret: string; open: string }> {
+  const read = async (path: string) => {
     const [secret, open] = await Promise.all(
       [path, `${path}.pub`].map((p) => Deno.readTextFile(p)),
     );
     return { secret: secret!, open: open! };
+  };
+  const shared = Deno.env.get(sharedKeys);
+  if (shared !== undefined) return await read(`${shared}/${whose}`);
+  const folder = await Deno.makeTempDir({ prefix: "rsa-" });
+  try {
+    await makeKey(`${folder}/key`, "rsa");
+    return await read(`${folder}/key`);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
