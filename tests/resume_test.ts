@@ -18,6 +18,7 @@ import { startShim } from "./support/shim.ts";
 import { lead, startForwarding } from "./support/forwarding.ts";
 import { freePort } from "./support/ports.ts";
 import { isRunning, waitUntil } from "./support/processes.ts";
+import { keepersOf } from "./support/resume_keepers.ts";
 import { Terminal } from "./support/pty.ts";
 import { run, text } from "./support/run.ts";
 import { connect, readExactly, startEcho, tcpAddress, writeAll } from "./support/services.ts";
@@ -324,12 +325,4 @@ async function forceCommand({ folder }: { folder: string }, command: string): Pr
   const lines = await Deno.readTextFile(file);
   const forced = `command="${command.replaceAll('"', '\\"')}" `;
   await Deno.writeTextFile(file, lines.replaceAll(/^(?=\S)/gm, forced));
-}
-
-/** The processes that keep connections to an sshd at a port. */
-async function keepersOf(port: number): Promise<number[]> {
-  const { stdout } = await run(["ss", "-Htnp", "state", "established", "dport", `:${port}`]);
-  return [...text(stdout).matchAll(/"(?:perl|python|sshshim)[^"]*",pid=(\d+)/g)].map(([, pid]) =>
-    Number(pid)
-  );
 }
