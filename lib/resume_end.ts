@@ -255,7 +255,8 @@ function countBytes(count: number): Uint8Array {
   return bytes;
 }
 
-function frame(type: number, body: Uint8Array): Uint8Array {
+/** A frame as it is sent. */
+export function frame(type: number, body: Uint8Array): Uint8Array {
   const result = new Uint8Array(headerBytes + body.length);
   writeHeader(result, type, body.length);
   result.set(body, headerBytes);

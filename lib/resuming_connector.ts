@@ -86,8 +86,8 @@ export class ResumingConnector implements Connects {
     const { path } = carrier.answer;
     const stream = new ResumeStream(carrier, {
       ...{ name: this.name, resumeForMs, backoff: new Backoff(maximumDelayMs) },
-      attach: (has, attempt) =>
-        this.#open({ kind: "attach", path, token, has }, { ...attempt, onSession: () => {} }),
+      attach: (has, { onReached, ...attempt }) =>
+        this.#open({ kind: "attach", path, token, has }, { ...attempt, onSession: onReached }),
     });
     const { whenClosed } = stream;
     this.#streams.add(whenClosed);

@@ -180,7 +180,7 @@ export class Upstream {
   /** A person wants the connection tried now. */
   retry(): void {
     const state = this.#state;
-    if (state.kind === "ready" && state.session.carried) state.session.carried.probe();
+    if (state.kind === "ready" && state.session.carried) state.session.carried.retry();
     else if (state.kind === "ready") state.connection.probe();
     else if (state.kind === "waiting" || state.kind === "asleep" || state.kind === "stopped") {
       this.#backoff.reset();
@@ -251,7 +251,8 @@ export class Upstream {
   #onWake(): void {
     log.info("the machine has slept");
     const { kind } = this.#state;
-    if (kind === "ready" || kind === "waiting" || kind === "connecting") this.retry();
+    if (kind === "ready" && this.#state.session.carried) this.#state.session.carried.probe();
+    else if (kind === "ready" || kind === "waiting" || kind === "connecting") this.retry();
   }
 
   /** One more attempt; its failure decides what is done next. */
