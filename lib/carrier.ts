@@ -5,7 +5,7 @@
 
 import type { ByteConnection } from "./byte_connection.ts";
 import type { Connects } from "./connector.ts";
-import { UpstreamLostError } from "./errors.ts";
+import { ChannelOpenFailureReason, UpstreamLostError } from "./errors.ts";
 import type { Session } from "./handshake.ts";
 import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
@@ -51,6 +51,13 @@ export interface CarrierOptions {
 /** The host cannot keep a connection; `message` says why. */
 export class CannotResumeError extends Error {
   override name = "CannotResumeError";
+  /** Whether it may be otherwise with another connection. */
+  readonly mayPass: boolean;
+
+  constructor(message: string, { mayPass, cause }: { mayPass: boolean; cause?: unknown }) {
+    super(message, { cause });
+    this.mayPass = mayPass;
+  }
 }
 
 /** The host does not keep the connection any more. */
@@ -134,15 +141,23 @@ export async function openCarrier(
     // Whatever else came of it, the network has ended it.
     if (reason !== undefined) throw reason;
     if (error instanceof ChannelRefusedError) {
-      throw new CannotResumeError("it runs no commands on this connection", { cause: error });
+      // A session that is refused may be one too many; a command that is, is not allowed.
+      throw new CannotResumeError("it runs no commands on this connection", {
+        mayPass: error.reasonCode !== ChannelOpenFailureReason.administrativelyProhibited,
+        cause: error,
+      });
     }
     if (deadline.aborted) {
-      throw new CannotResumeError("the program that would do it has not answered within 30 s");
+      throw new CannotResumeError("the program that would do it has not answered within 30 s", {
+        mayPass: false,
+      });
     }
     if (!(error instanceof NoProgramError)) throw error;
     const said = shownText((error.message || channel.errorText).trim(), 200);
     throw new CannotResumeError(
       `another program runs there instead of ours${said === "" ? "" : ` and says: ${said}`}`,
+      // A shell that has no room for a process says so.
+      { mayPass: /resource|memory|fork/i.test(said) },
     );
   }
 }
@@ -169,7 +184,9 @@ export async function ask(
     text = at < 0 ? `${text}${line}\n` : line.slice(at);
   }
   if (text === `${greeting}none`) {
-    throw new CannotResumeError("it has neither perl 5.14 nor python 3.5, or newer ones");
+    throw new CannotResumeError("it has neither perl 5.14 nor python 3.5, or newer ones", {
+      mayPass: false,
+    });
   }
   const { token } = request;
   const line = request.kind === "new"
@@ -180,11 +197,15 @@ export async function ask(
   const [, has, path] = answer.match(/^ok (\d{1,15}) (\/[-+.,_@%/A-Za-z0-9]{1,106})$/) ?? [];
   if (has !== undefined && path !== undefined) return { has: Number(has), path };
   const refusal = answer.match(/^no (\w+) ?(.*)$/);
-  if (refusal === null || refusal[1] === "gone") {
-    // A holder that says nothing does not take the token or the count.
-    throw new NotKeptError("the host does not keep it any more");
+  if (refusal !== null && refusal[1] !== "gone") {
+    const text = refusalText(refusal[1]!, shownText(refusal[2]!, 200));
+    throw new CannotResumeError(text, { mayPass: refusal[1] !== "address" });
   }
-  throw new CannotResumeError(refusalText(refusal[1]!, shownText(refusal[2]!, 200)));
+  if (request.kind === "new") {
+    throw new CannotResumeError("the program there has ended too soon", { mayPass: true });
+  }
+  // A holder that says nothing does not take the token or the count.
+  throw new NotKeptError("the host does not keep it any more");
 }
 
 function refusalText(word: string, words: string): string {

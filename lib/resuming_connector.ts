@@ -42,6 +42,8 @@ export class ResumingConnector implements Connects {
   readonly #options: ResumingOptions;
   readonly #streams = new Set<Promise<void>>();
   #isPossible = true;
+  /** Why the host could not keep the last one. */
+  #reported: string | undefined;
 
   constructor(connector: Connector, options: ResumingOptions) {
     this.#connector = connector;
@@ -60,17 +62,27 @@ export class ResumingConnector implements Connects {
   async connect(handlers: ConnectionHandlers): Promise<void> {
     if (this.#isPossible) {
       try {
-        return await this.#connect(handlers);
+        await this.#connect(handlers);
+        this.#reported = undefined;
+        return;
       } catch (error) {
         if (!(error instanceof CannotResumeError)) throw error;
-        this.#isPossible = false;
-        log.warn(
-          "--resume: {name} cannot keep a connection, and this one ends with the network: {reason}",
-          { name: this.name, reason: error.message.replace(/\.$/, "") },
-        );
+        this.#isPossible = error.mayPass;
+        this.#report(error);
       }
     }
     await this.#connector.connect(handlers);
+  }
+
+  /** Each reason is told once in a row. */
+  #report({ message, mayPass }: CannotResumeError): void {
+    const level = message === this.#reported ? "debug" : "warn";
+    this.#reported = message;
+    log[level](
+      "--resume: {name} cannot keep a connection, and this one ends with the network: {reason}" +
+        (mayPass ? "; the next one is tried with it again" : ""),
+      { name: this.name, reason: message.replace(/\.$/, "") },
+    );
   }
 
   async #connect(handlers: ConnectionHandlers): Promise<void> {
@@ -120,12 +132,13 @@ export class ResumingConnector implements Connects {
 /** What the host does not grant from its own address is no reason to fail. */
 function reasonOf(error: unknown, stream: ResumeStream): unknown {
   const isRefusal = error instanceof AuthenticationError || error instanceof HostKeyError ||
-    error instanceof NegotiationError ||
-    (error instanceof UpstreamLostError && stream.hasEnded);
-  if (!isRefusal) return error;
+    error instanceof NegotiationError;
+  // sshd has let nobody in at this moment, perhaps.
+  const mayPass = error instanceof UpstreamLostError && stream.hasEnded;
+  if (!isRefusal && !mayPass) return error;
   return new CannotResumeError(
     `it does not let in whoever comes from its own address: ${error.message}`,
-    { cause: error },
+    { mayPass, cause: error },
   );
 }
 
