@@ -83,6 +83,8 @@ export interface Session {
   hostKey?: Uint8Array;
   /** What carries the connection, where that may be away for a while. */
   carried?: Carried;
+  /** The server asks for a sign of life. */
+  onServerKeepalive?(): void;
 }
 
 /** A time without what carries a connection. */

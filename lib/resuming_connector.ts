@@ -19,12 +19,17 @@ import {
   NegotiationError,
   UpstreamLostError,
 } from "./errors.ts";
-import type { Session } from "./handshake.ts";
+import type { Carried, Session } from "./handshake.ts";
 import { logger } from "./log.ts";
 import { ResumeStream } from "./resume_stream.ts";
 import { SameKeyTrust } from "./same_key_trust.ts";
+import { ServerKeepalives } from "./server_keepalives.ts";
+import type { Peer } from "./transport.ts";
 
 const log = logger("resume");
+
+/** sshd's ClientAliveCountMax, where nobody says otherwise. */
+const usualAliveCount = 3;
 
 /** How connections are resumed. */
 export interface ResumingOptions {
@@ -34,6 +39,8 @@ export interface ResumingOptions {
   maximumDelayMs: number;
   /** How carriers are watched. */
   keepalive: CarrierOptions["keepalive"];
+  /** Told of each connection, and of what carries it. */
+  onCarried?(carried: Carried, transport: Peer): void;
 }
 
 /** Makes connections that outlive the network; where the host cannot, others. */
@@ -42,6 +49,7 @@ export class ResumingConnector implements Connects {
   readonly #options: ResumingOptions;
   readonly #streams = new Set<Promise<void>>();
   #isPossible = true;
+  #isIntervalTold = false;
   /** Why the host could not keep the last one. */
   #reported: string | undefined;
 
@@ -108,13 +116,30 @@ export class ResumingConnector implements Connects {
       await this.#connector.connectOver(stream, {
         ...handlers,
         trust: new SameKeyTrust(this.name, { key: hostKey!, verdict }),
-        onReady: (transport, inner) =>
-          handlers.onReady(transport, { ...inner, address, carried: stream }),
+        onReady: (transport, inner) => {
+          const keepalives = new ServerKeepalives((it) => this.#onServerInterval(it));
+          const onServerKeepalive = () => keepalives.onKeepalive(performance.now());
+          handlers.onReady(transport, { ...inner, address, carried: stream, onServerKeepalive });
+          this.#options.onCarried?.(stream, transport);
+        },
       });
     } catch (error) {
       stream.close();
       throw reasonOf(error, stream);
     }
+  }
+
+  /** sshd ends what does not answer: told once, as long as it would be sooner than we do. */
+  #onServerInterval(seconds: number): void {
+    const lives = seconds * usualAliveCount;
+    if (this.#isIntervalTold || lives * 1000 >= this.#options.resumeForMs) return;
+    this.#isIntervalTold = true;
+    log.warn(
+      "--resume: {name} asks about every {seconds} s for a sign of life (ClientAliveInterval), and ends " +
+        "what is away for longer than ClientAliveCountMax times that: {lives} s, unless its " +
+        "administrator says otherwise",
+      { name: this.name, seconds, lives },
+    );
   }
 
   #open(

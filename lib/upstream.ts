@@ -12,7 +12,7 @@
 import { Backoff } from "./backoff.ts";
 import type { Connects } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
-import type { Session } from "./handshake.ts";
+import type { Away, Session } from "./handshake.ts";
 import { logger } from "./log.ts";
 import { Losses, shownReason } from "./losses.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
@@ -66,7 +66,9 @@ type State =
 
 /** Where the connection to the remote host stands, and why it is down where that is so. */
 export type UpstreamState =
-  | { kind: "connecting" | "ready" | "closed" }
+  | { kind: "connecting" | "closed" }
+  /** With `away`: what carries it is not there, and what runs is kept. */
+  | { kind: "ready"; away?: Away }
   /**
    * - `waiting`: tried again after a while, or as soon as a client wants something.
    * - `asleep`: tried again when a client wants something.
@@ -280,8 +282,7 @@ export class Upstream {
     const { verdict, onHostKeys } = session;
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const connection = new ReadyConnection(transport, {
-      name: this.name,
-      keepalive,
+      ...{ name: this.name, keepalive, onServerKeepalive: session.onServerKeepalive },
       isBusy: () => relay.channelCount > 0,
       // What carries it is watched itself.
       isPaused: () => session.carried !== undefined || relay.isPaused(transport),
@@ -299,6 +300,10 @@ export class Upstream {
     this.#address = session.address;
     this.#hasBeenReady = true;
     this.#transition(ready);
+    session.carried?.watch(() => {
+      if (this.#state !== ready) return;
+      this.#options.onState?.({ kind: "ready", away: session.carried?.away });
+    });
     const allowsForwards = verdict === "trusted";
     connection.start(relay.attachUpstream(transport, { allowsForwards, onHostKeys }));
     log.info("connected to {name}", { name: this.name });
