@@ -84,12 +84,12 @@ export class ResumingConnector implements Connects {
 
   /** Each reason is told once in a row. */
   #report({ message, mayPass }: CannotResumeError): void {
-    const level = message === this.#reported ? "debug" : "warn";
+    if (message === this.#reported) return;
     this.#reported = message;
-    log[level](
-      "--resume: {name} cannot keep a connection, and this one ends with the network: {reason}" +
-        (mayPass ? "; the next one is tried with it again" : ""),
-      { name: this.name, reason: message.replace(/\.$/, "") },
+    const until = mayPass ? "; the next one is tried with it again" : "";
+    log.warn(
+      "--resume: {name} cannot keep a connection, and this one ends with the network: {reason}",
+      { name: this.name, reason: message.replace(/\.$/, "") + until },
     );
   }
 

@@ -7,8 +7,8 @@ const name = new TextEncoder().encode("keepalive@openssh.com");
 /** sshd counts whole seconds; what comes sooner has waited somewhere. In milliseconds. */
 const shortestMs = 900;
 
-/** Two intervals that differ by less are the same one. */
-const tolerance = 0.1;
+/** Two intervals that differ by no more are the same one, in milliseconds: sshd rounds. */
+const toleranceMs = 1100;
 
 /** Whether a message asks for a sign of life, of the connection or by a channel, as OpenSSH does. */
 export function isServerKeepalive(payload: Uint8Array): boolean {
@@ -37,7 +37,7 @@ export class ServerKeepalives {
     const gapMs = this.#lastMs === undefined ? 0 : now - this.#lastMs;
     this.#lastMs = now;
     if (gapMs < shortestMs || this.#isKnown) return;
-    if (Math.abs(gapMs - this.#shortestMs) <= tolerance * gapMs) {
+    if (Math.abs(gapMs - this.#shortestMs) <= toleranceMs) {
       this.#isKnown = true;
       this.#onInterval(Math.round(Math.min(gapMs, this.#shortestMs) / 1000));
     }

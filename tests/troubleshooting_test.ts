@@ -19,6 +19,8 @@ const noMessages = [
   "the key … (…)",
   "…, of the agent",
   "a client's request for the end",
+  // How it goes, for the service manager.
+  "away since …, sessions are kept: …",
   // Before a stack.
   "caused by …",
   // Reasons that nobody is shown.
