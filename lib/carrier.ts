@@ -30,7 +30,10 @@ export interface CarrierAnswer {
 
 /** What leads to the program, with frames from now on. */
 export interface Carrier {
-  connection: ByteConnection;
+  connection: Pick<ByteConnection, "write" | "close"> & {
+    /** The next bytes, which are the caller's; `null` at the end. */
+    take(): Promise<Uint8Array | null>;
+  };
   answer: CarrierAnswer;
   /** Why the connection is lost, once it is. */
   readonly reason: Error | undefined;
@@ -125,7 +128,7 @@ export async function openCarrier(
     const answer = await unlessAborted(ask(channel, request), asking);
     return {
       connection: {
-        read: (buffer) => channel.read(buffer),
+        take: () => channel.take(),
         write: (data) => channel.write(data),
         close,
       },
@@ -235,6 +238,9 @@ async function readLine(connection: ByteConnection, most: number): Promise<[stri
 }
 
 /** Writes all of it. */
-export async function writeAll(connection: ByteConnection, data: Uint8Array): Promise<void> {
+export async function writeAll(
+  connection: Pick<ByteConnection, "write">,
+  data: Uint8Array,
+): Promise<void> {
   for (let sent = 0; sent < data.length;) sent += await connection.write(data.subarray(sent));
 }

@@ -57,7 +57,7 @@ sub hold {
   my $frames = sub {
     while ($c and length($rb) >= 5) {
       my ($k, $n) = unpack "CN", $rb;
-      return $drop->() if $n > 65536;
+      return $drop->() if $n > 131072;
       return if length($rb) < 5 + $n;
       my $d = substr($rb, 5, $n); substr($rb, 0, 5 + $n, "");
       if ($k == 68) { $got += $n; $in .= $d if $open }
@@ -76,8 +76,8 @@ sub hold {
   };
   while (1) {
     if ($c and $wb eq "") {
-      my $n = $base + length($out) - $sent; $n = 65536 if $n > 65536;
-      if ($got - $acked >= 65536) { $acked = $got; $wb = pack "CNNN", 65, 8, int($got / 4294967296), $got % 4294967296 }
+      my $n = $base + length($out) - $sent; $n = 131072 if $n > 131072;
+      if ($got - $acked >= 524288) { $acked = $got; $wb = pack "CNNN", 65, 8, int($got / 4294967296), $got % 4294967296 }
       elsif ($n > 0) { $wb = pack("CN", 68, $n) . substr($out, $sent - $base, $n); $sent += $n }
       elsif ($open == 0 and $told == 0) { $told = 1; $wb = pack("CN", 69, length $why) . $why }
     }

@@ -95,7 +95,7 @@ class Holder:
     def frames(self):
         while self.c and len(self.rb) >= 5:
             k, n = struct.unpack(">BI", self.rb[:5])
-            if n > 65536:
+            if n > 131072:
                 return self.drop()
             if len(self.rb) < 5 + n:
                 return
@@ -123,8 +123,8 @@ class Holder:
             else:
                 return self.drop()
     def fill(self):
-        n = min(65536, self.base + len(self.out) - self.sent)
-        if self.got - self.acked >= 65536:
+        n = min(131072, self.base + len(self.out) - self.sent)
+        if self.got - self.acked >= 524288:
             self.acked = self.got
             self.wb += struct.pack(">BIQ", 65, 8, self.got)
         elif n > 0:

@@ -13,9 +13,6 @@ import { FrameType, keptBytes, ResumeEnd } from "./resume_end.ts";
 
 const log = logger("resume");
 
-/** How much is read at once, in bytes. */
-const readBytes = 128 * 1024;
-
 /** A carrier that has lived for so long has been of use, in milliseconds. */
 const provenMs = 5000;
 
@@ -238,20 +235,19 @@ export class ResumeStream implements ByteConnection, Carried {
   }
 
   async #receive(carrier: Carrier): Promise<void> {
-    const buffer = new Uint8Array(readBytes);
     try {
       while (true) {
         if (this.#isUsed(carrier) && this.#end.unreadBytes >= keptBytes) {
           await this.#change();
           continue;
         }
-        const count = await carrier.connection.read(buffer);
-        if (count === null) {
+        const bytes = await carrier.connection.take();
+        if (bytes === null) {
           throw new UpstreamLostError(`${this.#options.name} ended what carries the connection`);
         }
         if (!this.#isUsed(carrier)) continue;
         const { has } = this.#end;
-        this.#end.receive(buffer.subarray(0, count));
+        this.#end.receive(bytes);
         if (this.#end.has > has) {
           this.#isWanted = false;
           this.#lastByteAt = performance.now();

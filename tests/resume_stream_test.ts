@@ -6,6 +6,7 @@ import { AuthenticationError, NobodyToAskError, UpstreamLostError } from "../lib
 import { frame, FrameType } from "../lib/resume_end.ts";
 import { ResumeStream } from "../lib/resume_stream.ts";
 import { makeBytePair } from "./support/byte_pair.ts";
+import { taking } from "./support/resume_host.ts";
 import { FakeTime } from "./support/fake_time.ts";
 
 const longMs = 3_600_000;
@@ -30,7 +31,12 @@ interface FakeCarrier {
 function makeCarrier(has = 0): FakeCarrier {
   const [near, far] = makeBytePair([(it) => [it], (it) => [it]]);
   return {
-    carrier: { connection: near, answer: { has, path: "/s" }, reason: undefined, probe() {} },
+    carrier: {
+      connection: taking(near),
+      answer: { has, path: "/s" },
+      reason: undefined,
+      probe() {},
+    },
     say: (words) => void far.write(frame(FrameType.data, new TextEncoder().encode(words))),
     cut: () => far.close(),
   };
