@@ -23,6 +23,7 @@ sub folder {
   my $home = $ENV{HOME};
   if ($home and -d $home) { mkdir "$home/.cache", 0700; push @all, "$home/.cache/sshshim-resume" }
   push @all, "/tmp/sshshim-resume-$>";
+  @all = reverse @all if shift;
   for my $d (@all) {
     next if length($d) > 65 or $d =~ m{[^-+.,_@%/A-Za-z0-9]} or $d =~ m{^[^/]};
     mkdir $d, 0700;
@@ -143,7 +144,8 @@ if ($mode eq "new") {
   umask 077;
   my ($name, $l) = ($path);
   for my $left (2, 1, 0) {
-    my $d = folder();
+    # The disk of the first may be full.
+    my $d = folder($left == 0);
     sweep($d);
     $path = "$d/$name";
     last if socket($l, PF_UNIX, SOCK_STREAM, 0) and bind($l, sockaddr_un($path)) and listen($l, 4);

@@ -21,7 +21,7 @@ def reach(path):
     except OSError as error:
         s.close()
         return None, error.errno
-def folder():
+def folder(last):
     found = []
     me = os.geteuid()
     run = os.environ.get("XDG_RUNTIME_DIR", "")
@@ -35,6 +35,8 @@ def folder():
             pass
         found.append(home + "/.cache/sshshim-resume")
     found.append("/tmp/sshshim-resume-%d" % me)
+    if last:
+        found.reverse()
     for d in found:
         if len(d) > 65 or not re.match("^/[-+.,_@%/A-Za-z0-9]*$", d):
             continue
@@ -242,7 +244,8 @@ def new(name, token, limit):
     t.setsockopt(6, 1, 1)
     os.umask(0o77)
     for left in (2, 1, 0):
-        d = folder()
+        # The disk of the first may be full.
+        d = folder(left == 0)
         path = d + "/" + name
         l = socket.socket(socket.AF_UNIX)
         try:

@@ -11,6 +11,7 @@ import {
   untilLogged,
 } from "./support/faulty.ts";
 import { startInnerShim } from "./support/inner_shim.ts";
+import { forceCommand } from "./support/force_command.ts";
 import { startAgent } from "./support/agent.ts";
 import { section } from "./support/several.ts";
 import { startSshd } from "./support/sshd.ts";
@@ -370,11 +371,3 @@ Deno.test("sshshim that ends while the network is away says what stays on the ho
   assert.equal(await isRunning(keeper!), true);
   await waitUntil("its time is over", async () => !await isRunning(keeper!));
 });
-
-/** Whoever logs in runs this command. */
-async function forceCommand({ folder }: { folder: string }, command: string): Promise<void> {
-  const file = `${folder}/authorized_keys`;
-  const lines = await Deno.readTextFile(file);
-  const forced = `command="${command.replaceAll('"', '\\"')}" `;
-  await Deno.writeTextFile(file, lines.replaceAll(/^(?=\S)/gm, forced));
-}
