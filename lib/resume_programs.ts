@@ -19,15 +19,33 @@ export const greeting = "sshshim-resume 1 ";
 /** How long the words of the command are, in characters: OpenBSD's csh takes 1023. */
 const wordLength = 900;
 
-/** Tries what there is, and runs it with its program; everything is in its arguments. */
+/** What is said where there is no language for it. */
+const none = `${greeting}none`;
+
+/** Runs the first of its arguments, or says the second. */
+const runPython =
+  "import sys; exec(sys.argv[1].replace(chr(96), chr(10))) if sys.version_info >= (3, 5) else " +
+  "print(sys.argv[2])";
+
+/** Runs the first of its arguments, or goes on to python with the others, of which the last is said. */
+const runPerl =
+  "if (eval q(require 5.014; require POSIX; require Socket; Socket->import(q(getaddrinfo)); 1)) " +
+  "{ eval join chr(10), split chr(96), shift; die } " +
+  `shift; exec q(python3), q(-c), q(${runPython}), @ARGV; print pop, chr 10`;
+
+/**
+ * Runs what there is, with its program; everything is in its arguments. Nothing is started to see
+ * whether it is there: that would take as long as all the rest.
+ */
 const chooser = [
   'p=; until test "$1" = --; do p=$p$1; shift; done; shift',
   "y=; until test $# = 0; do y=$y$1; shift; done",
-  'if perl -e "use 5.014; use POSIX (); use Socket qw(getaddrinfo)" </dev/null >/dev/null 2>&1',
-  'then exec perl -e "eval join chr(10), split chr(96), shift; die" -- "$p"; fi',
-  'if python3 -c "import select, socket, os; os.set_blocking" </dev/null >/dev/null 2>&1',
-  'then exec python3 -c "import sys; exec(sys.argv[1].replace(chr(96), chr(10)))" "$y"; fi',
-  `echo ${greeting}none`,
+  `n="${none}"`,
+  "if command -v perl >/dev/null 2>&1",
+  `then exec perl -e "${runPerl}" -- "$p" "$y" "$n"; fi`,
+  "if command -v python3 >/dev/null 2>&1",
+  `then exec python3 -c "${runPython}" "$y" "$n"; fi`,
+  'echo "$n"',
 ].join("; ");
 
 /** The programs by their language, as they are sent. */
