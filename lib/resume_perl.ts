@@ -7,7 +7,7 @@ use POSIX ();
 use Socket qw(:DEFAULT :addrinfo);
 use Fcntl;
 my $nl = chr 10;
-my $cap = 8388608;
+my $cap = 6291456;
 sub say_line { syswrite STDOUT, join("", @_, $nl) }
 sub refuse { say_line("no ", @_); exit 0 }
 sub reason { POSIX::strerror(POSIX::errno()) }

@@ -4,7 +4,7 @@
 export const pythonProgram = String.raw`
 import errno, os, re, select, signal, socket, stat, struct, sys, time
 leave = getattr(os, "_exit")
-CAP = 8388608
+CAP = 4194304
 NL = chr(10).encode()
 def say(*words):
     os.write(1, " ".join(str(word) for word in words).encode() + NL)

@@ -12,19 +12,24 @@ import { lead, startForwarding } from "./support/forwarding.ts";
 import { freePort } from "./support/ports.ts";
 import { waitUntil } from "./support/processes.ts";
 import { keepersOf } from "./support/resume_keepers.ts";
-import { text } from "./support/run.ts";
+import { runChecked, RunningProcess, text } from "./support/run.ts";
 import { connect, readExactly, startEcho, tcpAddress, writeAll } from "./support/services.ts";
 import { startShim } from "./support/shim.ts";
+import type { SshdOptions } from "./support/sshd.ts";
+import { startDisplay, xClient } from "./support/x11.ts";
+
+/** ssh wants the whole path. */
+const xauth = (await runChecked(["/bin/sh", "-c", "command -v xauth"])).trim();
 
 const away = /the connection is away/;
 const back = /the connection is back/;
 
 async function startGround(
   words: string[] = [],
-  options: { config?: string[] } = {},
+  options: SshdOptions = {},
 ): Promise<FaultyGround> {
   await using resources = new AsyncDisposableStack();
-  const path = resources.use(await startFaultyPath({ config: options.config }));
+  const path = resources.use(await startFaultyPath(options));
   const args = ["-F", "none", "--resume", "--reconnect-max-delay", "1", ...words];
   const shim = resources.use(await startShim(path.upstream, { arguments: args }));
   const target = targetThrough(shim, path);
@@ -119,5 +124,38 @@ Deno.test("where the home cannot be written, or is not there, another folder is 
     const target = targetThrough(shim, path);
     assert.equal(text((await target.ssh("echo there")).stdout), "there\n");
     assert.doesNotMatch(shim.log.text, /cannot keep/);
+  }
+});
+
+Deno.test("a program on the host reaches the client's display after a loss as well", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "x11-" });
+  try {
+    await Deno.writeTextFile(`${folder}/authority`, "", { mode: 0o600 });
+    await using ground = await startGround([], {
+      config: ["X11Forwarding yes", "X11UseLocalhost yes"],
+      environment: { XAUTHORITY: `${folder}/authority` },
+    });
+    const { target, proxy, shim } = ground;
+    await using display = await startDisplay(target.folder, "display");
+    const client = xClient();
+    const script = `${client}; read line; ${client}; exit 3`;
+    await using session = new RunningProcess(
+      target.sshCommand(script, ["-Y", "-o", `XAuthLocation=${xauth}`]),
+      {
+        environment: {
+          ...{ ...target.environment, DISPLAY: display.display },
+          XAUTHORITY: display.authority,
+        },
+      },
+    );
+    await session.stdout.waitFor(/display\n/);
+    const from = shim.log.text.length;
+    proxy.cutAll("rst");
+    await untilLogged(shim.log, back, { from });
+    await session.write("once more\n");
+    assert.equal((await session.drained()).code, 3);
+    assert.equal(session.stdout.text, "display\ndisplay\n");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });
