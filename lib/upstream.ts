@@ -12,7 +12,7 @@
 import { Backoff } from "./backoff.ts";
 import type { Connects } from "./connector.ts";
 import { DisconnectReason, NobodyToAskError, UpstreamLostError } from "./errors.ts";
-import type { Away, Session } from "./handshake.ts";
+import type { Session } from "./handshake.ts";
 import { logger } from "./log.ts";
 import { Losses, shownReason } from "./losses.ts";
 import { ReadyConnection, type ReadyConnectionOptions } from "./ready_connection.ts";
@@ -67,8 +67,8 @@ type State =
 /** Where the connection to the remote host stands, and why it is down where that is so. */
 export type UpstreamState =
   | { kind: "connecting" | "closed" }
-  /** With `away`: what carries it is not there, and what runs is kept. */
-  | { kind: "ready"; away?: Away }
+  /** With `away`, since a time in milliseconds since 1970: the network is lost, and what runs is kept. */
+  | { kind: "ready"; away?: { since: number; reason: Error } }
   /**
    * - `waiting`: tried again after a while, or as soon as a client wants something.
    * - `asleep`: tried again when a client wants something.
