@@ -159,3 +159,35 @@ Deno.test("a program on the host reaches the client's display after a loss as we
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("a return that needs a person asks once, when something is wanted", async () => {
+  await using path = await startFaultyPath();
+  const { sshd, proxy, upstream } = path;
+  const { folder, rsaKeyFile } = sshd;
+  await runChecked(["ssh-keygen", "-q", "-p", "-f", rsaKeyFile, "-P", "", "-N", "open sesame"]);
+  const askpass = `${folder}/askpass`;
+  const script = `#!/bin/sh\necho asked >> ${folder}/asked\necho open sesame\n`;
+  await Deno.writeTextFile(askpass, script, { mode: 0o700 });
+  await using shim = await startShim(upstream, {
+    arguments: ["-F", "none", "--resume", "-i", rsaKeyFile],
+    environment: { SSH_ASKPASS: askpass, SSH_ASKPASS_REQUIRE: "force" },
+  });
+  const target = targetThrough(shim, path);
+  await using client = target.startSsh("echo ready; read line; echo got $line; exit 4");
+  await client.stdout.waitFor(/ready/);
+  // From now on the host wants the key that has a passphrase.
+  const keys = (await Deno.readTextFile(`${folder}/authorized_keys`)).trim().split("\n");
+  await Deno.writeTextFile(`${folder}/authorized_keys`, `${keys.find((it) => /rsa/.test(it))}\n`);
+  const from = shim.log.text.length;
+  proxy.cutAll("rst");
+  await untilLogged(shim.log, /It is tried again when something is wanted/, { from });
+  await assert.rejects(Deno.lstat(`${folder}/asked`), Deno.errors.NotFound);
+  await client.write("words\n");
+  assert.equal((await client.drained()).code, 4);
+  assert.match(client.stdout.text, /got words/);
+  assert.equal(await Deno.readTextFile(`${folder}/asked`), "asked\n");
+  // What has been answered is not asked again.
+  proxy.cutAll("rst");
+  await untilLogged(shim.log, back, { from, count: 2 });
+  assert.equal(await Deno.readTextFile(`${folder}/asked`), "asked\n");
+});
