@@ -10,8 +10,8 @@
  * backslash and no backquote, which stands for the end of a line, and no word is long.
  */
 
-import { perlProgram } from "./resume_perl.ts";
-import { pythonProgram } from "./resume_python.ts";
+import { perlProgram, runPerl } from "./resume_perl.ts";
+import { pythonProgram, runPython } from "./resume_python.ts";
 
 /** With which the program begins; the language follows, or `none`. */
 export const greeting = "sshshim-resume 1 ";
@@ -22,17 +22,6 @@ const wordLength = 900;
 /** What is said where there is no language for it. */
 const none = `${greeting}none`;
 
-/** Runs the first of its arguments, or says the second. */
-const runPython =
-  "import sys; exec(sys.argv[1].replace(chr(96), chr(10))) if sys.version_info >= (3, 5) else " +
-  "print(sys.argv[2])";
-
-/** Runs the first of its arguments, or goes on to python with the others, of which the last is said. */
-const runPerl =
-  "if (eval q(require 5.014; require POSIX; require Socket; Socket->import(q(getaddrinfo)); 1)) " +
-  "{ eval join chr(10), split chr(96), shift; die } " +
-  `shift; exec q(python3), q(-c), q(${runPython}), @ARGV; print pop, chr 10`;
-
 /**
  * Runs what there is, with its program; everything is in its arguments. Nothing is started to see
  * whether it is there: that would take as long as all the rest.
@@ -42,7 +31,7 @@ const chooser = [
   "y=; until test $# = 0; do y=$y$1; shift; done",
   `n="${none}"`,
   "if command -v perl >/dev/null 2>&1",
-  `then exec perl -e "${runPerl}" -- "$p" "$y" "$n"; fi`,
+  `then exec perl -e "${runPerl(runPython)}" -- "$p" "$y" "$n"; fi`,
   "if command -v python3 >/dev/null 2>&1",
   `then exec python3 -c "${runPython}" "$y" "$n"; fi`,
   'echo "$n"',

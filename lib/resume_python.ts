@@ -349,3 +349,8 @@ def main():
     join(s)
 main()
 `.trim();
+
+/** Runs the first of its arguments, or says the second where python is too old. */
+export const runPython =
+  "import sys; exec(sys.argv[1].replace(chr(96), chr(10))) if sys.version_info >= (3, 5) else " +
+  "print(sys.argv[2])";
