@@ -5,7 +5,7 @@
 
 import type { ByteConnection } from "./byte_connection.ts";
 import type { Connects } from "./connector.ts";
-import { messageOf, UpstreamLostError } from "./errors.ts";
+import { ChannelOpenFailureReason, messageOf, UpstreamLostError } from "./errors.ts";
 import type { Session } from "./handshake.ts";
 import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
@@ -30,7 +30,10 @@ export interface CarrierAnswer {
 
 /** What leads to the program, with frames from now on. */
 export interface Carrier {
-  connection: ByteConnection;
+  connection: Pick<ByteConnection, "write" | "close"> & {
+    /** The next bytes, which are the caller's; `null` at the end. */
+    take(): Promise<Uint8Array | null>;
+  };
   answer: CarrierAnswer;
   /** Why the connection is lost, once it is. */
   readonly reason: Error | undefined;
@@ -51,6 +54,13 @@ export interface CarrierOptions {
 /** The host cannot keep a connection; `message` says why. */
 export class CannotResumeError extends Error {
   override name = "CannotResumeError";
+  /** Whether it may be otherwise with another connection. */
+  readonly mayPass: boolean;
+
+  constructor(message: string, { mayPass, cause }: { mayPass: boolean; cause?: unknown }) {
+    super(message, { cause });
+    this.mayPass = mayPass;
+  }
 }
 
 /** The host does not keep the connection any more. */
@@ -118,7 +128,7 @@ export async function openCarrier(
     const answer = await unlessAborted(ask(channel, request), asking);
     return {
       connection: {
-        read: (buffer) => channel.read(buffer),
+        take: () => channel.take(),
         write: (data) => channel.write(data),
         close,
       },
@@ -134,10 +144,16 @@ export async function openCarrier(
     // Whatever else came of it, the network has ended it.
     if (reason !== undefined) throw reason;
     if (error instanceof ChannelRefusedError) {
-      throw new CannotResumeError("it runs no commands on this connection", { cause: error });
+      // A session that is refused may be one too many; a command that is, is not allowed.
+      throw new CannotResumeError("it runs no commands on this connection", {
+        mayPass: error.reasonCode !== ChannelOpenFailureReason.administrativelyProhibited,
+        cause: error,
+      });
     }
     if (deadline.aborted) {
-      throw new CannotResumeError("the program that would do it has not answered within 30 s");
+      throw new CannotResumeError("the program that would do it has not answered within 30 s", {
+        mayPass: false,
+      });
     }
     if (error instanceof CannotResumeError || error instanceof NotKeptError) throw error;
     if (!(error instanceof NoProgramError)) {
@@ -147,6 +163,8 @@ export async function openCarrier(
     const said = shownText((error.message || channel.errorText).trim(), 200);
     throw new CannotResumeError(
       `another program runs there instead of ours${said === "" ? "" : ` and says: ${said}`}`,
+      // A shell that has no room for a process says so.
+      { mayPass: /resource|memory|fork/i.test(said) },
     );
   }
 }
@@ -173,7 +191,9 @@ export async function ask(
     text = at < 0 ? `${text}${line}\n` : line.slice(at);
   }
   if (text === `${greeting}none`) {
-    throw new CannotResumeError("it has neither perl 5.14 nor python 3.5, or newer ones");
+    throw new CannotResumeError("it has neither perl 5.14 nor python 3.5, or newer ones", {
+      mayPass: false,
+    });
   }
   const { token } = request;
   const line = request.kind === "new"
@@ -184,12 +204,15 @@ export async function ask(
   const [, has, path] = answer.match(/^ok (\d{1,15}) (\/[-+.,_@%/A-Za-z0-9]{1,106})$/) ?? [];
   if (has !== undefined && path !== undefined) return { has: Number(has), path };
   const refusal = answer.match(/^no (\w+) ?(.*)$/);
-  if (refusal === null || refusal[1] === "gone") {
-    if (request.kind === "new") throw new CannotResumeError("what it has begun there ends at once");
-    // A holder that says nothing does not take the token or the count.
-    throw new NotKeptError("the host does not keep it any more");
+  if (refusal !== null && refusal[1] !== "gone") {
+    const text = refusalText(refusal[1]!, shownText(refusal[2]!, 200));
+    throw new CannotResumeError(text, { mayPass: refusal[1] !== "address" });
   }
-  throw new CannotResumeError(refusalText(refusal[1]!, shownText(refusal[2]!, 200)));
+  if (request.kind === "new") {
+    throw new CannotResumeError("the program there has ended too soon", { mayPass: true });
+  }
+  // A holder that says nothing does not take the token or the count.
+  throw new NotKeptError("the host does not keep it any more");
 }
 
 function refusalText(word: string, words: string): string {
@@ -219,6 +242,9 @@ async function readLine(connection: ByteConnection, most: number): Promise<[stri
 }
 
 /** Writes all of it. */
-export async function writeAll(connection: ByteConnection, data: Uint8Array): Promise<void> {
+export async function writeAll(
+  connection: Pick<ByteConnection, "write">,
+  data: Uint8Array,
+): Promise<void> {
   for (let sent = 0; sent < data.length;) sent += await connection.write(data.subarray(sent));
 }

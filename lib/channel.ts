@@ -29,6 +29,7 @@ import {
   rewriteOpen,
   rewriteRecipient,
 } from "./wire.ts";
+import { TerminalScreen } from "./terminal_screen.ts";
 import { announcedCookie } from "./x11.ts";
 
 /** Withheld window is not refilled while a receiver has this much waiting, in bytes. */
@@ -86,6 +87,8 @@ export class Channel {
   isWarm = false;
   /** Of a session: a terminal was requested, which sshd allows once. */
   hasTerminal = false;
+  /** Of a session with a terminal: what is known of its screen. */
+  screen: TerminalScreen | undefined;
   /** Of a session: upstream has told the exit status. */
   hasExitStatus = false;
   /** Of a session: agent forwarding was requested. */
@@ -237,6 +240,7 @@ export class Channel {
   #forwardData(from: Side, message: ChannelData, payload: Uint8Array): void {
     const { type, dataTypeCode, data } = message;
     const { channel, maximumPacketSize } = this[opposite(from)];
+    if (from === "upstream") this.screen?.onOutput(data);
     if (data.length <= maximumPacketSize) return this.forward(from, payload);
     const numbers = type === MessageType.channelExtendedData ? [channel, dataTypeCode] : [channel];
     for (let at = 0; at < data.length; at += maximumPacketSize) {
@@ -372,6 +376,10 @@ function noteRequest(channel: Channel, request: ChannelRequest): void {
       // sshd ends the whole connection at the second one.
       if (channel.hasTerminal) throw new ProtocolError("a second terminal in one session");
       channel.hasTerminal = true;
+      channel.screen = TerminalScreen.ofRequest(request.data);
+      break;
+    case "window-change":
+      channel.screen?.resize(request.data);
       break;
     case "auth-agent-req@openssh.com":
       channel.forwardsAgent = true;

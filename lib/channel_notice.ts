@@ -28,12 +28,38 @@ export function tell(channel: Channel, text: string): void {
   sendLine(channel, text, downstream.flow.freeBytes);
 }
 
-/** No more than `windowBytes` may be sent. */
+/**
+ * Shows a dim line below the cursor of a session's terminal, if nothing is lost by that, and if there
+ * is room for it.
+ */
+export function showLine(channel: Channel, words: string): void {
+  const { downstream, upstream, screen } = channel;
+  if (!screen?.takesLine || !downstream.listens || upstream.eofReceived) return;
+  const text = `sshshim: ${shortened(words)}`.slice(0, screen.columns - 1);
+  // A line below is there after the first two; the cursor and its colours are kept meanwhile.
+  const line = `\x1bD\x1b[A\x1b7\r\n\x1b[m\x1b[2m${text}\x1b[m\x1b[K\x1b8`;
+  screen.hasLine = sendText(channel, line, downstream.flow.freeBytes);
+}
+
+/** Takes the line back, unless something has been shown since. */
+export function takeLineBack(channel: Channel): void {
+  const { downstream, screen } = channel;
+  if (!screen?.hasLine || !downstream.listens) return;
+  screen.hasLine = false;
+  sendText(channel, "\x1b7\r\n\x1b[m\x1b[2K\x1b8", downstream.flow.freeBytes);
+}
+
 function sendLine(to: Channel, words: string, windowBytes: number): void {
+  sendText(to, `\r\nsshshim: ${shortened(words)}\r\n`, windowBytes);
+}
+
+/** No more than `windowBytes` may be sent. @returns whether it has been. */
+function sendText(to: Channel, words: string, windowBytes: number): boolean {
   const { channel, flow, maximumPacketSize } = to.downstream;
-  const text = utf8String(`\r\nsshshim: ${shortened(words)}\r\n`);
-  if (text.length > Math.min(windowBytes, maximumPacketSize)) return;
+  const text = utf8String(words);
+  if (text.length > Math.min(windowBytes, maximumPacketSize)) return false;
   flow.adjust(-text.length); // The client gives them back like any others.
   const fields = [channel, extendedDataStderr, text] as const;
   to.send("downstream", buildMessage(MessageType.channelExtendedData, ...fields));
+  return true;
 }

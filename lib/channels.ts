@@ -15,7 +15,7 @@ import { ChannelAnswers, expectLate, isAnswer } from "./channel_answers.ts";
 import { opposite, type Side } from "./channel_end.ts";
 import { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
-import { tell } from "./channel_notice.ts";
+import { showLine, takeLineBack, tell } from "./channel_notice.ts";
 import { type LinkOptions, Links } from "./channel_links.ts";
 import { ClientOpens } from "./channel_opens.ts";
 import { type ForwardOwners, UpstreamOpens } from "./channel_owners.ts";
@@ -233,6 +233,14 @@ export class Channels {
   /** Tells the people at terminals something; their sessions go on. */
   tell(text: string): void {
     for (const channel of this.#table.live()) tell(channel, text);
+  }
+
+  /** Shows a line at the terminals of a connection upstream; without `text` it is taken back. */
+  showLine(upstream: Peer, text: string | undefined): void {
+    for (const channel of this.#links.get(upstream)?.channels ?? []) {
+      if (text === undefined) takeLineBack(channel);
+      else showLine(channel, text);
+    }
   }
 
   /** A client is here; until it has left, its messages are taken. */

@@ -76,6 +76,8 @@ export interface Options {
   reconnectMaxDelayMs: number;
   /** How long the host keeps a connection while the network is away; absent: not at all. */
   resumeForMs: number | undefined;
+  /** Whether terminals are told while it is away. */
+  showsAway: boolean;
   /** A silence so long is broken while something is open; so many in a row mean death. */
   keepaliveIntervalMs: number | undefined;
   keepaliveCount: number | undefined;
@@ -190,6 +192,7 @@ function optionsFrom(parsed: Parsed, command: string[] | undefined): Options {
     reconnects: !parsed.survival.noReconnect,
     reconnectMaxDelayMs: parsed.survival.reconnectMaxDelay * 1000,
     resumeForMs: resumeForFrom(parsed.survival),
+    showsAway: !parsed.survival.quietResume,
     keepaliveIntervalMs: parsed.survival.keepaliveInterval === undefined
       ? undefined
       : parsed.survival.keepaliveInterval * 1000,

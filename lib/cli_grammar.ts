@@ -258,6 +258,10 @@ const survival = object({
     "For how long it is held while the network is away, such as 90, 30m or 1d12h; implies " +
       "--resume. Default: 8h.",
   ),
+  quietResume: toggle(
+    ["--quiet-resume"],
+    "With --resume: show no line at terminals while the network is away.",
+  ),
   noReconnect: toggle(["--no-reconnect"], "End, with status 5, when the connection is lost."),
   reconnectMaxDelay: seconds(
     "--reconnect-max-delay",

@@ -106,14 +106,29 @@ export interface Session {
   hostKey?: Uint8Array;
   /** What carries the connection, where that may be away for a while. */
   carried?: Carried;
+  /** The server asks for a sign of life. */
+  onServerKeepalive?(): void;
+}
+
+/** A time without what carries a connection. */
+export interface Away {
+  /** In milliseconds since 1970. */
+  since: number;
+  reason: Error;
+  /** Whether the host has let us in again, and is about to be joined. */
+  isReached: boolean;
 }
 
 /** What carries a connection that outlives it. */
 export interface Carried {
-  /** Since when it is away, and why; `undefined` while it is there. */
-  readonly away: { since: number; reason: Error } | undefined;
-  /** A person, or a wake-up of the machine, wants it there: asks for a sign of life, or tries now. */
+  /** `undefined` while it is there. */
+  readonly away: Away | undefined;
+  /** `onChange` is called when `away` is perhaps another; it must not throw. */
+  watch(onChange: () => void): void;
+  /** The machine has slept: asks for a sign of life, or tries now. */
   probe(): void;
+  /** A person wants it there, and may be asked. */
+  retry(): void;
 }
 
 /**

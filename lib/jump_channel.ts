@@ -141,6 +141,14 @@ export class JumpChannel implements ByteConnection {
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {
+    const part = await this.take(buffer.length);
+    if (part === null) return null;
+    buffer.set(part);
+    return part.length;
+  }
+
+  /** The next bytes, `most` at most, which are the caller's; `null` at the end. */
+  async take(most = Infinity): Promise<Uint8Array | null> {
     while (this.#chunks.length === 0) {
       if (this.#state.kind === "gone" && this.#state.error) throw this.#state.error;
       if (this.#state.kind === "gone" || this.#state.kind === "open" && this.#state.isEnded) {
@@ -149,13 +157,12 @@ export class JumpChannel implements ByteConnection {
       await this.#change();
     }
     const [chunk] = this.#chunks;
-    const part = chunk!.subarray(0, buffer.length);
-    buffer.set(part);
+    const part = chunk!.subarray(0, most);
     if (part.length === chunk!.length) this.#chunks.shift();
     else this.#chunks[0] = chunk!.subarray(part.length);
     this.#grant(part.length);
     this.#onRoom();
-    return part.length;
+    return part;
   }
 
   async write(data: Uint8Array): Promise<number> {

@@ -43,6 +43,19 @@ const families: readonly Family[] = [
     samplesOf: ({ upstream }) => [[{}, secondsOf(upstream.since)]],
   },
   {
+    name: "sshshim_away",
+    type: "gauge",
+    help: "Whether the network is away and what runs is kept, with --resume; the state is ready.",
+    samplesOf: ({ upstream: { away } }) => [[{}, Number(away !== null)]],
+  },
+  {
+    name: "sshshim_away_since_timestamp_seconds",
+    type: "gauge",
+    unit: "seconds",
+    help: "Since when, in seconds since 1970; absent while it is there.",
+    samplesOf: ({ upstream: { away } }) => away === null ? [] : [[{}, secondsOf(away.since)]],
+  },
+  {
     name: "sshshim_round_trip_seconds",
     type: "gauge",
     unit: "seconds",

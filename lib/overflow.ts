@@ -143,12 +143,12 @@ export class Overflow {
     await connector.connect({
       signal,
       mayAsk: false,
-      onReady: (transport, { verdict, exchange, carried }) => {
+      onReady: (transport, { verdict, ...session }) => {
         isTrusted = verdict === "trusted";
         if (signal.aborted) {
           transport.disconnect(DisconnectReason.byApplication, "sshshim has been stopped");
         } else if (isTrusted) {
-          connection = this.#onReady(transport, { exchange, carried });
+          connection = this.#onReady(transport, session);
         } else {
           transport.disconnect(DisconnectReason.byApplication, "the host key is not trusted");
         }
@@ -181,14 +181,13 @@ export class Overflow {
 
   #onReady(
     transport: StartableTransport,
-    { exchange, carried }: Pick<Session, "exchange" | "carried">,
+    { exchange, carried, onServerKeepalive }: Omit<Session, "verdict">,
   ): Connection {
     const { relay, connector: { name }, keepalive } = this.#options;
     const requests = new RequestQueue();
     const asError = (description: string) => new Error(description);
     const ready = new ReadyConnection(transport, {
-      name,
-      keepalive,
+      ...{ name, keepalive, onServerKeepalive },
       isBusy: () => relay.countOn(transport) > 0,
       isPaused: () => carried !== undefined || relay.isPaused(transport),
       sendKeepalive: (onReply) => requests.send("keepalive@openssh.com", new Uint8Array(), onReply),

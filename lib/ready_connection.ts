@@ -6,6 +6,7 @@
 import { DisconnectReason } from "./errors.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
 import { logger } from "./log.ts";
+import { isServerKeepalive } from "./server_keepalives.ts";
 import type { RoundTripStatus } from "./status.ts";
 import type { ConnectionEnd, StartableTransport, UpstreamReceiver } from "./transport.ts";
 
@@ -21,6 +22,8 @@ export interface ReadyConnectionOptions {
   /** Whether it is not read at the moment. */
   isPaused(): boolean;
   sendKeepalive: LivenessOptions["sendKeepalive"];
+  /** The server asks for a sign of life. */
+  onServerKeepalive?(): void;
   /** The reason where it is given up because it has been silent. */
   silenceError(description: string): Error;
   /** The reason where we have ended it with DISCONNECT. */
@@ -55,8 +58,13 @@ export class ReadyConnection {
 
   /** Gives the relay what comes; called in the turn in which the connection is ready. */
   start({ receive, unimplemented, drained }: UpstreamReceiver): void {
+    const { onServerKeepalive } = this.#options;
+    const onPayload = onServerKeepalive === undefined ? receive : (payload: Uint8Array) => {
+      if (isServerKeepalive(payload)) onServerKeepalive();
+      receive(payload);
+    };
     this.transport.start({
-      onPayload: receive,
+      onPayload,
       onUnimplemented: unimplemented,
       onDrain: drained,
       onDisconnect: (description) => this.#onDisconnect(description),

@@ -297,6 +297,11 @@ export class Relay {
     this.#channels.tell(text);
   }
 
+  /** Shows a line at the terminals of a connection upstream; without `text` it is taken back. */
+  showLine(upstream: Peer, text?: string): void {
+    this.#channels.showLine(upstream, text);
+  }
+
   /** Ends every channel with a line to the person at each session; resolves when all are closed. */
   async closeAll(reason: string): Promise<void> {
     this.#forwards.close();

@@ -25,13 +25,19 @@ export const FrameType = {
 /** What is kept of one direction at most, in bytes: more is not taken. */
 export const keptBytes = 8 * 1024 * 1024;
 
-/** So much may come before it is acknowledged, in bytes. */
-export const acknowledgeBytes = 64 * 1024;
+/** So much may come before it is acknowledged, in bytes: each acknowledgment is a packet of its own. */
+export const acknowledgeBytes = 512 * 1024;
 
 /** The longest body, in bytes. */
-export const longestBody = 64 * 1024;
+export const longestBody = 128 * 1024;
 
 const headerBytes = 5;
+
+/** With its header, what is sent at once is two packets of OpenSSH's largest, in bytes. */
+const sentBytes = 2 * 32_768 - headerBytes;
+
+/** Smaller pieces are joined, in bytes. */
+const smallBytes = 16 * 1024;
 
 /** A frame that is being received. */
 interface Incoming {
@@ -45,7 +51,11 @@ interface Incoming {
 /** One end: what it has sent and received, whatever carries it. */
 export class ResumeEnd {
   readonly #keptBytes: number;
-  /** What the other end is not known to have, and where in the stream the first byte of it is. */
+  readonly #acknowledgeBytes: number;
+  /**
+   * What the other end is not known to have, each piece with room for a header before it, and where
+   * in the stream the first byte of it is.
+   */
   #kept: Uint8Array[] = [];
   #base = 0;
   #written = 0;
@@ -65,9 +75,10 @@ export class ResumeEnd {
   #end: string | undefined;
   #isClosed = false;
 
-  /** @param kept what is kept of what is written, in bytes. */
-  constructor(kept = keptBytes) {
+  /** How much is kept of what is written, and how much may come before it is acknowledged. */
+  constructor({ kept = keptBytes, acknowledged = acknowledgeBytes } = {}) {
     this.#keptBytes = kept;
+    this.#acknowledgeBytes = acknowledged;
   }
 
   /** How many bytes of the stream have come. */
@@ -120,11 +131,13 @@ export class ResumeEnd {
 
   /** Takes bytes, no more than there is room for; they are copied. @returns how many. */
   write(bytes: Uint8Array): number {
-    const part = bytes.slice(0, this.roomBytes);
-    if (part.length === 0) return 0;
-    this.#kept.push(part);
-    this.#written += part.length;
-    return part.length;
+    const count = Math.min(bytes.length, this.roomBytes);
+    for (let at = 0; at < count; at += sentBytes) {
+      const part = bytes.subarray(at, Math.min(count, at + sentBytes));
+      this.#kept.push(frame(FrameType.data, part).subarray(headerBytes));
+    }
+    this.#written += count;
+    return count;
   }
 
   /** Ends the stream behind all that was written: `type` is `end` or `close`. */
@@ -135,19 +148,19 @@ export class ResumeEnd {
   /** The next bytes for the carrier, which has to take all of them; `undefined` for none. */
   next(): Uint8Array | undefined {
     if (!this.#isAttached) return undefined;
-    if (this.#has - this.#acknowledged >= acknowledgeBytes) {
+    if (this.#has - this.#acknowledged >= this.#acknowledgeBytes) {
       this.#acknowledged = this.#has;
       return frame(FrameType.acknowledgment, countBytes(this.#has));
     }
-    const size = Math.min(longestBody, this.#written - this.#sent);
-    if (size > 0) return this.#takeData(size);
+    const size = Math.min(sentBytes, this.#written - this.#sent);
+    if (size > 0) return this.#takePiece() ?? this.#takeData(size);
     if (this.#last === undefined || this.#isLastSent) return undefined;
     this.#isLastSent = true;
     return this.#last;
   }
 
   /**
-   * Bytes have come by the carrier, which the caller may use again.
+   * Bytes have come by the carrier, which nobody else uses any more.
    *
    * @throws {ProtocolError} where they are no frames.
    */
@@ -176,6 +189,17 @@ export class ResumeEnd {
     this.#received.skip(part.length);
     this.#unreadBytes -= part.length;
     return part.length;
+  }
+
+  /** The next piece as it was kept, unless it is small and others follow, or was sent in part. */
+  #takePiece(): Uint8Array | undefined {
+    const { chunk, offset } = this.#cursor;
+    const piece = this.#kept[chunk]!;
+    const isJoined = piece.length < smallBytes && chunk + 1 < this.#kept.length;
+    if (offset > 0 || piece.byteOffset !== headerBytes || isJoined) return undefined;
+    this.#cursor = { chunk: chunk + 1, offset: 0 };
+    this.#sent += piece.length;
+    return new Uint8Array(piece.buffer, 0, headerBytes + piece.length);
   }
 
   #takeData(size: number): Uint8Array {
@@ -254,7 +278,8 @@ function countBytes(count: number): Uint8Array {
   return bytes;
 }
 
-function frame(type: number, body: Uint8Array): Uint8Array {
+/** A frame as it is sent. */
+export function frame(type: number, body: Uint8Array): Uint8Array {
   const result = new Uint8Array(headerBytes + body.length);
   writeHeader(result, type, body.length);
   result.set(body, headerBytes);

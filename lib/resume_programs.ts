@@ -10,8 +10,8 @@
  * backslash and no backquote, which stands for the end of a line, and no word is long.
  */
 
-import { perlProgram } from "./resume_perl.ts";
-import { pythonProgram } from "./resume_python.ts";
+import { perlProgram, runPerl } from "./resume_perl.ts";
+import { pythonProgram, runPython } from "./resume_python.ts";
 
 /** With which the program begins; the language follows, or `none`. */
 export const greeting = "sshshim-resume 1 ";
@@ -19,15 +19,22 @@ export const greeting = "sshshim-resume 1 ";
 /** How long the words of the command are, in characters: OpenBSD's csh takes 1023. */
 const wordLength = 900;
 
-/** Tries what there is, and runs it with its program; everything is in its arguments. */
+/** What is said where there is no language for it. */
+const none = `${greeting}none`;
+
+/**
+ * Runs what there is, with its program; everything is in its arguments. Nothing is started to see
+ * whether it is there: that would take as long as all the rest.
+ */
 const chooser = [
   'p=; until test "$1" = --; do p=$p$1; shift; done; shift',
   "y=; until test $# = 0; do y=$y$1; shift; done",
-  'if perl -e "use 5.014; use POSIX (); use Socket qw(getaddrinfo)" </dev/null >/dev/null 2>&1',
-  'then exec perl -e "eval join chr(10), split chr(96), shift; die" -- "$p"; fi',
-  'if python3 -c "import select, socket, os; os.set_blocking" </dev/null >/dev/null 2>&1',
-  'then exec python3 -c "import sys; exec(sys.argv[1].replace(chr(96), chr(10)))" "$y"; fi',
-  `echo ${greeting}none`,
+  `n="${none}"`,
+  "if command -v perl >/dev/null 2>&1",
+  `then exec perl -e "${runPerl(runPython)}" -- "$p" "$y" "$n"; fi`,
+  "if command -v python3 >/dev/null 2>&1",
+  `then exec python3 -c "${runPython}" "$y" "$n"; fi`,
+  'echo "$n"',
 ].join("; ");
 
 /** The programs by their language, as they are sent. */

@@ -6,18 +6,18 @@
 import type { Backoff } from "./backoff.ts";
 import type { ByteConnection } from "./byte_connection.ts";
 import { CannotResumeError, type Carrier, NotKeptError, writeAll } from "./carrier.ts";
-import { ProtocolError, UpstreamLostError } from "./errors.ts";
-import type { Carried } from "./handshake.ts";
+import { NobodyToAskError, ProtocolError, UpstreamLostError } from "./errors.ts";
+import type { Away, Carried } from "./handshake.ts";
 import { logger } from "./log.ts";
 import { FrameType, keptBytes, ResumeEnd } from "./resume_end.ts";
 
 const log = logger("resume");
 
-/** How much is read at once, in bytes. */
-const readBytes = 128 * 1024;
-
 /** A carrier that has lived for so long is followed by the next one at once; in milliseconds. */
 const provenMs = 5000;
+
+/** What is written so long after the last that came is no answer to it, in milliseconds. */
+const answerMs = 1000;
 
 /** How long what was written may take to leave when it is closed, in milliseconds. */
 const lingerMs = 2000;
@@ -37,28 +37,43 @@ export interface ResumeStreamOptions {
    */
   attach(
     has: number,
-    options: { signal: AbortSignal; mayAsk: boolean },
+    options: {
+      signal: AbortSignal;
+      mayAsk: boolean;
+      /** Called as soon as the host has let us in. */
+      onReached(): void;
+    },
   ): Promise<Carrier>;
 }
 
+type Timer = ReturnType<typeof setTimeout>;
+
+/**
+ * How what is away comes back:
+ *
+ * - `attempt`: it is tried; `mayAsk` a person. The host `isReached` once it has let us in;
+ * - `later`: it is tried when the timer says so;
+ * - `asleep`: a person would be asked, which is done when something is wanted, `notBefore` a time by
+ *   `performance.now()`;
+ * - `stopped`: another attempt would fail alike, and is made when a person wants it.
+ */
+type Return =
+  | { kind: "attempt"; controller: AbortController; mayAsk: boolean; isReached: boolean }
+  | { kind: "later"; timer: Timer }
+  | { kind: "asleep"; reason: Error; notBefore: number }
+  | { kind: "stopped"; reason: Error };
+
 /**
  * - `carried`: bytes pass;
- * - `away`: no carrier is there. It is tried again when the timer says so, or, without one, when a
- *   person wants it;
+ * - `away`: no carrier is there, and `limit` ends it when the host keeps it no longer;
  * - `closed`: with `error`, where nobody wanted that.
  */
 type State =
   | { kind: "carried"; carrier: Carrier }
-  | {
-    kind: "away";
-    since: number;
-    reason: Error;
-    timer: ReturnType<typeof setTimeout> | undefined;
-    attempt: AbortController | undefined;
-    /** Ends it when the host keeps it no longer. */
-    limit: ReturnType<typeof setTimeout>;
-  }
+  | { kind: "away"; since: number; reason: Error; limit: Timer; next: Return }
   | { kind: "closed"; error: Error | undefined };
+
+type AwayState = Extract<State, { kind: "away" }>;
 
 /** One stream, from its first carrier to its end. */
 export class ResumeStream implements ByteConnection, Carried {
@@ -72,6 +87,10 @@ export class ResumeStream implements ByteConnection, Carried {
   #receiving: Promise<void> = Promise.resolve();
   #state: State;
   #waiting: (() => void)[] = [];
+  readonly #watchers: (() => void)[] = [];
+  /** Whether what was written last waits for an answer; when the last byte came. */
+  #isWanted = false;
+  #lastByteAt = performance.now();
 
   /** @param carrier the first one. @throws {ProtocolError} where its answer makes no sense. */
   constructor(carrier: Carrier, options: ResumeStreamOptions) {
@@ -80,8 +99,16 @@ export class ResumeStream implements ByteConnection, Carried {
     this.#use(carrier);
   }
 
-  get away(): { since: number; reason: Error } | undefined {
-    return this.#state.kind === "away" ? this.#state : undefined;
+  get away(): Away | undefined {
+    const state = this.#state;
+    if (state.kind !== "away") return undefined;
+    const { since, next } = state;
+    const reason = "reason" in next ? next.reason : state.reason;
+    return { since, reason, isReached: next.kind === "attempt" && next.isReached };
+  }
+
+  watch(onChange: () => void): void {
+    this.#watchers.push(onChange);
   }
 
   /** Whether the host has ended the stream. */
@@ -96,13 +123,19 @@ export class ResumeStream implements ByteConnection, Carried {
 
   probe(): void {
     const state = this.#state;
-    if (state.kind === "carried") state.carrier.probe();
-    if (state.kind !== "away") return;
-    // An attempt that hangs is perhaps on a path that is no more.
-    state.attempt?.abort();
+    if (state.kind === "carried") return state.carrier.probe();
+    if (state.kind !== "away" || "reason" in state.next) return;
+    // A person is asked, perhaps, and has the time that it takes.
+    if (state.next.kind === "attempt" && state.next.mayAsk) return;
     this.#options.backoff.reset();
-    const isRefused = state.timer === undefined && state.attempt === undefined;
-    void this.#attach({ mayAsk: isRefused });
+    void this.#attach({ mayAsk: false });
+  }
+
+  retry(): void {
+    const state = this.#state;
+    if (state.kind !== "away" || !("reason" in state.next)) return this.probe();
+    this.#options.backoff.reset();
+    void this.#attach({ mayAsk: true });
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {
@@ -128,7 +161,7 @@ export class ResumeStream implements ByteConnection, Carried {
     while (this.#state.kind !== "closed") {
       const count = this.#end.write(data);
       if (count > 0 || data.length === 0) {
-        this.#wake();
+        this.#onWritten();
         return count;
       }
       await this.#change();
@@ -155,14 +188,26 @@ export class ResumeStream implements ByteConnection, Carried {
     if (state.kind === "away") this.#closed.resolve();
   }
 
+  /** Something is wanted, unless it is an answer. */
+  #onWritten(): void {
+    const state = this.#state;
+    const now = performance.now();
+    this.#isWanted ||= state.kind === "away" || now - this.#lastByteAt > answerMs;
+    this.#wake();
+    if (state.kind !== "away" || state.next.kind !== "asleep") return;
+    if (now >= state.next.notBefore) void this.#attach({ mayAsk: true });
+  }
+
   #become(next: State): void {
     const state = this.#state;
-    if (state.kind === "away") {
-      clearTimeout(state.timer);
+    if (state.kind === "away" && next !== state) {
+      // An attempt that hangs is perhaps on a path that is no more.
+      if (state.next.kind === "attempt" && next.kind !== "carried") state.next.controller.abort();
+      if (state.next.kind === "later") clearTimeout(state.next.timer);
       if (next.kind !== "away") clearTimeout(state.limit);
-      if (next.kind !== "carried") state.attempt?.abort();
     }
     this.#state = next;
+    for (const onChange of this.#watchers) onChange();
     this.#wake();
   }
 
@@ -190,19 +235,23 @@ export class ResumeStream implements ByteConnection, Carried {
   }
 
   async #receive(carrier: Carrier): Promise<void> {
-    const buffer = new Uint8Array(readBytes);
     try {
       while (true) {
         if (this.#isUsed(carrier) && this.#end.unreadBytes >= keptBytes) {
           await this.#change();
           continue;
         }
-        const count = await carrier.connection.read(buffer);
-        if (count === null) {
+        const bytes = await carrier.connection.take();
+        if (bytes === null) {
           throw new UpstreamLostError(`${this.#options.name} ended what carries the connection`);
         }
         if (!this.#isUsed(carrier)) continue;
-        this.#end.receive(buffer.subarray(0, count));
+        const { has } = this.#end;
+        this.#end.receive(bytes);
+        if (this.#end.has > has) {
+          this.#isWanted = false;
+          this.#lastByteAt = performance.now();
+        }
         this.#wake();
       }
     } catch (error) {
@@ -248,37 +297,37 @@ export class ResumeStream implements ByteConnection, Carried {
       // No timer is longer.
       Math.min(resumeForMs, 2 ** 31 - 1),
     );
-    this.#become({
-      ...{ kind: "away", since: Date.now(), reason },
-      ...{ timer: undefined, attempt: undefined, limit },
-    });
     // One that was of no use may be lost again at once, and one that was soon lost as soon.
     const { has, time } = this.#start;
     const isProven = performance.now() - time > provenMs;
     if (isProven || this.#end.has > has) this.#options.backoff.reset();
-    if (isProven) {
-      void this.#attach({ mayAsk: false });
-    } else {
-      this.#retryLater(this.#state as State & { kind: "away" });
-    }
+    const next = this.#later(isProven ? 0 : undefined);
+    this.#become({ kind: "away", since: Date.now(), reason, limit, next });
   }
 
-  #retryLater(away: State & { kind: "away" }): void {
-    const delayMs = this.#options.backoff.next();
-    const timer = setTimeout(() => void this.#attach({ mayAsk: false }), delayMs);
-    this.#state = { ...away, attempt: undefined, timer };
+  /** The next attempt, after a wait that grows. */
+  #later(delayMs = this.#options.backoff.next()): Return {
+    return {
+      kind: "later",
+      timer: setTimeout(() => void this.#attach({ mayAsk: false }), delayMs),
+    };
   }
 
   async #attach({ mayAsk }: { mayAsk: boolean }): Promise<void> {
     const before = this.#state;
     if (before.kind !== "away") return;
-    const attempt = new AbortController();
-    const away = { ...before, timer: undefined, attempt };
-    clearTimeout(before.timer);
-    this.#state = away;
+    const controller = new AbortController();
+    const attempt = { kind: "attempt" as const, controller, mayAsk, isReached: false };
+    const away = { ...before, next: attempt };
+    this.#become(away);
+    const onReached = () => {
+      if (this.#state !== away) return;
+      attempt.isReached = true;
+      this.#become(away);
+    };
     try {
-      const { signal } = attempt;
-      const carrier = await this.#options.attach(this.#end.has, { signal, mayAsk });
+      const { signal } = controller;
+      const carrier = await this.#options.attach(this.#end.has, { signal, mayAsk, onReached });
       if (this.#state !== away) return carrier.connection.close();
       this.#become({ kind: "carried", carrier });
       log.info("{name}: the connection is back after {seconds} s", {
@@ -288,22 +337,30 @@ export class ResumeStream implements ByteConnection, Carried {
       this.#use(carrier);
     } catch (error) {
       if (error instanceof ProtocolError) this.#fail("the host has lost count of it");
-      else if (this.#state === away) this.#onFailure(away, error as Error);
+      else if (this.#state === away) this.#onFailure(away, error as Error, { hasAsked: mayAsk });
     }
   }
 
-  #onFailure(away: State & { kind: "away" }, error: Error): void {
-    if (error instanceof NotKeptError) return this.#fail(error.message);
-    const { name } = this.#options;
-    if (error instanceof UpstreamLostError || error instanceof CannotResumeError) {
-      this.#retryLater(away);
+  #onFailure(away: AwayState, reason: Error, { hasAsked }: { hasAsked: boolean }): void {
+    if (reason instanceof NotKeptError) return this.#fail(reason.message);
+    const { name, backoff } = this.#options;
+    if (reason instanceof UpstreamLostError || reason instanceof CannotResumeError) {
+      this.#become({ ...away, next: this.#later() });
       log.info("{name} is away since {since}, and what it carries is kept: {reason}", {
-        ...{ name, since: new Date(away.since).toISOString(), reason: error.message },
+        ...{ name, since: new Date(away.since).toISOString(), reason: reason.message },
+      });
+    } else if (reason instanceof NobodyToAskError) {
+      // It was tried in silence, and somebody waits: that is worth a question.
+      if (this.#isWanted && !hasAsked) return void this.#attach({ mayAsk: true });
+      const notBefore = hasAsked ? performance.now() + backoff.next() : 0;
+      this.#become({ ...away, next: { kind: "asleep", reason, notBefore } });
+      log.warn("{reason} It is tried again when something is wanted, or with SIGUSR2.", {
+        reason: reason.message,
       });
     } else {
-      this.#state = { ...away, attempt: undefined };
+      this.#become({ ...away, next: { kind: "stopped", reason } });
       log.error("{reason} Not tried again; send SIGUSR2 to try once more.", {
-        reason: error.message,
+        reason: reason.message,
       });
     }
   }

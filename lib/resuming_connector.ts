@@ -19,12 +19,17 @@ import {
   NegotiationError,
   UpstreamLostError,
 } from "./errors.ts";
-import type { Session } from "./handshake.ts";
+import type { Carried, Session } from "./handshake.ts";
 import { logger } from "./log.ts";
 import { ResumeStream } from "./resume_stream.ts";
 import { SameKeyTrust } from "./same_key_trust.ts";
+import { ServerKeepalives } from "./server_keepalives.ts";
+import type { Peer } from "./transport.ts";
 
 const log = logger("resume");
+
+/** sshd's ClientAliveCountMax, where nobody says otherwise. */
+const usualAliveCount = 3;
 
 /** How connections are resumed. */
 export interface ResumingOptions {
@@ -34,6 +39,8 @@ export interface ResumingOptions {
   maximumDelayMs: number;
   /** How carriers are watched. */
   keepalive: CarrierOptions["keepalive"];
+  /** Told of each connection, and of what carries it. */
+  onCarried?(carried: Carried, transport: Peer): void;
 }
 
 /** Makes connections that outlive the network; where the host cannot, others. */
@@ -42,6 +49,9 @@ export class ResumingConnector implements Connects {
   readonly #options: ResumingOptions;
   readonly #streams = new Set<Promise<void>>();
   #isPossible = true;
+  #isIntervalTold = false;
+  /** Why the host could not keep the last one. */
+  #reported: string | undefined;
 
   constructor(connector: Connector, options: ResumingOptions) {
     this.#connector = connector;
@@ -60,17 +70,27 @@ export class ResumingConnector implements Connects {
   async connect(handlers: ConnectionHandlers): Promise<void> {
     if (this.#isPossible) {
       try {
-        return await this.#connect(handlers);
+        await this.#connect(handlers);
+        this.#reported = undefined;
+        return;
       } catch (error) {
         if (!(error instanceof CannotResumeError)) throw error;
-        this.#isPossible = false;
-        log.warn(
-          "--resume: {name} cannot keep a connection, and this one ends with the network: {reason}",
-          { name: this.name, reason: error.message.replace(/\.$/, "") },
-        );
+        this.#isPossible = error.mayPass;
+        this.#report(error);
       }
     }
     await this.#connector.connect(handlers);
+  }
+
+  /** Each reason is told once in a row. */
+  #report({ message, mayPass }: CannotResumeError): void {
+    if (message === this.#reported) return;
+    this.#reported = message;
+    const until = mayPass ? "; the next one is tried with it again" : "";
+    log.warn(
+      "--resume: {name} cannot keep a connection, and this one ends with the network: {reason}",
+      { name: this.name, reason: message.replace(/\.$/, "") + until },
+    );
   }
 
   async #connect(handlers: ConnectionHandlers): Promise<void> {
@@ -86,8 +106,8 @@ export class ResumingConnector implements Connects {
     const { path } = carrier.answer;
     const stream = new ResumeStream(carrier, {
       ...{ name: this.name, resumeForMs, backoff: new Backoff(maximumDelayMs) },
-      attach: (has, attempt) =>
-        this.#open({ kind: "attach", path, token, has }, { ...attempt, onSession: () => {} }),
+      attach: (has, { onReached, ...attempt }) =>
+        this.#open({ kind: "attach", path, token, has }, { ...attempt, onSession: onReached }),
     });
     const { whenClosed } = stream;
     this.#streams.add(whenClosed);
@@ -96,13 +116,30 @@ export class ResumingConnector implements Connects {
       await this.#connector.connectOver(stream, {
         ...handlers,
         trust: new SameKeyTrust(this.name, { key: hostKey!, verdict }),
-        onReady: (transport, inner) =>
-          handlers.onReady(transport, { ...inner, address, carried: stream }),
+        onReady: (transport, inner) => {
+          const keepalives = new ServerKeepalives((it) => this.#onServerInterval(it));
+          const onServerKeepalive = () => keepalives.onKeepalive(performance.now());
+          handlers.onReady(transport, { ...inner, address, carried: stream, onServerKeepalive });
+          this.#options.onCarried?.(stream, transport);
+        },
       });
     } catch (error) {
       stream.close();
       throw reasonOf(error, stream);
     }
+  }
+
+  /** sshd ends what does not answer: told once, as long as it would be sooner than we do. */
+  #onServerInterval(seconds: number): void {
+    const lives = seconds * usualAliveCount;
+    if (this.#isIntervalTold || lives * 1000 >= this.#options.resumeForMs) return;
+    this.#isIntervalTold = true;
+    log.warn(
+      "--resume: {name} asks about every {seconds} s for a sign of life (ClientAliveInterval), and ends " +
+        "what is away for longer than ClientAliveCountMax times that: {lives} s, unless its " +
+        "administrator says otherwise",
+      { name: this.name, seconds, lives },
+    );
   }
 
   #open(
@@ -120,12 +157,13 @@ export class ResumingConnector implements Connects {
 /** What the host does not grant from its own address is no reason to fail. */
 function reasonOf(error: unknown, stream: ResumeStream): unknown {
   const isRefusal = error instanceof AuthenticationError || error instanceof HostKeyError ||
-    error instanceof NegotiationError ||
-    (error instanceof UpstreamLostError && stream.hasEnded);
-  if (!isRefusal) return error;
+    error instanceof NegotiationError;
+  // sshd has let nobody in at this moment, perhaps.
+  const mayPass = error instanceof UpstreamLostError && stream.hasEnded;
+  if (!isRefusal && !mayPass) return error;
   return new CannotResumeError(
     `it does not let in whoever comes from its own address: ${error.message}`,
-    { cause: error },
+    { mayPass, cause: error },
   );
 }
 

@@ -1,6 +1,7 @@
 /** One remote host at one local port: the parts that make it so, put together. */
 
 import { Audit } from "./audit.ts";
+import { showAway } from "./away_notice.ts";
 import type { Options } from "./cli.ts";
 import { programFinder } from "./client_program.ts";
 import { Confirmation } from "./confirm.ts";
@@ -36,8 +37,8 @@ const defaultKeepaliveIntervalSeconds = 5;
 /** What sessions and clients are told at the end, where there is no other reason. */
 const usualFarewell = "sshshim has been stopped";
 
-/** Room for the line by which sessions are told of the end before it comes, in bytes. */
-const noticeBytes = 256;
+/** Room for the lines by which sessions are told of the end, or of a loss, in bytes. */
+const noticeBytes = 512;
 
 /** How long everything may take to close at the end, and channels alone, in milliseconds. */
 const closingTimeoutMs = 2500;
@@ -72,11 +73,18 @@ export interface ShimParts {
 
 /** How a connection is, by its state; of others nothing is said. */
 const statuses: Partial<Record<UpstreamState["kind"], string>> = {
-  ready: "connected",
   waiting: "the connection is lost, and tried again",
   asleep: "not connected until the next client comes",
   stopped: "not connected, and not tried again before SIGUSR2",
 };
+
+/** How a connection is, for people; nothing of one that is not settled. */
+function statusText(state: UpstreamState): string | undefined {
+  if (state.kind !== "ready") return statuses[state.kind];
+  if (state.away === undefined) return "connected";
+  const { since, reason } = state.away;
+  return `away since ${new Date(since).toISOString()}, sessions are kept: ${reason.message}`;
+}
 
 /** A remote host that is served at a local port. */
 export class Shim {
@@ -114,13 +122,18 @@ export class Shim {
       count: config.serverAliveCountMax,
     };
     const { resumeForMs, reconnectMaxDelayMs: maximumDelayMs } = options;
+    const { schedule } = this.#timers;
     const direct = new Connector(route, (text) => log.warn("{text}", { text }));
-    this.#resuming = resumeForMs === undefined
-      ? undefined
-      : new ResumingConnector(direct, { resumeForMs, maximumDelayMs, keepalive });
+    this.#resuming = resumeForMs === undefined ? undefined : new ResumingConnector(direct, {
+      ...{ resumeForMs, maximumDelayMs, keepalive },
+      onCarried: (carried, upstream) => {
+        if (!options.showsAway) return;
+        const show = (text?: string) => this.#relay.showLine(upstream, text);
+        showAway(carried, { schedule, show, takeBack: show });
+      },
+    });
     const connector = this.#resuming ?? direct;
     const { name } = connector;
-    const { schedule } = this.#timers;
     const audit = writeAudit && new Audit(writeAudit, name);
     this.#audit = audit;
     this.#config = config;
@@ -139,7 +152,7 @@ export class Shim {
         // Of one client, sessions that wait for their turn included.
         channels: Math.max(1000, options.maxChannels),
         allChannels: options.maxChannels,
-        noticeBytes: options.maxLifeMs === undefined ? 0 : noticeBytes,
+        noticeBytes: options.maxLifeMs === undefined && resumeForMs === undefined ? 0 : noticeBytes,
       },
       schedule,
       pacing: isPaced ? { clock: () => performance.now(), schedule } : undefined,
@@ -177,7 +190,7 @@ export class Shim {
       onState: (state) => {
         this.#states.onState();
         life.onState?.(state);
-        const status = statuses[state.kind];
+        const status = statusText(state);
         if (status !== undefined) life.onStatus(name, status);
       },
       onTick: () => life.onTick?.(),

@@ -153,7 +153,7 @@ export class Upstream {
   /** A person wants the connection tried now. */
   retry(): void {
     const state = this.#state;
-    if (state.kind === "ready" && state.session.carried) state.session.carried.probe();
+    if (state.kind === "ready" && state.session.carried) state.session.carried.retry();
     else if (state.kind === "ready") state.connection.probe();
     else if (state.kind === "waiting" || state.kind === "asleep" || state.kind === "stopped") {
       this.#backoff.reset();
@@ -234,7 +234,8 @@ export class Upstream {
   #onWake(): void {
     log.info("the machine has slept");
     const { kind } = this.#state;
-    if (kind === "ready" || kind === "waiting" || kind === "connecting") this.retry();
+    if (kind === "ready" && this.#state.session.carried) this.#state.session.carried.probe();
+    else if (kind === "ready" || kind === "waiting" || kind === "connecting") this.retry();
   }
 
   /** One more attempt; its failure decides what is done next. */
@@ -269,8 +270,7 @@ export class Upstream {
   ): ReadyConnection {
     const { relay, keepalive, provenMs = defaultProvenMs } = this.#options;
     const connection = new ReadyConnection(transport, {
-      name: this.name,
-      keepalive,
+      ...{ name: this.name, keepalive, onServerKeepalive: session.onServerKeepalive },
       isBusy: () => relay.channelCount > 0,
       // What carries it is watched itself.
       isPaused: () => session.carried !== undefined || relay.isPaused(transport),
@@ -291,6 +291,10 @@ export class Upstream {
     this.#address = session.address;
     this.#hasBeenReady = true;
     this.#transition(ready);
+    session.carried?.watch(() => {
+      if (this.#state !== ready) return;
+      this.#options.onState?.({ kind: "ready", away: session.carried?.away });
+    });
     connection.start(receiver ?? this.#attach(transport, session));
     const { name } = this;
     log.info("connected to {name}", { name });

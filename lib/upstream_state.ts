@@ -18,7 +18,9 @@ export type State =
 
 /** Where the connection to the remote host stands, and why it is down where that is so. */
 export type UpstreamState =
-  | { kind: "connecting" | "ready" | "closed" }
+  | { kind: "connecting" | "closed" }
+  /** With `away`, since a time in milliseconds since 1970: the network is lost, and what runs is kept. */
+  | { kind: "ready"; away?: { since: number; reason: Error } }
   /**
    * - `waiting`: tried again after a while, or as soon as a client wants something.
    * - `asleep`: tried again when a client wants something.

@@ -35,6 +35,7 @@ const defaults: Options = {
   reconnects: true,
   reconnectMaxDelayMs: 30_000,
   resumeForMs: undefined,
+  showsAway: true,
   keepaliveIntervalMs: undefined,
   keepaliveCount: undefined,
   openTimeoutMs: 30_000,

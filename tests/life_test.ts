@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { waitForFile } from "./support/processes.ts";
 import { makeFolder, runProgram } from "./support/program.ts";
-import { pythonProgram } from "./support/python.ts";
+import { startServiceManager } from "./support/service_manager.ts";
 import { freePort } from "./support/ports.ts";
 import { run, RunningProcess, text } from "./support/run.ts";
 import { startServing } from "./support/login.ts";
@@ -135,17 +135,6 @@ Deno.test("a ready file is there while the port can be used", async (t) => {
   });
 });
 
-/** Prints each message that comes to a unix socket, with its lines in one. */
-const listener = `
-import socket, sys
-address = sys.argv[1]
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.bind("\\0" + address[1:] if address[0] == "@" else address)
-print("bound", flush=True)
-while True:
-    print(s.recv(65536).decode().replace("\\n", " "), flush=True)
-`;
-
 Deno.test({
   name: "--notify tells the service manager when the port can be used, how it goes, and the end",
   ignore: Deno.build.os !== "linux",
@@ -155,8 +144,7 @@ Deno.test({
     const { folder } = sshd;
     for (const address of [`${folder}/notify`, `@sshshim-${crypto.randomUUID()}`]) {
       await t.step(address.startsWith("@") ? "at an abstract address" : "at a path", async () => {
-        await using manager = new RunningProcess([pythonProgram, "-c", listener, address]);
-        await manager.stdout.waitFor(/bound/);
+        await using manager = await startServiceManager(address);
         {
           await using shim = await startServing(args, {
             folder,

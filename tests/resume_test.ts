@@ -11,6 +11,7 @@ import {
   untilLogged,
 } from "./support/faulty.ts";
 import { startInnerShim } from "./support/inner_shim.ts";
+import { forceCommand } from "./support/force_command.ts";
 import { startAgent } from "./support/agent.ts";
 import { section } from "./support/several.ts";
 import { startSshd } from "./support/sshd.ts";
@@ -18,6 +19,7 @@ import { startShim } from "./support/shim.ts";
 import { lead, startForwarding } from "./support/forwarding.ts";
 import { freePort } from "./support/ports.ts";
 import { isRunning, waitUntil } from "./support/processes.ts";
+import { keepersOf } from "./support/resume_keepers.ts";
 import { Terminal } from "./support/pty.ts";
 import { run, text } from "./support/run.ts";
 import { connect, readExactly, startEcho, tcpAddress, writeAll } from "./support/services.ts";
@@ -318,18 +320,54 @@ for (const [what, reason, { command, config }] of obstacles) {
   });
 }
 
-/** Whoever logs in runs this command. */
-async function forceCommand({ folder }: { folder: string }, command: string): Promise<void> {
-  const file = `${folder}/authorized_keys`;
-  const lines = await Deno.readTextFile(file);
-  const forced = `command="${command.replaceAll('"', '\\"')}" `;
-  await Deno.writeTextFile(file, lines.replaceAll(/^(?=\S)/gm, forced));
-}
-
-/** The processes that keep connections to an sshd at a port. */
-async function keepersOf(port: number): Promise<number[]> {
-  const { stdout } = await run(["ss", "-Htnp", "state", "established", "dport", `:${port}`]);
-  return [...text(stdout).matchAll(/"(?:perl|python|sshshim)[^"]*",pid=(\d+)/g)].map(([, pid]) =>
-    Number(pid)
+Deno.test("a reason that may pass is tried again with the next connection", async () => {
+  await using path = await startFaultyPath();
+  const { sshd, upstream, proxy } = path;
+  const full = `${sshd.folder}/full`;
+  await Deno.writeTextFile(full, "");
+  const answer = "echo sshshim-resume 1 perl; read line; echo no socket No space left on device";
+  await forceCommand(
+    sshd,
+    `case "$SSH_ORIGINAL_COMMAND" in "sh -c"*) test ! -e ${full} || { ${answer}; exit; };; esac; ` +
+      `sh -c "$SSH_ORIGINAL_COMMAND"`,
   );
-}
+  await using shim = await startShim(upstream, { arguments: ["-F", "none", "--resume"] });
+  const ground = { ...path, shim, target: targetThrough(shim, path) };
+  await untilLogged(shim.log, /socket: No space left on device; the next one is tried with it/);
+  await untilLogged(shim.log, /connected to/);
+  // The same reason once more is not told again.
+  proxy.cutAll("rst");
+  await untilLogged(shim.log, /connected to/, { count: 2 });
+  assert.equal(countMessages(shim.log, /cannot keep a connection/), 1);
+  await Deno.remove(full);
+  proxy.cutAll("rst");
+  await untilLogged(shim.log, /connected to/, { count: 3 });
+  await cut(ground, "rst");
+  assert.equal(text((await ground.target.ssh("echo kept")).stdout), "kept\n");
+});
+
+Deno.test("a program that ends too soon is no reason to give the host up", async () => {
+  await using path = await startFaultyPath();
+  await forceCommand(
+    path.sshd,
+    `case "$SSH_ORIGINAL_COMMAND" in "sh -c"*) echo sshshim-resume 1 perl; exit;; esac`,
+  );
+  await using shim = await startShim(path.upstream, { arguments: ["-F", "none", "--resume"] });
+  await untilLogged(shim.log, /cannot keep a connection.*has ended too soon/);
+  await untilLogged(shim.log, /connected to/);
+});
+
+Deno.test("sshshim that ends while the network is away says what stays on the host", async () => {
+  await using ground = await startGround({ shim: ["--resume-for", "5"] });
+  const { target, proxy, shim, sshd } = ground;
+  const [keeper] = await keepersOf(sshd.port);
+  await using client = target.startSsh("echo ready; cat");
+  await client.stdout.waitFor(/ready/);
+  await proxy.refuse();
+  proxy.cutAll("rst");
+  await untilLogged(shim.log, away);
+  await shim.stop();
+  assert.match(shim.log.text, /could not be told of the end: it is kept for its time/);
+  assert.equal(await isRunning(keeper!), true);
+  await waitUntil("its time is over", async () => !await isRunning(keeper!));
+});

@@ -21,6 +21,8 @@ const noMessages = [
   "a client's request for the end",
   // To a server alone.
   "unforeseen algorithms",
+  // How it goes, for the service manager.
+  "away since …, sessions are kept: …",
   // Before a stack.
   "caused by …",
   // Reasons that nobody is shown.

@@ -18,6 +18,8 @@ export interface Gate extends AsyncDisposable {
   readonly port: number;
   /** Where the connections lead that come from now on. */
   target: Place;
+  /** From where they come to it; `undefined` leaves that to the system. */
+  localAddress: string | undefined;
   /** Connections that have come so far. */
   readonly acceptedCount: number;
   /** The most connections that were open at a time; may be set back. */
@@ -55,7 +57,8 @@ export async function startGate(target: Place): Promise<Gate> {
       return;
     }
     const { hostname: host, port } = gate.target;
-    const upstream = connect({ host, port, allowHalfOpen: true, noDelay: true });
+    const { localAddress } = gate;
+    const upstream = connect({ host, port, localAddress, allowHalfOpen: true, noDelay: true });
     client.pipe(upstream, { end: false });
     upstream.pipe(client, { end: false });
     for (const socket of [client, upstream]) {
@@ -82,6 +85,7 @@ export async function startGate(target: Place): Promise<Gate> {
     hostname,
     port: (server.address() as AddressInfo).port,
     target,
+    localAddress: undefined,
     get acceptedCount() {
       return acceptedCount;
     },

@@ -73,13 +73,26 @@ export async function makeResumeHost(
       };
       try {
         const answer = await ask(connection, request);
-        return { connection, answer, reason: undefined, probe() {}, cut };
+        return { connection: taking(connection), answer, reason: undefined, probe() {}, cut };
       } catch (error) {
         await cut();
         throw error;
       }
     },
     [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }),
+  };
+}
+
+/** A connection whose bytes are the reader's own. */
+export function taking(connection: ByteConnection): Carrier["connection"] {
+  return {
+    write: (data) => connection.write(data),
+    close: () => connection.close(),
+    async take() {
+      const buffer = new Uint8Array(65_536);
+      const count = await connection.read(buffer);
+      return count === null ? null : buffer.subarray(0, count);
+    },
   };
 }
 

@@ -7,6 +7,15 @@ import { lead } from "./forwarding.ts";
 import { freePort } from "./ports.ts";
 import { descendantsOf, waitUntil } from "./processes.ts";
 import { run, text } from "./run.ts";
+import {
+  isEqual,
+  Load,
+  type Piece,
+  pieceTimeoutMs,
+  randomFrom,
+  restingMemory,
+  socketsOf,
+} from "./soak_load.ts";
 import { connect, exchangeOver, type Service, startEcho, tcpAddress } from "./services.ts";
 
 /** How long and how hard. */
@@ -34,24 +43,16 @@ export interface SoakResult {
 /** How much of its memory after the warm-up the shim may have gained at the end. */
 export const memoryTolerance = 0.2;
 
-/** No piece of the load lasts longer, cut or not, in milliseconds. */
-const pieceTimeoutMs = 60_000;
-
-/** A share of the load: does one thing, and says whether it was whole or a cut ended it. */
-type Piece = (tools: Tools) => Promise<boolean>;
-
 interface Tools {
   target: Target;
   echo: Service;
   random: () => number;
-  /** Unlike any other piece's. */
-  id: number;
 }
 
 /** How much one transfer moves, in bytes. */
 const transferBytes = 6_000_000;
 
-const pieces: Record<string, Piece> = {
+const pieces: Record<string, Piece<Tools>> = {
   async exec({ target, random }) {
     const input = "x".repeat(Math.floor(random() * 5000));
     const result = await target.ssh("cat", { stdin: input, timeoutMs: pieceTimeoutMs });
@@ -122,7 +123,7 @@ export async function soak({ cuts, warmUpCuts, seed, report }: SoakOptions): Pro
   const random = randomFrom(seed);
   await using ground = await startFaultyGround({ shim: ["--reconnect-max-delay", "2"] });
   await using echo = startEcho();
-  const load = new Load({ target: ground.target, echo, random });
+  const load = new Load(pieces, { target: ground.target, echo, random });
 
   await cutUnderLoad(ground, { load, random, cuts: warmUpCuts, report });
   await load.rest();
@@ -178,59 +179,10 @@ export async function assertNothingOpen(ground: FaultyGround): Promise<void> {
   await assertSessionWorks(ground);
 }
 
-/** Keeps pieces of every kind running until it is told to rest. */
-class Load {
-  whole = 0;
-  cut = 0;
-  readonly #tools: Omit<Tools, "id">;
-  #workers: Promise<void>[] = [];
-  #isResting = true;
-  #lastId = 0;
-  #failure: unknown;
-
-  constructor(tools: Omit<Tools, "id">) {
-    this.#tools = tools;
-  }
-
-  get summary(): string {
-    return `${this.whole} pieces of the load were whole, ${this.cut} were cut`;
-  }
-
-  /** One worker for each kind. */
-  start(): void {
-    this.#isResting = false;
-    this.#workers = Object.entries(pieces).map(([name, piece]) => this.#work(name, piece));
-  }
-
-  /** @throws what made a piece fail. */
-  check(): void {
-    if (this.#failure !== undefined) throw this.#failure;
-  }
-
-  /** Lets what runs come to its end. */
-  async rest(): Promise<void> {
-    this.#isResting = true;
-    await Promise.all(this.#workers);
-    this.check();
-  }
-
-  async #work(name: string, piece: Piece): Promise<void> {
-    while (!this.#isResting && this.#failure === undefined) {
-      try {
-        const isWhole = await piece({ ...this.#tools, id: ++this.#lastId });
-        if (isWhole) this.whole++;
-        else this.cut++;
-      } catch (cause) {
-        this.#failure ??= new Error(`A piece "${name}" failed: ${cause}`, { cause });
-      }
-    }
-  }
-}
-
 async function cutUnderLoad(
   { proxy, shim }: FaultyGround,
   { load, random, cuts, report }: Pick<SoakOptions, "cuts" | "report"> & {
-    load: Load;
+    load: Load<Tools>;
     random: () => number;
   },
 ): Promise<void> {
@@ -310,46 +262,4 @@ function isWhole(
 async function assertSessionWorks({ target }: FaultyGround): Promise<void> {
   const { code, stderr } = await target.ssh("true");
   assert.equal(code, 0, text(stderr));
-}
-
-/**
- * The shim's resident memory once nobody uses it, in kB. Memory that is free is given back some
- * time after: the least of a few moments counts.
- */
-async function restingMemory({ shim }: FaultyGround): Promise<number> {
-  let least = Infinity;
-  for (let moment = 0; moment < 4; moment++) {
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    const status = await Deno.readTextFile(`/proc/${shim.pid}/status`);
-    least = Math.min(least, Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]));
-  }
-  return least;
-}
-
-/** How many TCP sockets a process has open, its listener among them. */
-async function socketsOf(pid: number): Promise<number> {
-  const inodes = new Set<string>();
-  for await (const { name } of Deno.readDir(`/proc/${pid}/fd`)) {
-    const link = await Deno.readLink(`/proc/${pid}/fd/${name}`).catch(() => "");
-    const inode = /^socket:\[(\d+)\]$/.exec(link)?.[1];
-    if (inode !== undefined) inodes.add(inode);
-  }
-  const table = await Deno.readTextFile(`/proc/${pid}/net/tcp`);
-  return table.trim().split("\n").filter((line) => inodes.has(line.trim().split(/\s+/)[9] ?? ""))
-    .length;
-}
-
-function isEqual(one: Uint8Array, other: Uint8Array): boolean {
-  return one.length === other.length && one.every((byte, index) => byte === other[index]);
-}
-
-/** Numbers from 0 to below 1 that follow from the seed alone (mulberry32). */
-function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let value = Math.imul(state ^ (state >>> 15), state | 1);
-    value ^= value + Math.imul(value ^ (value >>> 7), value | 61);
-    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
