@@ -19,6 +19,7 @@ import { canHaveHome, makeHome } from "./support/account_home.ts";
 import { clientEnvironment } from "./support/both.ts";
 import { within } from "./support/deadline.ts";
 import { type PasswordServer, startPasswordServer } from "./support/password_server.ts";
+import "./support/loaded_libc.ts";
 import { freePort, isListening } from "./support/ports.ts";
 import { startProxy } from "./support/proxy.ts";
 import { type CommandResult, run, runChecked, RunningProcess, text } from "./support/run.ts";

@@ -1,8 +1,8 @@
-/** Named pipes, where there are such: on Windows. Elsewhere this file has no test. */
+/** Named pipes, where there are such: on Windows. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { connectTo, findControlPlaces, takeControlPlace } from "../lib/control_place.ts";
+import { byPipes, connectTo, findControlPlaces, takeControlPlace } from "../lib/control_place.ts";
 import { connectToPipe, NamedPipe } from "../lib/named_pipe.ts";
 
 const tests: Record<string, (file: string, folder: string) => Promise<void>> = {
@@ -74,7 +74,11 @@ const tests: Record<string, (file: string, folder: string) => Promise<void>> = {
   },
 };
 
-if (Deno.build.os === "windows") {
+Deno.test("on Windows, and nowhere else, a pipe stands for a socket", () => {
+  assert.equal(byPipes, Deno.build.os === "windows");
+});
+
+if (byPipes) {
   for (const [name, test] of Object.entries(tests)) {
     Deno.test(name, async () => {
       const folder = await Deno.makeTempDir();
