@@ -17,8 +17,8 @@ import type { ChannelData } from "./wire.ts";
 export const maximumAheadBytes = 14 * 1024 * 1024;
 const poolBytes = 64 * 1024 * 1024;
 
-/** Credit grows when it was used up within so many round trips. */
-const roundTripsToGrow = 2;
+/** Credit grows when it was used up within so many round trips: granted in halves, it takes two. */
+const roundTripsToGrow = 3;
 
 /** Data that waits is joined up to so many bytes. */
 const joinedBytes = 32 * 1024;
@@ -120,6 +120,8 @@ export class Ahead {
   /** What has come since when, in bytes and milliseconds. */
   #arrivedBytes = 0;
   #since = -Infinity;
+  /** Since when something waits without a break, in milliseconds. */
+  #waitsSince = 0;
   #isClosed = false;
 
   /** @param now the time, in milliseconds. */
@@ -131,6 +133,7 @@ export class Ahead {
 
   /** The channel is open: so many bytes may be sent ahead. */
   begin(bytes: number): void {
+    this.#since = this.#now();
     this.#wantedBytes = Math.min(bytes, this.#pool.leftBytes);
     this.settle();
   }
@@ -147,6 +150,7 @@ export class Ahead {
   /** Queues data behind all that waits. */
   pushData(message: ChannelData): void {
     if (message.data.length === 0) return; // No window would bound it.
+    if (this.isEmpty) this.#waitsSince = this.#now();
     let last = this.#queue.at(-1);
     if (last?.kind !== "data") {
       last = { kind: "data", data: new WaitingData() };
@@ -191,7 +195,9 @@ export class Ahead {
     this.#arrivedBytes = 0;
     this.#since = now;
     const totalBytes = this.#flow.mostCreditBytes;
-    if (this.#flow.waitingBytes > totalBytes / 2) {
+    // A round trip's data may come at once: whoever has taken it before the next one is not slow.
+    const isSlow = !this.isEmpty && now - this.#waitsSince > (roundTripMs ?? 0);
+    if (isSlow && this.#flow.waitingBytes > totalBytes / 2) {
       this.#wantedBytes = Math.max(0, Math.floor(totalBytes / 2) - maximumCreditBytes);
     } else if (roundTripMs !== undefined && tookMs < roundTripMs * roundTripsToGrow) {
       const most = Math.min(maximumAheadBytes, this.#wantedBytes + this.#pool.leftBytes);
