@@ -161,9 +161,8 @@ async function join(channel: ssh2.Channel, socket: Deno.TcpConn): Promise<void> 
       const buffer = new Uint8Array(32_768);
       const count = await socket.read(buffer);
       if (count === null) break;
-      if (!channel.write(buffer.subarray(0, count))) {
-        await new Promise((resolve) => channel.once("drain", resolve));
-      }
+      // What waits for the window is lost with `eof`.
+      await new Promise((resolve) => channel.write(buffer.subarray(0, count), resolve));
     }
     // Its end would close the channel at once.
     (channel as unknown as { eof(): void }).eof();
