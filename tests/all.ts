@@ -10,7 +10,7 @@
  */
 
 import { canSeparate, separately } from "./support/apart.ts";
-import { descendantsOf } from "./support/processes.ts";
+import { killDescendantsOf } from "./support/processes.ts";
 import { mainModule } from "./support/shim.ts";
 import { shareRsaKeys } from "./support/sshd.ts";
 import { findTestFiles, inOrder } from "./support/test_files.ts";
@@ -28,13 +28,7 @@ const keys = await Deno.makeTempDir({ prefix: "keys-" });
 /** Ends this run's processes and itself, with the status that a shell gives for the signal. */
 async function interrupt(signal: Deno.Signal, number: number): Promise<never> {
   isInterrupted = true;
-  for (const pid of await descendantsOf(Deno.pid)) {
-    try {
-      Deno.kill(pid, "SIGKILL");
-    } catch {
-      // It has just ended.
-    }
-  }
+  await killDescendantsOf(Deno.pid);
   Deno.removeSync(keys, { recursive: true });
   console.error(`${signal} ended the run in ${[...running].join(", ")}`);
   Deno.exit(128 + number);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { loginEnvironment, shimCommand } from "./support/login.ts";
 import { freePort } from "./support/ports.ts";
-import { descendantsOf, isRunning } from "./support/processes.ts";
+import { isRunning, killDescendantsOf } from "./support/processes.ts";
 import { Terminal } from "./support/pty.ts";
 import { type CommandResult, run, runChecked, text } from "./support/run.ts";
 import { type Hosts, logins, startHosts, startShims } from "./support/several.ts";
@@ -178,9 +178,7 @@ Deno.test("a command outlives a reconnection", async () => {
     ),
   ]);
   await shim.stdout.waitFor(/first/);
-  for (const pid of await descendantsOf(sshd.pid)) {
-    if (await isRunning(pid)) Deno.kill(pid, "SIGKILL");
-  }
+  await killDescendantsOf(sshd.pid);
   await shim.stderr.waitFor(/connection lost/);
   await Deno.writeTextFile(lost, "");
   assert.equal((await shim.drained()).code, 4, shim.stderr.text);

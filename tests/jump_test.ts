@@ -5,7 +5,7 @@ import { sha256 } from "./support/files.ts";
 import { logIn, type LoginResult, startServing } from "./support/login.ts";
 import { atTerminal } from "./support/person.ts";
 import { freePort } from "./support/ports.ts";
-import { descendantsOf, isRunning, waitForFile, waitUntil } from "./support/processes.ts";
+import { isRunning, killDescendantsOf, waitForFile, waitUntil } from "./support/processes.ts";
 import { pythonProgram } from "./support/python.ts";
 import { runChecked, text } from "./support/run.ts";
 import { startScriptedServer } from "./support/scripted_server.ts";
@@ -113,9 +113,7 @@ Deno.test("bulk data crosses the chain whole, and a chain that breaks is built a
   assert.equal(text(echo.stdout), `${sha256(data)} ${data.length}`);
   for (const [index, hop] of [first, second].entries()) {
     const position = shim.log.text.length;
-    for (const pid of await descendantsOf(hop.pid)) {
-      if (await isRunning(pid)) Deno.kill(pid, "SIGKILL");
-    }
+    await killDescendantsOf(hop.pid);
     await shim.log.waitFor(/connection lost: /, { from: position });
     const result = await shim.target.ssh("echo again");
     assert.equal(text(result.stdout), "again\n", text(result.stderr));

@@ -10,7 +10,7 @@
 
 import { fileURLToPath } from "node:url";
 import { canHaveHome } from "./support/account_home.ts";
-import { descendantsOf } from "./support/processes.ts";
+import { killDescendantsOf } from "./support/processes.ts";
 import { Terminal } from "./support/pty.ts";
 import { runChecked } from "./support/run.ts";
 import { mainModule, packageCache, shimEnvironment } from "./support/shim.ts";
@@ -106,7 +106,7 @@ async function prepare(folder: string, sshd: Sshd): Promise<Record<string, strin
 
 /** Ends the server's processes of the connection, as a network does that is gone: unasked. */
 async function cutConnection(sshd: Sshd): Promise<void> {
-  for (const pid of await descendantsOf(sshd.pid)) Deno.kill(pid, "SIGKILL");
+  await killDescendantsOf(sshd.pid);
 }
 
 /** The rows from the first that matches `first` to the first after it that matches `last`. */

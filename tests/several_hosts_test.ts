@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { patternBytes } from "./support/files.ts";
 import { loginEnvironment, shimCommand } from "./support/login.ts";
-import { descendantsOf, isRunning } from "./support/processes.ts";
+import { killDescendantsOf } from "./support/processes.ts";
 import { freePort } from "./support/ports.ts";
 import { run, text } from "./support/run.ts";
 import { logins, startHosts, startShims, targetOf } from "./support/several.ts";
@@ -21,9 +21,7 @@ Deno.test("each host has a port of its own, and the log names the host in each l
   // Reconnecting: timers, sockets and what waits for them.
   for (const name of ["prod", "staging"]) {
     const position = shim.stderr.text.length;
-    for (const pid of await descendantsOf(hosts.servers[name]!.pid)) {
-      if (await isRunning(pid)) Deno.kill(pid, "SIGKILL");
-    }
+    await killDescendantsOf(hosts.servers[name]!.pid);
     await shim.stderr.waitFor(/connection lost/, { from: position });
     const result = await (await targetOf(hosts, shim, name)).ssh("echo $SERVER");
     assert.equal(text(result.stdout), `${name}\n`, text(result.stderr));
@@ -73,9 +71,7 @@ Deno.test("a host that fails ends no other, and the last one ends the program", 
   const prod = await targetOf(hosts, shim, "prod");
   assert.equal(text((await prod.ssh("echo $SERVER")).stdout), "prod\n");
   const lose = async (name: string) => {
-    for (const pid of await descendantsOf(hosts.servers[name]!.pid)) {
-      if (await isRunning(pid)) Deno.kill(pid, "SIGKILL");
-    }
+    await killDescendantsOf(hosts.servers[name]!.pid);
     await shim.stderr.waitFor(new RegExp(`"host":"${name}".*"status":5`));
   };
   await lose("prod");
@@ -148,9 +144,7 @@ Deno.test("a host behind another one is reached through its connection, which co
   assert.deepEqual([logins(prod!), logins(inner!)], [1, 1]);
 
   const position = shim.stderr.text.length;
-  for (const pid of await descendantsOf(prod!.pid)) {
-    if (await isRunning(pid)) Deno.kill(pid, "SIGKILL");
-  }
+  await killDescendantsOf(prod!.pid);
   await shim.stderr.waitFor(/"host":"inner".*connection lost/, { from: position });
   const again = await target.ssh("echo $SERVER");
   assert.equal(text(again.stdout), "inner\n", text(again.stderr));

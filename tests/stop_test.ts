@@ -3,7 +3,13 @@
 import assert from "node:assert/strict";
 import { clientEnvironment, makeTarget, type Target } from "./support/both.ts";
 import { freePort } from "./support/ports.ts";
-import { descendantsOf, isRunning, waitForFile, waitUntil } from "./support/processes.ts";
+import {
+  descendantsOf,
+  isRunning,
+  killDescendantsOf,
+  waitForFile,
+  waitUntil,
+} from "./support/processes.ts";
 import { makeFolder } from "./support/program.ts";
 import { type Cut, startProxy } from "./support/proxy.ts";
 import { RawClient } from "./support/raw_client.ts";
@@ -73,7 +79,7 @@ Deno.test("when the server is killed, every session ends with a word, and the pr
   await using sshd = await startSshd();
   await using shim = await startProgram(sshd, "--no-reconnect");
   await using clients = await startClients(shim.target);
-  for (const pid of await descendantsOf(sshd.pid)) Deno.kill(pid, "SIGKILL");
+  await killDescendantsOf(sshd.pid);
   await assertLost(shim, clients, sshd);
 });
 

@@ -9,7 +9,7 @@ import { encodeFields } from "../lib/ssh_data.ts";
 import { updateHostKeys } from "../lib/update_host_keys.ts";
 import { clientEnvironment } from "./support/both.ts";
 import { startServing } from "./support/login.ts";
-import { descendantsOf } from "./support/processes.ts";
+import { killDescendantsOf } from "./support/processes.ts";
 import { run, runChecked, text } from "./support/run.ts";
 import { withFolder } from "./support/signing.ts";
 import { makeKey, type Sshd, startSshd } from "./support/sshd.ts";
@@ -211,7 +211,7 @@ Deno.test("the files follow at each return, and those of jump hosts as well", as
     if (isBack) {
       await forget();
       from = shim.log.text.length;
-      for (const pid of await descendantsOf(sshd.pid)) Deno.kill(pid, "SIGKILL");
+      await killDescendantsOf(sshd.pid);
       await shim.log.waitFor(/the next client wakes the connection/, { from });
       Deno.kill(shim.pid, "SIGUSR2");
     }

@@ -21,6 +21,17 @@ export async function descendantsOf(pid: number): Promise<number[]> {
   return found;
 }
 
+/** Kills all processes that descend from this one; some end by themselves meanwhile. */
+export async function killDescendantsOf(pid: number): Promise<void> {
+  for (const descendant of await descendantsOf(pid)) {
+    try {
+      Deno.kill(descendant, "SIGKILL");
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}
+
 /**
  * Resolves once `condition` holds. For facts that nobody announces, such as the end of a process
  * that is not ours or a port that is closed.
