@@ -131,6 +131,16 @@ export function loadLibc(): Libc {
   return known.libc;
 }
 
+/** The same; `undefined` where it cannot be had, for whoever does without. */
+export function findLibc(): Libc | undefined {
+  try {
+    return loadLibc();
+  } catch {
+    // Another system, or no permission.
+    return undefined;
+  }
+}
+
 function open(): { libc: Libc } | { failure: unknown } {
   const layout = systemLayout();
   if (layout === undefined) return { failure: new Error(`not known on ${Deno.build.os}`) };

@@ -4,7 +4,7 @@
  */
 
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
-import { type Libc, loadLibc, openWithoutWaiting } from "./libc.ts";
+import { findLibc, type Libc, openWithoutWaiting } from "./libc.ts";
 
 /** Each call fails, or gives less than 0, where it would have to wait. */
 export interface NonblockingFile extends Disposable {
@@ -16,7 +16,7 @@ export interface NonblockingFile extends Disposable {
 
 /** Opens a terminal, or another file that does not have to be waited for. @throws {Error} */
 export function openNonblocking(path: string, direction: "input" | "output"): NonblockingFile {
-  const libc = systemCalls();
+  const libc = Deno.build.os === "linux" ? findLibc() : undefined;
   return libc ? openBySystem(libc, path, direction) : openByDeno(path, direction);
 }
 
@@ -44,15 +44,4 @@ function openByDeno(path: string, direction: "input" | "output"): NonblockingFil
     write: (bytes) => writeSync(file, bytes),
     [Symbol.dispose]: () => closeSync(file),
   };
-}
-
-/** `undefined` where they cannot be used. */
-function systemCalls(): Libc | undefined {
-  if (Deno.build.os !== "linux") return undefined;
-  try {
-    return loadLibc();
-  } catch {
-    // Another system, or no permission.
-    return undefined;
-  }
 }

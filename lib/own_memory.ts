@@ -7,7 +7,7 @@
 import process from "node:process";
 import v8 from "node:v8";
 import vm from "node:vm";
-import { type Libc, loadLibc, returnFreed, returnLargePieces } from "./libc.ts";
+import { findLibc, type Libc, returnFreed, returnLargePieces } from "./libc.ts";
 import { logger } from "./log.ts";
 import { PacketMemory } from "./packet_memory.ts";
 
@@ -79,15 +79,6 @@ export class OwnMemory {
     }
     this.#usedMs = usedMs();
     this.#since = now();
-  }
-}
-
-function findLibc(): Libc | undefined {
-  try {
-    return loadLibc();
-  } catch {
-    // There is none that is known.
-    return undefined;
   }
 }
 

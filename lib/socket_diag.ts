@@ -4,7 +4,7 @@
  * however few rows it has, and this some tenths of one.
  */
 
-import { type Libc, loadLibc } from "./libc.ts";
+import { findLibc, type Libc } from "./libc.ts";
 
 /** One socket, as the kernel has it. */
 export interface SocketRow {
@@ -61,7 +61,7 @@ export function findSocketsBetween(
   localPort: number,
   remotePort: number,
 ): SocketRow[] | undefined {
-  const libc = systemCalls();
+  const libc = Deno.build.os === "linux" ? findLibc() : undefined;
   if (libc === undefined) return undefined;
   const rows = [ipv4, ipv6].map(({ family }) => askKernel(libc, { family, localPort, remotePort }));
   return rows.every((it) => it !== undefined) ? rows.flat() : undefined;
@@ -155,15 +155,4 @@ function readRow(answer: DataView, at: number): SocketRow | undefined {
     uid: answer.getUint32(at + fields.uid, true),
     inode: answer.getUint32(at + fields.inode, true),
   };
-}
-
-/** `undefined` where they cannot be used. */
-function systemCalls(): Libc | undefined {
-  if (Deno.build.os !== "linux") return undefined;
-  try {
-    return loadLibc();
-  } catch {
-    // No permission, for instance: the tables tell.
-    return undefined;
-  }
 }
