@@ -1,6 +1,7 @@
 /** What waits to be sent upstream: a line for each channel, and all lines in turn by bytes. */
 
 import { MessageStore } from "./message_store.ts";
+import { writeUint32 } from "./ssh_data.ts";
 import { MessageType } from "./wire.ts";
 
 /** How much a line may send when its turn comes, in bytes: the largest usual message. */
@@ -126,6 +127,5 @@ function headerBytesOf(message: Uint8Array): number | undefined {
 }
 
 function setDataLength(message: Uint8Array, headerBytes: number): void {
-  const { buffer, byteOffset, length } = message;
-  new DataView(buffer, byteOffset, length).setUint32(headerBytes - 4, length - headerBytes);
+  writeUint32(message, headerBytes - 4, message.length - headerBytes);
 }
