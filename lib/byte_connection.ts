@@ -3,6 +3,9 @@
  * host; the pipes of a ProxyCommand are made into one here.
  */
 
+import type { Socket } from "node:net";
+import { Readable, Writable } from "node:stream";
+
 /** Bytes in and out; `Deno.Conn` has it. */
 export interface ByteConnection {
   read(buffer: Uint8Array): Promise<number | null>;
@@ -57,4 +60,13 @@ export class StreamConnection implements ByteConnection {
     this.#writer.abort().catch(() => {});
     this.#onClose();
   }
+}
+
+/** A socket of `node:net` as a connection, whose errors whoever reads or writes is told. */
+export function connectionOf(socket: Socket): ByteConnection {
+  const streams = { readable: Readable.toWeb(socket), writable: Writable.toWeb(socket) };
+  return new StreamConnection({
+    ...streams as Omit<StreamPair, "onClose">,
+    onClose: () => socket.destroy(),
+  });
 }

@@ -9,7 +9,6 @@ import { createHash } from "node:crypto";
 import { isAbsolute, join } from "node:path";
 import type { ByteConnection } from "./byte_connection.ts";
 import { messageOf } from "./errors.ts";
-import { connectToPipe } from "./named_pipe.ts";
 import { publishedFolder, withFolder } from "./published_files.ts";
 import type { LocalSystem } from "./state_folder.ts";
 
@@ -92,6 +91,8 @@ export async function connectTo(
   for (const candidate of [path, hiddenPath]) {
     try {
       if (!byPipes) return await Deno.connect({ transport: "unix", path: candidate });
+      // What Windows alone needs is loaded there alone.
+      const { connectToPipe } = await import("./named_pipe.ts");
       const pipe = await connectToPipe(candidate);
       if (pipe !== undefined) return pipe;
     } catch (error) {

@@ -5,8 +5,7 @@
 
 import { randomBytes } from "node:crypto";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { Readable, Writable } from "node:stream";
-import { type ByteConnection, StreamConnection, type StreamPair } from "./byte_connection.ts";
+import { type ByteConnection, connectionOf } from "./byte_connection.ts";
 import { messageOf } from "./errors.ts";
 import { pause } from "./timing.ts";
 import { keepPipeToOwner } from "./windows_api.ts";
@@ -119,9 +118,5 @@ function nameIn(file: string): string | undefined {
 
 function bytesOf(socket: Socket): ByteConnection {
   socket.on("error", () => {/* Whoever reads is told. */});
-  const streams = { readable: Readable.toWeb(socket), writable: Writable.toWeb(socket) };
-  return new StreamConnection({
-    ...streams as Omit<StreamPair, "onClose">,
-    onClose: () => socket.destroy(),
-  });
+  return connectionOf(socket);
 }

@@ -2,8 +2,7 @@
 
 import { lookup } from "node:dns/promises";
 import { connect } from "node:net";
-import { Readable, Writable } from "node:stream";
-import { type ByteConnection, StreamConnection, type StreamPair } from "./byte_connection.ts";
+import { type ByteConnection, connectionOf } from "./byte_connection.ts";
 import type { HostConfig } from "./host_config.ts";
 
 /**
@@ -59,9 +58,5 @@ export async function connectFrom(
   }
   socket.setNoDelay(true);
   socket.setKeepAlive(true);
-  const streams = { readable: Readable.toWeb(socket), writable: Writable.toWeb(socket) };
-  return new StreamConnection({
-    ...streams as Omit<StreamPair, "onClose">,
-    onClose: () => socket.destroy(),
-  });
+  return connectionOf(socket);
 }
