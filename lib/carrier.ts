@@ -199,7 +199,8 @@ export async function ask(
   const line = request.kind === "new"
     ? `new ${request.name} ${token} 0 ${request.seconds}\n`
     : `attach ${request.path} ${token} ${request.has}\n`;
-  await writeAll(connection, new TextEncoder().encode(line));
+  // Where it has ended already there is no answer either.
+  await writeAll(connection, new TextEncoder().encode(line)).catch(() => {});
   const [answer] = await readLine(connection, 1024);
   const [, has, path] = answer.match(/^ok (\d{1,15}) (\/[-+.,_@%/A-Za-z0-9]{1,106})$/) ?? [];
   if (has !== undefined && path !== undefined) return { has: Number(has), path };
