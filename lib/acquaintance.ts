@@ -75,6 +75,11 @@ export class Acquaintance {
   /** Of the failures since something that was sent ahead has last been taken. */
   #weight = 0;
 
+  /** Another way to the same key, by which this may be another server: it lets people in alike. */
+  introduce(other: Acquaintance): void {
+    if (other.#lesson) this.#lesson ??= { ...other.#lesson, keyExchange: undefined };
+  }
+
   /** An attempt begins. */
   begin(): Foresight {
     const isCautious = this.#caution !== "none";

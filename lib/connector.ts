@@ -163,6 +163,7 @@ export class Connector implements Connects {
     { trust, ...handlers }: ConnectionHandlers & { trust: HostTrust },
   ): Promise<void> {
     const host = { ...this.#hosts.at(-1)!, loadTrust: () => Promise.resolve(trust) };
+    this.#within.introduce(this.#acquaintances.at(-1)!);
     const more = { isJump: false, acquaintance: this.#within };
     await this.#logIn(host, { connection }, { ...handlers, ...more });
   }

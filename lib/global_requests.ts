@@ -4,6 +4,7 @@
  */
 
 import { ProtocolError } from "./errors.ts";
+import { acknowledgeAtOnce } from "./prompt_ack.ts";
 import type { OnHostKeys, Peer, Transport } from "./transport.ts";
 import { buildMessage } from "./ssh_data.ts";
 import { type GlobalReply, type GlobalRequest, MessageType } from "./wire.ts";
@@ -75,12 +76,14 @@ interface PendingRequest {
 export class RequestQueue {
   #peer: Transport | undefined;
   #onHostKeys: OnHostKeys | undefined;
+  #hasAcknowledged = false;
   #waiting: PendingRequest[] = [];
 
   /** Requests go to `peer` from now on; what it says of its host keys, to `onHostKeys`. */
   attach(peer: Transport, onHostKeys?: OnHostKeys): void {
     this.#peer = peer;
     this.#onHostKeys = onHostKeys;
+    this.#hasAcknowledged = false;
   }
 
   /** Upstream is gone, and with it every reply that was to come. */
@@ -106,11 +109,18 @@ export class RequestQueue {
     const onHostKeys = name === hostKeysRequest ? this.#onHostKeys : undefined;
     const { type } = onHostKeys === undefined ? requestFailure : requestSuccess;
     if (wantReply) this.#peer?.send(buildMessage(type));
+    else if (name === hostKeysRequest) this.#acknowledgeOnce();
     onHostKeys?.(data, (keys, onReply) => {
       this.send("hostkeys-prove-00@openssh.com", keys, (reply) => {
         onReply(reply.type === MessageType.requestSuccess ? reply.data : undefined);
       });
     });
+  }
+
+  /** OpenSSH's server says it when it lets us in, before it answers what is waited for. */
+  #acknowledgeOnce(): void {
+    if (!this.#hasAcknowledged && this.#peer) acknowledgeAtOnce(this.#peer);
+    this.#hasAcknowledged = true;
   }
 
   /** @returns whether anything was asked. */

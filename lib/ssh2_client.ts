@@ -6,6 +6,7 @@
 import type { ByteConnection } from "./byte_connection.ts";
 import { DisconnectReason } from "./errors.ts";
 import { plainKeyOf } from "./key_certificate.ts";
+import { acknowledgeAtOnce } from "./prompt_ack.ts";
 import { isSameKey } from "./public_key.ts";
 import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
@@ -98,7 +99,7 @@ export class Ssh2Client {
       username,
       ident: identification,
       // Returns nothing, which tells ssh2 to wait: authentication is ours.
-      authHandler: () => this.#beginService(handlers),
+      authHandler: () => this.#onServiceAccepted(handlers),
       hostVerifier: (key: Uint8Array, accept: (isAccepted: boolean) => void) =>
         this.#onHostKey(key, accept, handlers),
       algorithms: algorithms.forSsh2,
@@ -153,8 +154,13 @@ export class Ssh2Client {
     client.on("close", () => handlers.onClose(this.#end ?? { kind: "closed" }));
   }
 
+  #onServiceAccepted(handlers: Ssh2ClientHandlers): void {
+    // The answer to what was sent ahead waits behind this one.
+    if (this.#isInService) acknowledgeAtOnce(this.transport);
+    else this.#beginService(handlers);
+  }
+
   #beginService(handlers: Ssh2ClientHandlers): void {
-    if (this.#isInService) return;
     this.#isInService = true;
     handlers.onService();
   }

@@ -31,6 +31,21 @@ Deno.test("a login says nothing of a host with another key", () => {
   assert.equal(foresight.loginWith(Uint8Array.of(2)), undefined);
 });
 
+Deno.test("by another way a host lets people in alike, but what it agrees on is open", () => {
+  const within = new Acquaintance();
+  within.introduce(new Acquaintance());
+  assert.equal(within.begin().loginWith(hostKey), undefined);
+  within.introduce(known());
+  assert.deepEqual(within.begin().loginWith(hostKey), lesson.login);
+  assert.equal(within.begin().keyExchange, undefined);
+  // What it has shown itself counts more.
+  const own = { ...lesson, login: { ...lesson.login, methods: ["publickey"] } };
+  within.onReady(own, { isTaken: true });
+  within.introduce(known());
+  assert.deepEqual(within.begin().loginWith(hostKey), own.login);
+  assert.equal(within.begin().keyExchange, lesson.keyExchange);
+});
+
 const habits: [Refusal, times: number][] = [
   ["refused", 1],
   ["unanswered", 2],

@@ -39,6 +39,21 @@ Deno.test("OpenSSH's server is sent the signature at once when a connection come
   }
 });
 
+Deno.test("OpenSSH's server has an acknowledgment of each answer that others wait behind", async () => {
+  await using ground = await startFaultyGround({ sshd: { config: ["LogLevel DEBUG3"] } });
+  const { sshd } = ground;
+  const types = async (from: number) => {
+    await sshd.log.waitFor(/(receive packet: type 2\b[^]*){2}/, { from });
+    const packets = sshd.log.text.slice(from).matchAll(/receive packet: type (\d+)/g);
+    return Array.from(packets, ([, type]) => type).join(" ");
+  };
+  // Behind SERVICE_ACCEPT, and behind the server's word on its keys.
+  assert.match(await types(0), /^20 30 21 5 (50 )*2 (50 )*(90 )*2\b/);
+  const from = sshd.log.text.length;
+  await cutAndReturn(ground, "rst");
+  assert.match(await types(from), /^20 30 21 5 (50 )?(90 )?2 (50 )?(90 )?2\b/);
+});
+
 Deno.test("OpenSSH's server that takes another key than before gets all that waits, by one connection", async () => {
   await using path = await startFaultyPath({ config: ["LogLevel DEBUG2"] });
   const { sshd, gate, proxy } = path;
