@@ -111,7 +111,7 @@ export class Ssh2Client {
       : undefined;
     this.#transport = new Ssh2Transport(this.#client, { ...algorithms, early });
     this.#transport.authenticate({
-      onExtensions: (payload) => handlers.onExtensions(payload),
+      onExtensions: (payload) => this.#onExtensions(payload, handlers),
       onAnswer: (payload) => handlers.onAnswer(payload),
       onViolation: (description) => this.#end ??= { kind: "violation", description },
     });
@@ -154,10 +154,19 @@ export class Ssh2Client {
     client.on("close", () => handlers.onClose(this.#end ?? { kind: "closed" }));
   }
 
+  #onExtensions(payload: Uint8Array, handlers: Ssh2ClientHandlers): void {
+    this.#acknowledge();
+    handlers.onExtensions(payload);
+  }
+
   #onServiceAccepted(handlers: Ssh2ClientHandlers): void {
-    // The answer to what was sent ahead waits behind this one.
+    this.#acknowledge();
+    if (!this.#isInService) this.#beginService(handlers);
+  }
+
+  /** The answer to what was sent ahead waits behind this one, perhaps. */
+  #acknowledge(): void {
     if (this.#isInService) acknowledgeAtOnce(this.transport);
-    else this.#beginService(handlers);
   }
 
   #beginService(handlers: Ssh2ClientHandlers): void {
