@@ -4,7 +4,6 @@
  */
 
 import { ProtocolError } from "./errors.ts";
-import { acknowledgeAtOnce } from "./prompt_ack.ts";
 import type { OnHostKeys, Peer, Transport } from "./transport.ts";
 import { buildMessage } from "./ssh_data.ts";
 import { type GlobalReply, type GlobalRequest, MessageType } from "./wire.ts";
@@ -119,7 +118,7 @@ export class RequestQueue {
 
   /** OpenSSH's server says it when it lets us in, before it answers what is waited for. */
   #acknowledgeOnce(): void {
-    if (!this.#hasAcknowledged && this.#peer) acknowledgeAtOnce(this.#peer);
+    if (!this.#hasAcknowledged) this.#peer?.acknowledge?.();
     this.#hasAcknowledged = true;
   }
 

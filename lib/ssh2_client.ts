@@ -6,7 +6,6 @@
 import type { ByteConnection } from "./byte_connection.ts";
 import { DisconnectReason } from "./errors.ts";
 import { plainKeyOf } from "./key_certificate.ts";
-import { acknowledgeAtOnce } from "./prompt_ack.ts";
 import { isSameKey } from "./public_key.ts";
 import { ssh2 } from "./ssh2.ts";
 import type { OfferedAlgorithms } from "./ssh2_algorithms.ts";
@@ -166,7 +165,7 @@ export class Ssh2Client {
 
   /** The answer to what was sent ahead waits behind this one, perhaps. */
   #acknowledge(): void {
-    if (this.#isInService) acknowledgeAtOnce(this.transport);
+    if (this.#isInService) this.transport.acknowledge();
   }
 
   #beginService(handlers: Ssh2ClientHandlers): void {

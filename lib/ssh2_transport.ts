@@ -67,6 +67,7 @@ const { sendPacket } = protocolUtils as {
 export const identification = "OpenSSH_sshshim_0.1";
 
 const disconnectMessage = 1;
+const ignoreMessage = 2;
 const unimplementedMessage = 3;
 
 /** How long a key exchange may take once there has been a first one, in milliseconds. */
@@ -241,6 +242,10 @@ export class Ssh2Transport implements StartableTransport {
   sendUnimplemented(): void {
     const sequenceNumber = ((this.#protocol._decipher?.inSeqno ?? 0) - 1) >>> 0;
     this.send(buildMessage(unimplementedMessage, sequenceNumber));
+  }
+
+  acknowledge(): void {
+    this.send(buildMessage(ignoreMessage, ""));
   }
 
   disconnect(reasonCode: number, description: string): void {

@@ -29,6 +29,13 @@ export interface Transport extends Peer {
   readonly lastSequenceNumber: number | undefined;
   /** Answers the message being received with SSH_MSG_UNIMPLEMENTED (RFC 4253, section 11.4). */
   sendUnimplemented(): void;
+  /**
+   * Sends SSH_MSG_IGNORE, which carries an acknowledgment. Until a session has begun, OpenSSH's server
+   * leaves Nagle's algorithm on (RFC 9293, section 3.7.4): the second of two small answers waits
+   * until the first is acknowledged, and a kernel with nothing to send does that late (RFC 1122,
+   * section 4.2.3.2), after 40 ms on Linux.
+   */
+  acknowledge?(): void;
   /** Ends the connection with SSH_MSG_DISCONNECT. May be called twice. */
   disconnect(reasonCode: number, description: string): void;
   /** Stops reading from the peer, until `resume`. */
