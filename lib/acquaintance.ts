@@ -74,6 +74,8 @@ export class Acquaintance {
   #caution: "none" | "once" | "untilReady" | "always" = "none";
   /** Of the failures since something that was sent ahead has last been taken. */
   #weight = 0;
+  /** Of the last attempt, which counts if one with care does better: else the host is away. */
+  #doubt = 0;
 
   /** Another way to the same key, by which this may be another server: it lets people in alike. */
   introduce(other: Acquaintance): void {
@@ -83,6 +85,7 @@ export class Acquaintance {
   /** An attempt begins. */
   begin(): Foresight {
     const isCautious = this.#caution !== "none";
+    if (!isCautious) this.#doubt = 0;
     if (this.#caution === "once") this.#caution = "none";
     const lesson = isCautious ? undefined : this.#lesson;
     return {
@@ -94,14 +97,17 @@ export class Acquaintance {
 
   /** It has let us in. @param isTaken whether something was sent ahead. */
   onReady(lesson: Lesson, { isTaken }: { isTaken: boolean }): void {
-    if (isTaken) this.#weight = 0;
+    this.#weight = isTaken ? 0 : this.#weight + this.#doubt;
+    this.#doubt = 0;
     this.#caution = this.#weight >= mostWeight ? "always" : "none";
     this.#lesson = lesson;
   }
 
   /** What was sent ahead has led to nothing. */
   onRefused(refusal: Refusal): void {
-    this.#weight += weights[refusal];
-    this.#caution = refusal === "unidentified" ? "once" : "untilReady";
+    const isReached = refusal !== "unidentified";
+    if (isReached) this.#weight += weights[refusal];
+    else this.#doubt = weights[refusal];
+    this.#caution = isReached ? "untilReady" : "once";
   }
 }

@@ -11,6 +11,11 @@ export interface ByteConnection {
   read(buffer: Uint8Array): Promise<number | null>;
   write(data: Uint8Array): Promise<number>;
   close(): void;
+  /**
+   * Of one that outlives what carries it: since when that is there, by `performance.now()`; infinite
+   * while it is not.
+   */
+  readonly carriedSince?: number;
 }
 
 /** A pair of streams, and how to end what is behind them. */

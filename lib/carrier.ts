@@ -203,7 +203,9 @@ export async function ask(
   await writeAll(connection, new TextEncoder().encode(line)).catch(() => {});
   const [answer] = await readLine(connection, 1024);
   const [, has, path] = answer.match(/^ok (\d{1,15}) (\/[-+.,_@%/A-Za-z0-9]{1,106})$/) ?? [];
-  if (has !== undefined && path !== undefined) return { has: Number(has), path };
+  // Of a new one it has nothing.
+  const mayHave = request.kind === "attach" || Number(has) === 0;
+  if (has !== undefined && path !== undefined && mayHave) return { has: Number(has), path };
   const refusal = answer.match(/^no (\w+) ?(.*)$/);
   if (refusal !== null && refusal[1] !== "gone") {
     const text = refusalText(refusal[1]!, shownText(refusal[2]!, 200));

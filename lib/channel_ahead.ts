@@ -65,6 +65,7 @@ function sendDue(channel: Channel, data: WaitingData): boolean {
   const code = type === MessageType.channelData ? [] : [dataTypeCode];
   const part = data.take(bytes);
   if (data.length === 0) ahead.shift();
+  channel.screen?.onOutput(part);
   channel.send("downstream", buildMessage(type, recipient, ...code, part));
   return true;
 }

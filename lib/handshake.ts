@@ -271,6 +271,8 @@ class Handshake {
   }
 
   async #authenticate(): Promise<void> {
+    // The first request is ours, and an agent or a person may take any time for it.
+    this.#deadline.stop();
     try {
       if (this.#accepted().verdict === "doubted") this.#userAuth.keepSecrets();
       await this.#userAuth.run();

@@ -107,6 +107,10 @@ export class ResumeStream implements ByteConnection, Carried {
     return { since, reason, isReached: next.kind === "attempt" && next.isReached };
   }
 
+  get carriedSince(): number {
+    return this.#state.kind === "carried" ? this.#start.time : Infinity;
+  }
+
   watch(onChange: () => void): void {
     this.#watchers.push(onChange);
   }

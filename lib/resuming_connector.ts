@@ -10,6 +10,7 @@ import {
   type Carrier,
   type CarrierOptions,
   type CarrierRequest,
+  NotKeptError,
   openCarrier,
 } from "./carrier.ts";
 import type { ConnectionHandlers, Connector, Connects } from "./connector.ts";
@@ -20,7 +21,9 @@ import {
   UpstreamLostError,
 } from "./errors.ts";
 import type { Carried, Session } from "./handshake.ts";
+import { plainKeyOf } from "./key_certificate.ts";
 import { logger } from "./log.ts";
+import { isSameKey } from "./public_key.ts";
 import { ResumeStream } from "./resume_stream.ts";
 import { SameKeyTrust } from "./same_key_trust.ts";
 import { ServerKeepalives } from "./server_keepalives.ts";
@@ -106,8 +109,24 @@ export class ResumingConnector implements Connects {
     const { path } = carrier.answer;
     const stream = new ResumeStream(carrier, {
       ...{ name: this.name, resumeForMs, backoff: new Backoff(maximumDelayMs) },
-      attach: (has, { onReached, ...attempt }) =>
-        this.#open({ kind: "attach", path, token, has }, { ...attempt, onSession: onReached }),
+      attach: async (has, { onReached, ...attempt }) => {
+        let isSameHost = true;
+        const onSession = (of: Session) => {
+          isSameHost = isSameKey(plainKeyOf(of.hostKey!), plainKeyOf(hostKey!));
+          onReached();
+        };
+        try {
+          return await this.#open({ kind: "attach", path, token, has }, { ...attempt, onSession });
+        } catch (error) {
+          if (isSameHost || !(error instanceof NotKeptError)) throw error;
+          // One of several by that name: the next attempt may lead to the right one.
+          throw new UpstreamLostError(
+            `${this.name}: another host answers, by its key, which keeps nothing. Connect by a ` +
+              `name that leads to one host alone.`,
+            { cause: error },
+          );
+        }
+      },
     });
     const { whenClosed } = stream;
     this.#streams.add(whenClosed);

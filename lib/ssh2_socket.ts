@@ -88,6 +88,11 @@ export class ByteSocket extends EventEmitter {
     this.remoteFamily = options.remote?.hostname.includes(":") ? "IPv6" : "IPv4";
   }
 
+  /** Since when the connection can carry bytes, by `performance.now()`; infinite while it cannot. */
+  get carriedSince(): number {
+    return this.#connection.carriedSince ?? -Infinity;
+  }
+
   /** Bytes written here and not taken by the kernel yet. */
   get backlogBytes(): number {
     return this.#backlogBytes;

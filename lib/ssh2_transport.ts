@@ -366,9 +366,15 @@ export class Ssh2Transport implements StartableTransport {
   }
 
   /** A peer that begins a key exchange and does not end it would let packets wait for ever. */
-  #limitExchange(): void {
+  #limitExchange(waitMs = rekeyTimeoutMs): void {
     if (this.#isEnded) return;
-    this.#exchangeTimer ??= setTimeout(() => this.abort(), rekeyTimeoutMs);
+    this.#exchangeTimer ??= setTimeout(() => {
+      this.#exchangeTimer = undefined;
+      // While the network is away nobody can end it.
+      const leftMs = this.socket.carriedSince + rekeyTimeoutMs - performance.now();
+      if (leftMs > 0) this.#limitExchange(Math.min(leftMs, rekeyTimeoutMs));
+      else this.abort();
+    }, waitMs);
   }
 
   #end(): void {

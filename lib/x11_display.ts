@@ -22,7 +22,8 @@ export interface Display {
 export function parseDisplay(value: string): Display | undefined {
   if (!nameShape.test(value)) return undefined;
   const [, host, numberText, screenText = "0"] = /^(.*):(\d+)(?:\.(\d+))?$/.exec(value) ?? [];
-  if (host === undefined) return undefined;
+  // On macOS it may be the path of a socket, which ssh at the port knows.
+  if (host === undefined || host.startsWith("/")) return undefined;
   const [number, screen] = [Number(numberText), Number(screenText)];
   // To xauth a display at "localhost" is one of this machine.
   const authorityName = host === "localhost" ? value.replace("localhost", "unix") : value;

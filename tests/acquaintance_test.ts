@@ -87,6 +87,20 @@ Deno.test("a host that changes its algorithms now and then is no worse for it", 
   }
 });
 
+Deno.test("a long time in which a host is not reached, with care or without, says nothing of it", () => {
+  const acquaintance = known();
+  for (let count = 0; count < 10; count++) {
+    assert.ok(hurries(acquaintance));
+    acquaintance.onRefused("unidentified");
+    assert.ok(!hurries(acquaintance));
+  }
+  assert.ok(hurries(acquaintance));
+  acquaintance.onRefused("unidentified");
+  assert.ok(!hurries(acquaintance));
+  acquaintance.onReady(lesson, { isTaken: false });
+  assert.ok(hurries(acquaintance));
+});
+
 Deno.test("a host that is not reached is met as before after one attempt with care", () => {
   const acquaintance = known();
   acquaintance.onRefused("unidentified");

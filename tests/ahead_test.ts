@@ -401,3 +401,25 @@ Deno.test("a channel of which nothing is known to be sent ahead asks for nothing
   client.say(channelOpen, "session", 7, usualWindowBytes, usualPacketBytes);
   assert.equal(world.upstream.expect(channelOpen).initialWindowSize, maximumCreditBytes);
 });
+
+Deno.test("what has waited counts on the screen of its terminal like all that has passed", () => {
+  const download = grown();
+  const { world, client, slot } = download;
+  let shown = "";
+  client.onSent = ({ message }) => {
+    if (message.type === channelData || message.type === channelExtendedData) {
+      shown += new TextDecoder().decode(message.data).trim();
+    }
+  };
+  client.say(channelRequest, slot, "pty-req", false, "xterm", 80, 24, 0, 0, "");
+  const print = (text: string) => world.upstream.say(channelData, slot, text);
+  for (let count = 0; count < usualWindowBytes / 1024; count++) print(" ".repeat(1024));
+  print("\x1b[?1049hwhole screen");
+  client.say(channelWindowAdjust, slot, usualWindowBytes);
+  world.relay.showLine(world.upstream, "a line");
+  assert.equal(shown, "\x1b[?1049hwhole screen");
+
+  print("\x1b[?1049l");
+  world.relay.showLine(world.upstream, "a line");
+  assert.match(shown, /a line/);
+});

@@ -18,6 +18,7 @@ import { Ssh2Client } from "../lib/ssh2_client.ts";
 import { ByteSocket } from "../lib/ssh2_socket.ts";
 import type { Ssh2Transport } from "../lib/ssh2_transport.ts";
 import { PinnedTrust } from "../lib/trust.ts";
+import { FakeTime } from "./support/fake_time.ts";
 import { CountedNetwork } from "./support/flights.ts";
 import { settled } from "./support/scripted_connector.ts";
 import { clearMessagesOf } from "./support/impostor.ts";
@@ -266,6 +267,23 @@ Deno.test("a key for whose signature a person may have been asked is offered wit
     const next = await logIn(server, { source, acquaintance });
     assert.deepEqual(next.requests, requests);
   }
+});
+
+Deno.test("a person who is asked on the way to a known host has any time", async () => {
+  using time = new FakeTime();
+  const signer = makeSigner();
+  const asking: Signer["sign"] = async (data, algorithm) => {
+    time.advance(3_600_000);
+    await settled();
+    return await signer.sign(data, algorithm);
+  };
+  const acquaintance = new Acquaintance();
+  const server = acceptingKeys(signer);
+  await logIn(server, { source: sourceOf([signer]), acquaintance });
+  const source = sourceOf([{ ...signer, sign: asking }]);
+  const next = await logIn(server, { source, acquaintance });
+  assert.equal(next.error, undefined);
+  assert.deepEqual(next.requests, ["signature"]);
 });
 
 Deno.test("to OpenSSH's server what follows the login goes with it, and is answered with it", async () => {

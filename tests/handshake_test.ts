@@ -7,6 +7,7 @@ import type ssh2Types from "ssh2";
 import protocolUtils from "ssh2/lib/protocol/utils.js";
 import { resetSync } from "@logtape/logtape";
 import { Acquaintance } from "../lib/acquaintance.ts";
+import type { ByteConnection } from "../lib/byte_connection.ts";
 import {
   EarlyMessagesError,
   HostKeyError,
@@ -137,6 +138,8 @@ interface ServerOptions {
   kex?: string[];
   /** What it says it is. */
   ident?: string;
+  /** Makes each end of the connection another one. */
+  way?(end: ByteConnection): ByteConnection;
   /** Its host key; by default one that is made for it. */
   hostKey?: { privateKey: string; publicKey: Uint8Array };
   /** Who decides about its key; by default the key is the one that is expected. */
@@ -174,7 +177,7 @@ class Ground implements AsyncDisposable {
     const accepted = this.#listener.accept();
     const outgoing = await Deno.connect({ hostname: "127.0.0.1", port: this.#listener.addr.port });
     this.#serve(await accepted, kex);
-    this.#client = new Ssh2Client(outgoing);
+    this.#client = new Ssh2Client(this.#options.way?.(outgoing) ?? outgoing);
     await handshake(this.#client, {
       ...usual,
       isAttended: this.#options.isAttended ?? false,
@@ -218,7 +221,7 @@ class Ground implements AsyncDisposable {
       connection.on("authentication", (context) => onAuthentication(context, peer));
       onConnection?.(peer);
     });
-    this.#socket = new ByteSocket(incoming, { role: "server" });
+    this.#socket = new ByteSocket(this.#options.way?.(incoming) ?? incoming, { role: "server" });
     server.injectSocket(this.#socket as never);
   }
 
@@ -423,6 +426,79 @@ Deno.test("between its KEXINIT and its NEWKEYS, a server that has let us in may 
   transport.send(buildMessage(globalRequest, "keepalive@openssh.com", false));
   assert.deepEqual(await ground.received.until(globalRequest), [...sent, globalRequest]);
 });
+
+/** A way that may be away, on which nothing comes then. */
+class CarriedWay {
+  carriedSince = 0;
+  #isQuiet = false;
+  readonly #speaks = Promise.withResolvers<void>();
+
+  goAway(): void {
+    this.carriedSince = Infinity;
+    this.#isQuiet = true;
+  }
+
+  comeBack(): void {
+    this.carriedSince = performance.now();
+  }
+
+  speak(): void {
+    this.#isQuiet = false;
+    this.#speaks.resolve();
+  }
+
+  /** One end of it. */
+  end(connection: ByteConnection): ByteConnection {
+    const since = () => this.carriedSince;
+    return {
+      get carriedSince() {
+        return since();
+      },
+      read: async (buffer) => {
+        const count = await connection.read(buffer);
+        if (this.#isQuiet) await this.#speaks.promise;
+        return count;
+      },
+      write: (data) => connection.write(data),
+      close: () => {
+        this.speak();
+        connection.close();
+      },
+    };
+  }
+}
+
+for (const speaks of [true, false]) {
+  const outcome = speaks ? "goes on" : "has 30 s";
+  Deno.test(`a key exchange that the network is lost in ${outcome} once that is back`, async () => {
+    using time = new FakeTime();
+    const way = new CarriedWay();
+    await using ground = new Ground({ way: (end) => way.end(end) });
+    await ground.connect();
+    const { connection, protocol, transport } = ground.peer!;
+    // Both KEXINITs have come, and nothing that follows them does.
+    const begun = Promise.withResolvers<void>();
+    whenExchanging(protocol, () => {
+      way.goAway();
+      begun.resolve();
+    });
+    connection.rekey();
+    await begun.promise;
+    time.advance(1_800_000);
+    way.comeBack();
+    if (speaks) {
+      way.speak();
+      transport.send(buildMessage(globalRequest, "keepalive@openssh.com", false));
+      await ground.received.until(globalRequest);
+    } else {
+      time.advance(29_999);
+      await settled();
+      assert(transport.socket.writable);
+      time.advance(1);
+      await ground.ended.promise;
+    }
+  });
+}
 
 Deno.test("before the login, data within a later key exchange ends the connection", async () => {
   await using ground = new Ground({

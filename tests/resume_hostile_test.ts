@@ -82,6 +82,12 @@ for (const answer of ["no gone", "", "ok 0", "ok 0 /a b", "ok 9999999999999999 /
   });
 }
 
+Deno.test("a host that has bytes of a connection that has just begun cannot keep it", async () => {
+  const connection = saying(new TextEncoder().encode("sshshim-resume 1 perl\nok 5 /a\n"));
+  const begun = ask(connection, { kind: "new", name: newName(), token, seconds: 1 });
+  await assert.rejects(begun, CannotResumeError);
+});
+
 Deno.test("a host that ends each carrier after one byte is not asked again without a pause", async () => {
   const counts = { attached: 0, pauses: 0 };
   const done = Promise.withResolvers<void>();

@@ -140,6 +140,17 @@ Deno.test("a return that needs a person asks nobody while nothing is wanted", as
   assert.equal(world.stream.away, undefined);
 });
 
+Deno.test("a stream tells since when it is carried, which it is not while it is away", async () => {
+  using world = new World();
+  assert.equal(world.stream.carriedSince, 0);
+  await world.lose(10_000);
+  assert.equal(world.stream.carriedSince, Infinity);
+  await world.advance(5000);
+  world.next().succeed();
+  await settled();
+  assert.equal(world.stream.carriedSince, 15_000);
+});
+
 Deno.test("a return that needs a person asks at once if something waits", async () => {
   using world = new World();
   world.first.say("prompt");

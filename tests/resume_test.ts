@@ -197,6 +197,27 @@ Deno.test("a keeper that is gone ends what ran with a reason, and a new connecti
   assert.equal(text((await target.ssh("echo new")).stdout), "new\n");
 });
 
+Deno.test("another host by the same name, which keeps nothing, is not the end of what another keeps", async () => {
+  await using ground = await startGround();
+  const { target, shim, sshd, gate, proxy, upstream } = ground;
+  await using other = await startSshd();
+  await Deno.copyFile(`${sshd.folder}/authorized_keys`, `${other.folder}/authorized_keys`);
+  await forceCommand(other, "echo sshshim-resume 1 perl; read line; echo no gone");
+  const lines = other.hostKeys.map((key) => `[${upstream.host}]:${upstream.port} ${key}\n`);
+  await Deno.writeTextFile(upstream.knownHostsFile, lines.join(""), { append: true });
+  await using client = target.startSsh("echo ready; read line; echo got $line; exit 7");
+  await client.stdout.waitFor(/ready/);
+  const from = shim.log.text.length;
+  gate.target = { hostname: other.host, port: other.port };
+  proxy.cutAll("rst");
+  await untilLogged(shim.log, /is away since .*another host answers/, { from });
+  gate.target = { hostname: sshd.host, port: sshd.port };
+  await untilLogged(shim.log, back, { from });
+  await client.write("words\n");
+  assert.equal((await client.drained()).code, 7);
+  assert.match(client.stdout.text, /got words/);
+});
+
 Deno.test("what the host ends is ended as without", async () => {
   await using ground = await startGround();
   const { target, shim } = ground;

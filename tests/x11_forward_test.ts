@@ -193,6 +193,7 @@ Deno.test("DISPLAY is read as ssh reads it", () => {
       ["-f:0", undefined],
       ["h;id:0", undefined],
       ["h:60000", undefined],
+      ["/private/tmp/com.apple.launchd.k9/org.xquartz:0", undefined],
       [":x", undefined],
     ] as const
   ) {
