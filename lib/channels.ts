@@ -9,7 +9,7 @@
  * upstream) and `channel_answers.ts`, how they end in `channel_endings.ts`.
  */
 
-import { type Channel, isKeepalive, type Link, type LiveMessage } from "./channel.ts";
+import type { Channel, Link } from "./channel.ts";
 import { isBehindClose, takeDue, waitsBehind } from "./channel_ahead.ts";
 import { ChannelAnswers, expectLate, isAnswer } from "./channel_answers.ts";
 import { opposite, type Side } from "./channel_end.ts";
@@ -34,6 +34,8 @@ import {
   type ChannelOpen,
   describeMessage,
   dropped,
+  isKeepalive,
+  type LiveMessage,
   MessageType,
   parseMessage,
 } from "./wire.ts";

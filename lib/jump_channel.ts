@@ -6,7 +6,7 @@
  */
 
 import type { ByteConnection } from "./byte_connection.ts";
-import { openFailure } from "./channel.ts";
+import { openFailure } from "./channel_reason.ts";
 import {
   ChannelOpenFailureReason,
   DisconnectReason,
