@@ -122,7 +122,7 @@ export class JumpChannel implements ByteConnection {
 
   /** Asks for a sign of life; `onReply` is called when it comes. */
   sendKeepalive(onReply: () => void): void {
-    this.#requests.send("keepalive@openssh.com", new Uint8Array(), onReply);
+    this.#requests.sendKeepalive(onReply);
   }
 
   /**
