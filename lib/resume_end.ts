@@ -234,7 +234,7 @@ export class ResumeEnd {
     if (this.#end !== undefined) throw new ProtocolError("data after the end");
     this.#has += part.length;
     this.#unreadBytes += part.length;
-    if (!this.#received.extend(part)) this.#received.add(part);
+    this.#received.append(part);
   }
 
   #onFrame({ type, body }: Incoming): void {
