@@ -4,11 +4,11 @@
  * Keys and certificates pass as they are, whatever their type: the agent knows what it signs with.
  */
 
-import { connect } from "node:net";
+import { type ByteConnection, connectByNode } from "./byte_connection.ts";
 import { AuthenticationError, MalformedDataError, reasonOf } from "./errors.ts";
 import { algorithmsFor, isSecurityKeyName, keyTypeOf, plainName } from "./public_key.ts";
 import { requireAlgorithm, type SessionBinding, type Signer } from "./signer.ts";
-import { buildMessage, encodeFields, Reader } from "./ssh_data.ts";
+import { buildMessage, concatenate, encodeFields, Reader } from "./ssh_data.ts";
 
 /** The agent cannot be reached, or it does not do what it was asked for. */
 export class AgentError extends AuthenticationError {
@@ -58,8 +58,10 @@ const signatureFlags: Record<string, number> = { "rsa-sha2-256": 2, "rsa-sha2-51
 export async function connectAgent(path: string, options: AgentOptions = {}): Promise<Agent> {
   const transport = options.transport ?? (Deno.build.os === "windows" ? "pipe" : "unix");
   try {
-    const stream = transport === "pipe" ? await connectPipe(path) : await connectUnix(path);
-    return new Agent(path, stream);
+    const connection = transport === "pipe"
+      ? await connectByNode(path)
+      : await Deno.connect({ transport, path });
+    return new Agent(path, connection);
   } catch (cause) {
     throw new AgentError(
       `The SSH agent at ${path} cannot be reached: ${reasonOf(cause)}. ` +
@@ -73,7 +75,8 @@ export async function connectAgent(path: string, options: AgentOptions = {}): Pr
 export class Agent {
   /** Where it listens. */
   readonly path: string;
-  readonly #stream: AgentStream;
+  readonly #connection: ByteConnection;
+  readonly #buffer = new Uint8Array(16 * 1024);
   /** What has arrived and was not asked for yet. */
   #received: Uint8Array = new Uint8Array();
   /** Settles when the requests made so far are done. */
@@ -81,9 +84,9 @@ export class Agent {
   /** Why nothing more can be asked. */
   #end: AgentError | undefined;
 
-  constructor(path: string, stream: AgentStream) {
+  constructor(path: string, connection: ByteConnection) {
     this.path = path;
-    this.#stream = stream;
+    this.#connection = connection;
   }
 
   /**
@@ -186,7 +189,8 @@ export class Agent {
       deadlineMs,
     );
     try {
-      await this.#stream.write(encodeFields(request));
+      const bytes = encodeFields(request);
+      for (let at = 0; at < bytes.length;) at += await this.#connection.write(bytes.subarray(at));
       return await this.#readMessage();
     } catch (error) {
       throw this.#fail(reasonOf(error));
@@ -208,9 +212,9 @@ export class Agent {
 
   async #readBytes(length: number): Promise<Uint8Array> {
     while (this.#received.length < length) {
-      const chunk = await this.#stream.read();
-      if (chunk === null) throw new Error("it has closed the connection");
-      this.#received = encodeFields({ raw: this.#received }, { raw: chunk });
+      const count = await this.#connection.read(this.#buffer);
+      if (count === null) throw new Error("it has closed the connection");
+      this.#received = concatenate([this.#received, this.#buffer.subarray(0, count)]);
     }
     const bytes = this.#received.subarray(0, length);
     this.#received = this.#received.subarray(length);
@@ -233,7 +237,7 @@ export class Agent {
         `The SSH agent at ${this.path} does not work: ${reason}. ` +
           `See whether "ssh-add -l" works, or name the key's file with -i.`,
       );
-      this.#stream.close();
+      this.#connection.close();
     }
     return this.#end;
   }
@@ -250,51 +254,4 @@ interface RequestOptions {
   /** What the agent shall do, for messages. */
   action: string;
   deadlineMs: number | undefined;
-}
-
-/** A connection as far as the agent's client needs it. */
-export interface AgentStream {
-  /** Resolves with some bytes, or with `null` at the end. */
-  read(): Promise<Uint8Array | null>;
-  write(bytes: Uint8Array): Promise<void>;
-  /** Ends both directions and whatever is under way. */
-  close(): void;
-}
-
-async function connectUnix(path: string): Promise<AgentStream> {
-  const connection = await Deno.connect({ transport: "unix", path });
-  const buffer = new Uint8Array(16 * 1024);
-  return {
-    async read() {
-      const length = await connection.read(buffer);
-      return length === null ? null : buffer.slice(0, length);
-    },
-    async write(bytes) {
-      for (let at = 0; at < bytes.length;) at += await connection.write(bytes.subarray(at));
-    },
-    close: () => connection.close(),
-  };
-}
-
-/** Deno itself opens no named pipes of Windows; its node:net does, as well as unix sockets. */
-async function connectPipe(path: string): Promise<AgentStream> {
-  const socket = connect(path);
-  await new Promise<void>((resolve, reject) => {
-    socket.once("connect", resolve);
-    // It stays for later errors, of which whoever reads or writes is told: without any listener
-    // they would end the process.
-    socket.on("error", reject);
-  });
-  const chunks = socket[Symbol.asyncIterator]();
-  return {
-    async read() {
-      const { done, value } = await chunks.next();
-      return done ? null : value;
-    },
-    write: (bytes) =>
-      new Promise((resolve, reject) => {
-        socket.write(bytes, (error) => error ? reject(error) : resolve());
-      }),
-    close: () => void socket.destroy(),
-  };
 }

@@ -123,7 +123,7 @@ export class Audit {
 }
 
 /** A line, with the time before all else. */
-export function auditLine(facts: Record<string, unknown>): string {
+function auditLine(facts: Record<string, unknown>): string {
   return jsonLine(shortened({ time: new Date().toISOString(), ...facts }) as object);
 }
 

@@ -3,7 +3,7 @@
  * host; the pipes of a ProxyCommand are made into one here.
  */
 
-import type { Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import { Readable, Writable } from "node:stream";
 
 /** Bytes in and out; `Deno.Conn` has it. */
@@ -67,8 +67,23 @@ export class StreamConnection implements ByteConnection {
   }
 }
 
+/**
+ * Connects to a named pipe of Windows, of which Deno itself opens none, or to a unix socket.
+ *
+ * @throws {Error} where nobody listens, with the `code` of `node:net`.
+ */
+export async function connectByNode(path: string): Promise<ByteConnection> {
+  const socket = connect(path);
+  await new Promise<void>((resolve, reject) => {
+    socket.once("connect", resolve);
+    socket.once("error", reject);
+  });
+  return connectionOf(socket);
+}
+
 /** A socket of `node:net` as a connection, whose errors whoever reads or writes is told. */
 export function connectionOf(socket: Socket): ByteConnection {
+  socket.on("error", () => {/* Without any listener it would end the process. */});
   const streams = { readable: Readable.toWeb(socket), writable: Writable.toWeb(socket) };
   return new StreamConnection({
     ...streams as Omit<StreamPair, "onClose">,

@@ -10,6 +10,7 @@
 import { Ahead, type AheadPool } from "./ahead.ts";
 import type { ChannelAccount } from "./channel_account.ts";
 import { End, type EndState, maximumPacketSize, opposite, type Side } from "./channel_end.ts";
+import { openFailure } from "./channel_reason.ts";
 import { Refusals } from "./channel_refusals.ts";
 import type { FormerSlots } from "./channel_slots.ts";
 import type { ClientRules } from "./client_rules.ts";
@@ -17,14 +18,12 @@ import { ChannelOpenFailureReason, ChannelProtocolError, ProtocolError } from ".
 import type { Pacing } from "./pacing.ts";
 import type { SessionRoom } from "./session_room.ts";
 import type { Peer } from "./transport.ts";
-import { buildMessage, utf8String } from "./ssh_data.ts";
+import { buildMessage } from "./ssh_data.ts";
 import {
   type ChannelData,
-  type ChannelMessage,
   type ChannelOpen,
-  type ChannelOpenConfirmation,
-  type ChannelOpenFailure,
   type ChannelRequest,
+  type LiveMessage,
   MessageType,
   rewriteOpen,
   rewriteRecipient,
@@ -363,12 +362,6 @@ export class Channel {
   }
 }
 
-/** What a live end may send: everything but the messages that open a channel. */
-export type LiveMessage = Exclude<
-  ChannelMessage,
-  ChannelOpen | ChannelOpenConfirmation | ChannelOpenFailure
->;
-
 /** Keeps what a session asks for, as far as channels are routed by it or sshd punishes it. */
 function noteRequest(channel: Channel, request: ChannelRequest): void {
   switch (request.requestType) {
@@ -388,29 +381,4 @@ function noteRequest(channel: Channel, request: ChannelRequest): void {
       channel.x11Cookie = announcedCookie(request.data);
       break;
   }
-}
-
-/** OpenSSH's sshd asks with it whether the client's side lives. */
-export function isKeepalive(message: ChannelMessage): message is ChannelRequest {
-  return message.type === MessageType.channelRequest &&
-    message.requestType === "keepalive@openssh.com";
-}
-
-/** SSH_MSG_CHANNEL_OPEN_FAILURE; `text` is for people. */
-export function openFailure(
-  recipientChannel: number,
-  reasonCode: number,
-  text: string,
-): Uint8Array {
-  const { channelOpenFailure } = MessageType;
-  const description = utf8String(shortened(text));
-  return buildMessage(channelOpenFailure, recipientChannel, reasonCode, description, "");
-}
-
-/** How much of a reason is told, in characters: a peer's words may be among it, of any length. */
-const longestReason = 1000;
-
-/** A reason as it is told. */
-export function shortened(reason: string): string {
-  return reason.length <= longestReason ? reason : `${reason.slice(0, longestReason)}…`;
 }

@@ -1,9 +1,9 @@
 /** What upstream says on a channel whose data waits for the client: it waits behind that. */
 
 import type { Waiting, WaitingData } from "./ahead.ts";
-import { type Channel, isKeepalive, type LiveMessage } from "./channel.ts";
+import type { Channel } from "./channel.ts";
 import { buildMessage } from "./ssh_data.ts";
-import { MessageType } from "./wire.ts";
+import { isKeepalive, type LiveMessage, MessageType } from "./wire.ts";
 
 /** Whether a CLOSE of upstream waits that came before this message, which means nothing then. */
 export function isBehindClose({ ahead, upstream }: Channel, message: LiveMessage): boolean {

@@ -1,6 +1,7 @@
 /** Lines of ours for the person at a session, on stderr. */
 
-import { type Channel, shortened } from "./channel.ts";
+import type { Channel } from "./channel.ts";
+import { shortened } from "./channel_reason.ts";
 import { buildMessage, utf8String } from "./ssh_data.ts";
 import { extendedDataStderr, MessageType } from "./wire.ts";
 

@@ -3,10 +3,11 @@
  * there, and in what order they are sent.
  */
 
-import { type Channel, type Link, openFailure } from "./channel.ts";
+import type { Channel, Link } from "./channel.ts";
 import type { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
 import type { Links } from "./channel_links.ts";
+import { openFailure } from "./channel_reason.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { ChannelOpenFailureReason, ProtocolError } from "./errors.ts";
 import type { Refusal } from "./session_room.ts";

@@ -1,6 +1,6 @@
 /** The channels that upstream opens, and whose they are. */
 
-import { openFailure } from "./channel.ts";
+import { openFailure } from "./channel_reason.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
 import type { Links } from "./channel_links.ts";
 import type { ChannelTable } from "./channel_table.ts";

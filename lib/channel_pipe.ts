@@ -2,13 +2,13 @@
 
 import { logger } from "./log.ts";
 import { MessageStore } from "./message_store.ts";
+import { ReadBuffer } from "./read_buffer.ts";
 import type { ChannelOwner, RelayChannel } from "./relay_channel.ts";
 
 const log = logger("forward");
 
-/** What is read at a time, at first and as long as there is more, in bytes. */
-const firstBufferBytes = 4 * 1024;
-const bufferBytes = 64 * 1024;
+/** What is read at a time, at first and as long as there is more. */
+const readSizes = { firstBytes: 4 * 1024, mostBytes: 64 * 1024 };
 
 /** A connection with an end of its own in each direction. */
 export interface PipeEnd {
@@ -56,7 +56,7 @@ export class ChannelPipe implements ChannelOwner {
   }
 
   onData(data: Uint8Array): void {
-    if (!this.#queue.extend(data)) this.#queue.add(data);
+    this.#queue.append(data);
     if (!this.#isWriting) void this.#write();
   }
 
@@ -77,16 +77,16 @@ export class ChannelPipe implements ChannelOwner {
 
   /** From the connection to the channel. */
   async #passOn(): Promise<void> {
-    let buffer = new Uint8Array(firstBufferBytes);
+    const buffer = new ReadBuffer(readSizes);
     try {
       for (;;) {
         while (this.#channel.roomBytes === 0 && !this.#isClosed) await this.#room();
         if (this.#isClosed) return;
-        const most = Math.min(buffer.length, this.#channel.roomBytes);
-        const count = await this.#connection.read(buffer.subarray(0, most));
+        const part = buffer.space(this.#channel.roomBytes);
+        const count = await this.#connection.read(part);
         if (count === null) break;
-        this.#channel.send(buffer.subarray(0, count));
-        if (count === buffer.length && count < bufferBytes) buffer = new Uint8Array(count * 4);
+        this.#channel.send(part.subarray(0, count));
+        buffer.onRead(count);
       }
     } catch (error) {
       if (!this.#isClosed) log.debug("a forwarded connection is gone: {error}", { error });

@@ -6,15 +6,15 @@
  * refused, or a connection is gone.
  *
  * How channels begin is in `channel_opens.ts` (those of clients), `channel_owners.ts` (those of
- * upstream) and `channel_answers.ts`, how they end in `channel_endings.ts`.
+ * upstream) and `channel_answers.ts`, what passes then in `channel_messages.ts`, how they end in
+ * `channel_endings.ts`.
  */
 
-import { type Channel, isKeepalive, type Link, type LiveMessage } from "./channel.ts";
-import { isBehindClose, takeDue, waitsBehind } from "./channel_ahead.ts";
-import { ChannelAnswers, expectLate, isAnswer } from "./channel_answers.ts";
-import { opposite, type Side } from "./channel_end.ts";
+import type { Link } from "./channel.ts";
+import { ChannelAnswers } from "./channel_answers.ts";
 import { ChannelEndings } from "./channel_endings.ts";
 import type { ChannelLimits } from "./channel_limits.ts";
+import { ChannelMessages } from "./channel_messages.ts";
 import { showLine, takeLineBack, tell } from "./channel_notice.ts";
 import { type LinkOptions, Links } from "./channel_links.ts";
 import { ClientOpens } from "./channel_opens.ts";
@@ -23,22 +23,13 @@ import { describeChannel } from "./channel_status.ts";
 import { ChannelTable } from "./channel_table.ts";
 import type { ChannelTotals } from "./channel_totals.ts";
 import type { ClientRules } from "./client_rules.ts";
-import { ChannelProtocolError, ProtocolError } from "./errors.ts";
 import type { PacingOptions } from "./pacing.ts";
 import type { Observe } from "./relay_events.ts";
 import type { Usage } from "./share.ts";
 import type { ChannelStatus } from "./status.ts";
 import type { Peer, Schedule } from "./transport.ts";
-import {
-  type ChannelMessage,
-  type ChannelOpen,
-  describeMessage,
-  dropped,
-  MessageType,
-  parseMessage,
-} from "./wire.ts";
+import { type ChannelMessage, MessageType } from "./wire.ts";
 import { WarmSession } from "./warm_session.ts";
-import { findOwner, offerHeld } from "./x11_handover.ts";
 
 /** What the table of channels is given. */
 export interface ChannelsOptions {
@@ -60,10 +51,6 @@ export interface ChannelsOptions {
   observe?: Observe<Peer>;
 }
 
-/** Why a message is dropped that comes after its sender's CLOSE, or after both. */
-const afterClose = "CHANNEL_CLOSE has been sent";
-const closed = "the channel is closed";
-
 /** Relays the messages of all channels between the clients and upstream. */
 export class Channels {
   readonly #table: ChannelTable;
@@ -72,7 +59,7 @@ export class Channels {
   readonly #opens: ClientOpens;
   readonly #warm: WarmSession;
   readonly #upstreamOpens: UpstreamOpens;
-  readonly #answers: ChannelAnswers;
+  readonly #messages: ChannelMessages;
   readonly #owners: ForwardOwners;
   readonly #limits: ChannelLimits;
   readonly #now: () => number;
@@ -91,13 +78,14 @@ export class Channels {
     const warm = new WarmSession({
       ...{ table, links, report, isWanted: limits.warm, now: options.now },
       onMessage: (channel, message, payload) =>
-        this.#onMessage(channel, "upstream", message, payload),
+        this.#messages.onMessage(channel, "upstream", message, payload),
       onGone: () => this.#opens.offerWaiting(),
     });
     this.#warm = warm;
     this.#opens = new ClientOpens({ table, links, endings, limits, warm, usageOf, ...options });
     this.#upstreamOpens = new UpstreamOpens({ table, links, owners, limits, usageOf });
-    this.#answers = new ChannelAnswers(this.#opens, endings, limits.aheadBytes);
+    const answers = new ChannelAnswers(this.#opens, endings, limits.aheadBytes);
+    this.#messages = new ChannelMessages({ table, endings, answers, report });
     this.#now = options.now;
     this.#report = report;
   }
@@ -227,7 +215,7 @@ export class Channels {
   /** Ends every channel in both directions and refuses new ones. */
   closeAll(reason: string): void {
     this.refuseOpens(reason);
-    for (const channel of this.#table.all()) this.#giveUp(channel, reason);
+    for (const channel of this.#table.all()) this.#messages.giveUp(channel, reason);
   }
 
   /** Tells the people at terminals something; their sessions go on. */
@@ -253,7 +241,7 @@ export class Channels {
     const record = this.#table.removeClient(client);
     for (const channel of [...record?.channels ?? []]) {
       this.#endings.leave(channel, "downstream", "the client has left");
-      this.#passOn(channel);
+      this.#messages.passOn(channel);
     }
   }
 
@@ -275,11 +263,10 @@ export class Channels {
     }
     const channel = this.#table.get(message.recipientChannel);
     if (channel?.owner === client) {
-      this.#onMessage(channel, "downstream", message, payload);
-      return this.#passOn(channel);
+      this.#messages.onMessage(channel, "downstream", message, payload);
+      return this.#messages.passOn(channel);
     }
-    expectLate(message, this.#table.client(client)?.former);
-    this.#report(dropped("downstream", payload, closed), "debug");
+    this.#messages.onLate(this.#table.client(client)?.former, "downstream", message, payload);
   }
 
   /**
@@ -298,13 +285,12 @@ export class Channels {
     }
     const channel = this.#table.get(message.recipientChannel);
     if (channel?.link?.peer === upstream) {
-      this.#onMessage(channel, "upstream", message, payload);
-      this.#passOn(channel);
+      this.#messages.onMessage(channel, "upstream", message, payload);
+      this.#messages.passOn(channel);
       return channel.owner;
     }
     if (this.#warm.onUpstreamMessage(upstream, message, payload)) return undefined;
-    expectLate(message, this.#links.get(upstream)?.former);
-    this.#report(dropped("upstream", payload, closed), "debug");
+    this.#messages.onLate(this.#links.get(upstream)?.former, "upstream", message, payload);
     return undefined;
   }
 
@@ -312,14 +298,14 @@ export class Channels {
   giveUp(upstream: Peer, slot: number | undefined): void {
     const channel = slot === undefined ? undefined : this.#table.get(slot);
     if (channel?.link?.peer === upstream) {
-      this.#giveUp(channel, "this is a mistake of sshshim; its log has more");
+      this.#messages.giveUp(channel, "this is a mistake of sshshim; its log has more");
     }
   }
 
   /** A client has taken its backlog: grants that were withheld because of it are due. */
   onDownstreamDrain(client: Peer): void {
     for (const channel of this.#table.client(client)?.channels ?? []) {
-      this.#passOn(channel);
+      this.#messages.passOn(channel);
       channel.refill("downstream");
     }
   }
@@ -337,97 +323,5 @@ export class Channels {
         this.#endings.lose(channel, reason);
       }
     }
-  }
-
-  /** Takes a message about a channel that its sender has. */
-  #onMessage(
-    channel: Channel,
-    from: Side,
-    message: Exclude<ChannelMessage, ChannelOpen>,
-    payload: Uint8Array,
-  ): void {
-    if (isAnswer(message)) return this.#answers.onAnswer(channel, from, message, payload);
-    this.#guard(channel, from, payload, () => {
-      if (from === "upstream") {
-        if (isBehindClose(channel, message)) return afterClose;
-        if (waitsBehind(channel, message, payload)) return;
-      }
-      return this.#onLiveMessage(channel, from, message, payload);
-    });
-  }
-
-  /** Sends on what has waited for the client, as far as it has room now. */
-  #passOn(channel: Channel): void {
-    if (channel.ahead.isEmpty) return;
-    for (const waiting of takeDue(channel)) {
-      if (waiting.kind === "lost") this.#endings.lose(channel, waiting.reason);
-      else this.#takeUp(channel, waiting.payload);
-    }
-  }
-
-  #takeUp(channel: Channel, payload: Uint8Array): void {
-    const message = parseMessage(payload) as LiveMessage;
-    const handle = () => this.#onLiveMessage(channel, "upstream", message, payload);
-    this.#guard(channel, "upstream", payload, handle);
-  }
-
-  /** @param handle returns why the message is dropped, if it is. */
-  #guard(channel: Channel, from: Side, payload: Uint8Array, handle: () => string | void): void {
-    try {
-      const reason = handle();
-      if (reason) this.#report(dropped(from, payload, reason), "debug");
-    } catch (error) {
-      if (!(error instanceof ChannelProtocolError)) throw error;
-      const violation = `${describeMessage(payload)}: ${error.message}`;
-      this.#report(`${from}: the channel is ended: ${violation}`, "info");
-      const offender = from === "upstream" ? "the remote host" : "the client";
-      this.#giveUp(channel, `${offender} broke the protocol with ${violation}`);
-    }
-  }
-
-  /** Ends a channel in both directions; what waits of it is not wanted any more. */
-  #giveUp(channel: Channel, reason: string): void {
-    this.#endings.end(channel, reason);
-    this.#passOn(channel);
-  }
-
-  /** @returns why the message is dropped, if it is. */
-  #onLiveMessage(
-    channel: Channel,
-    from: Side,
-    message: LiveMessage,
-    payload: Uint8Array,
-  ): string | undefined {
-    const end = channel[from];
-    if (end.state === "done") return closed;
-    if (end.state === "awaiting") throw new ChannelProtocolError("its opening has no answer yet");
-    if (end.state !== "live") throw new ProtocolError("the channel is not open");
-    if (isKeepalive(message) && from === "upstream" && end.repliesOwed === 0) {
-      channel.answerKeepalive(message);
-      return undefined;
-    }
-    if (end.closeReceived) return afterClose;
-    if (message.type === MessageType.channelClose) {
-      this.#endings.onClose(channel, from);
-      return undefined;
-    }
-    const other = channel[opposite(from)];
-    if (end.closeSent && !other.listens) return undefined; // Nobody is there.
-    // Dropbear's server would run the command on a channel that it has closed, and dies of it.
-    const isInVain = message.type === MessageType.channelRequest &&
-      (other.closeReceived || channel.ahead.hasClose);
-    if (isInVain && from === "downstream") return "upstream has closed the channel";
-    const reason = channel.receive(from, message, payload);
-    const isHeld = channel.held !== undefined && from === "upstream" && reason === undefined;
-    if (isHeld) this.#findX11Owner(channel, message);
-    return reason;
-  }
-
-  /** Looks for the owner of a held x11 channel after each message of it. */
-  #findX11Owner(channel: Channel, message: LiveMessage): void {
-    const owner = findOwner(channel, message, this.#table.live());
-    if (owner === undefined) return;
-    this.#table.adopt(channel, owner);
-    offerHeld(channel);
   }
 }

@@ -189,7 +189,7 @@ function reasonOf(verdict: Verdict): string | undefined {
 }
 
 /** A client's process and those that started it: `ssh (pid 12) from git (pid 11)`. */
-export function describeProgram({ port, program }: Omit<Visitor, "id">): string {
+function describeProgram({ port, program }: Omit<Visitor, "id">): string {
   const { processes = [], uid } = program ?? {};
   if (processes.length > 0) return processes.slice(0, mostShown).map(describe).join(" from ");
   const user = uid === undefined ? "" : ` of user ${uid}`;

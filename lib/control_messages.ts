@@ -10,7 +10,7 @@ import { encodeFields, type Field, Reader, readUint32, writeUint32 } from "./ssh
 export const controlVersion = 4;
 
 /** The longest message that is read, in bytes: a session's environment may be long. */
-export const longestControlMessageBytes = 1024 * 1024;
+const longestControlMessageBytes = 1024 * 1024;
 
 /** Message numbers (PROTOCOL.mux, section 11; the last of each kind are OpenSSH 10.3's, and ours). */
 export const ControlType = {

@@ -6,11 +6,11 @@
 import type { ByteConnection } from "./byte_connection.ts";
 import { type Credentials, type Descriptors, failed, nothingNow } from "./descriptors.ts";
 import { MessageStore } from "./message_store.ts";
+import { ReadBuffer } from "./read_buffer.ts";
 import { unexplained } from "./timing.ts";
 
-/** What is read at a time, at first and as long as there is more, in bytes. */
-const firstBufferBytes = 4 * 1024;
-const largestBufferBytes = 64 * 1024;
+/** What is read at a time, at first and as long as there is more. */
+const readSizes = { firstBytes: 4 * 1024, mostBytes: 64 * 1024 };
 
 /** How many descriptors may wait for the message that they belong to. */
 const mostWaiting = 3;
@@ -47,7 +47,7 @@ export class DescriptorStream implements ControlStream {
   onDrain: (() => void) | undefined;
   readonly #system: Descriptors;
   readonly #socket: number;
-  #buffer = new Uint8Array(firstBufferBytes);
+  readonly #buffer = new ReadBuffer(readSizes);
   readonly #ended = new AbortController();
   /** What was not taken yet is not to be sent any more. */
   readonly #lost = new AbortController();
@@ -73,15 +73,11 @@ export class DescriptorStream implements ControlStream {
     this.#isReading = true;
     let received;
     while (!this.#ended.signal.aborted) {
-      received = this.#system.receive(this.#socket, this.#buffer);
+      received = this.#system.receive(this.#socket, this.#buffer.space());
       if (received) break;
       await this.#system.when(this.#socket, "readable", this.#ended.signal);
     }
-    const { length } = this.#buffer;
-    // What is valid until the next read stays where it is.
-    if (received?.bytes.length === length && length < largestBufferBytes) {
-      this.#buffer = new Uint8Array(length * 2);
-    }
+    if (received) this.#buffer.onRead(received.bytes.length);
     this.#isReading = false;
     this.#closeIfUnused();
     for (const descriptor of received?.descriptors ?? []) {
@@ -97,7 +93,7 @@ export class DescriptorStream implements ControlStream {
     if (sent === bytes.length) return;
     if (sent === failed) return this.close({ isLost: true });
     const rest = bytes.subarray(sent);
-    if (!this.#unsent.extend(rest)) this.#unsent.add(rest);
+    this.#unsent.append(rest);
     this.#unsentBytes += rest.length;
     if (!this.#isSending) void this.#flush();
   }
@@ -157,7 +153,7 @@ export class PlainStream implements ControlStream {
   readonly peer = undefined;
   onDrain: (() => void) | undefined;
   readonly #connection: ByteConnection;
-  readonly #buffer = new Uint8Array(largestBufferBytes);
+  readonly #buffer = new ReadBuffer(readSizes);
   readonly #unsent = new MessageStore();
   #unsentBytes = 0;
   #isSending = false;
@@ -174,8 +170,11 @@ export class PlainStream implements ControlStream {
 
   async read(): Promise<Uint8Array | undefined> {
     try {
-      const count = await this.#connection.read(this.#buffer);
-      return count === null ? undefined : this.#buffer.subarray(0, count);
+      const buffer = this.#buffer.space();
+      const count = await this.#connection.read(buffer);
+      if (count === null) return undefined;
+      this.#buffer.onRead(count);
+      return buffer.subarray(0, count);
     } catch {
       // It was ended, by them or by us.
       return undefined;
@@ -184,7 +183,7 @@ export class PlainStream implements ControlStream {
 
   send(bytes: Uint8Array): void {
     if (this.#isClosing) return;
-    if (!this.#unsent.extend(bytes)) this.#unsent.add(bytes);
+    this.#unsent.append(bytes);
     this.#unsentBytes += bytes.length;
     if (!this.#isSending) void this.#flush();
   }

@@ -1,5 +1,4 @@
-/** One timer for the phases of a handshake. */
-/** The time that the server has for the phase it is in. */
+/** The time that the server has for the phase of the handshake it is in. */
 export class Deadline {
   readonly #onExpired: (timeoutMs: number) => void;
   #timer: ReturnType<typeof setTimeout> | undefined;

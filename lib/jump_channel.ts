@@ -6,7 +6,7 @@
  */
 
 import type { ByteConnection } from "./byte_connection.ts";
-import { openFailure } from "./channel.ts";
+import { openFailure } from "./channel_reason.ts";
 import {
   ChannelOpenFailureReason,
   DisconnectReason,
@@ -122,7 +122,7 @@ export class JumpChannel implements ByteConnection {
 
   /** Asks for a sign of life; `onReply` is called when it comes. */
   sendKeepalive(onReply: () => void): void {
-    this.#requests.send("keepalive@openssh.com", new Uint8Array(), onReply);
+    this.#requests.sendKeepalive(onReply);
   }
 
   /**

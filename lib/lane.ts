@@ -16,9 +16,6 @@ import { encodeTerminalModes } from "./terminal_modes.ts";
 import { unexplained } from "./timing.ts";
 import type { ChannelRequest } from "./wire.ts";
 
-/** The most that is read at a time, in bytes. */
-const longestReadBytes = 256 * 1024;
-
 /** Beyond this nothing is said of what programs on the host do wrong, in bytes. */
 const mostUnwrittenBytes = 64 * 1024;
 
@@ -182,7 +179,7 @@ export class Lane {
 
   async #read(signal: AbortSignal): Promise<Uint8Array | undefined> {
     while (this.#channel.roomBytes === 0 && !signal.aborted) await this.#room();
-    return await this.#streams.read(Math.min(longestReadBytes, this.#channel.roomBytes), signal);
+    return await this.#streams.read(this.#channel.roomBytes, signal);
   }
 
   async #send(bytes: Uint8Array): Promise<void> {

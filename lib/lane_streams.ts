@@ -5,6 +5,7 @@
 
 import type { Descriptors, Dimensions } from "./descriptors.ts";
 import { PassedStream } from "./passed_stream.ts";
+import { ReadBuffer } from "./read_buffer.ts";
 import { concatenate } from "./ssh_data.ts";
 import { isRaw } from "./terminal_modes.ts";
 import { isWaitingToRead } from "./terminal_owner.ts";
@@ -18,9 +19,8 @@ export type { Dimensions };
  */
 const joinedBytes = { waiting: 256 * 1024, prompt: 16 * 1024 };
 
-/** What is read first, and how that grows where there is more; in bytes. */
-const firstReadBytes = 16 * 1024;
-const readGrowth = 4;
+/** What is read at a time, at first and as long as there is more. */
+const readSizes = { firstBytes: 16 * 1024, mostBytes: 256 * 1024 };
 
 /** How long until a terminal that is another program's for now is looked at again, in milliseconds. */
 const otherOwnerMs = 200;
@@ -72,10 +72,11 @@ export class LaneStreams {
   readonly #output: Outlet;
   readonly #errors: Outlet;
   readonly #all: readonly PassedStream[];
-  /** Two halves: one is read into while the other one is sent. */
-  readonly #buffers: (Uint8Array<ArrayBuffer> | undefined)[] = [undefined, undefined];
-  /** What one read may bring: most sessions are typed into, or have no input at all. */
-  #readBytes = firstReadBytes;
+  /** One is read into while the other one is sent. */
+  readonly #buffers: [ReadBuffer, ReadBuffer] = [
+    new ReadBuffer(readSizes),
+    new ReadBuffer(readSizes),
+  ];
   /** Until then nothing is written. */
   #raw: Promise<void> | undefined;
   /** What the terminal was like before its client made it raw. */
@@ -110,11 +111,13 @@ export class LaneStreams {
    * @returns `undefined` at the end, or when it is not wanted any more.
    */
   async read(mostBytes: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    const buffer = this.#buffer(Math.min(mostBytes, this.#readBytes));
+    this.#buffers.reverse();
+    const [buffer] = this.#buffers;
+    const part = buffer.space(mostBytes);
     const isOurs = this.#isTerminal ? () => this.#hasTerminal(signal) : undefined;
-    const count = await this.#input.read(buffer, signal, isOurs);
-    if (count === this.#readBytes) this.#readBytes *= readGrowth;
-    return count === 0 ? undefined : buffer.subarray(0, count);
+    const count = await this.#input.read(part, signal, isOurs);
+    buffer.onRead(count);
+    return count === 0 ? undefined : part.subarray(0, count);
   }
 
   async #hasTerminal(signal: AbortSignal): Promise<boolean> {
@@ -180,21 +183,13 @@ export class LaneStreams {
     }
     outlet.isWriting = false;
   }
-
-  #buffer(mostBytes: number): Uint8Array<ArrayBuffer> {
-    this.#buffers.reverse();
-    const known = this.#buffers[0];
-    const buffer = known && known.length >= mostBytes ? known : new Uint8Array(mostBytes);
-    this.#buffers[0] = buffer;
-    return buffer.subarray(0, mostBytes);
-  }
 }
 
 function outlet(stream: PassedStream): Outlet {
   return { stream, queue: [], isWriting: false, broken: new AbortController() };
 }
 
-/** Puts output behind all that waits. */
+/** Puts output behind all that waits; unlike in a `MessageStore`, long pieces are not copied. */
 export function enqueueOutput(queue: Piece[], piece: Piece): void {
   const last = queue.at(-1);
   const bytes = piece.data.length + (last?.data.length ?? 0);

@@ -66,6 +66,11 @@ export class MessageStore {
     for (const part of parts) write(block, part);
   }
 
+  /** Adds bytes of a stream at the end, where it does not matter into which message. */
+  append(bytes: Uint8Array): void {
+    if (!this.extend(bytes)) this.add(bytes);
+  }
+
   /** Adds bytes to the last message. @returns whether there is one, and room behind it. */
   extend(bytes: Uint8Array): boolean {
     const block = this.#blocks.at(-1);

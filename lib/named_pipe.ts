@@ -4,8 +4,8 @@
  */
 
 import { randomBytes } from "node:crypto";
-import { connect, createServer, type Server, type Socket } from "node:net";
-import { type ByteConnection, connectionOf } from "./byte_connection.ts";
+import { createServer, type Server, type Socket } from "node:net";
+import { type ByteConnection, connectByNode, connectionOf } from "./byte_connection.ts";
 import { messageOf } from "./errors.ts";
 import { pause } from "./timing.ts";
 import { keepPipeToOwner } from "./windows_api.ts";
@@ -27,7 +27,7 @@ export class NamedPipe {
   private constructor(server: Server) {
     this.#server = server;
     server.on("connection", (socket) => {
-      this.#arrived.push(bytesOf(socket));
+      this.#arrived.push(connectionOf(socket));
       this.#wake.resolve();
     });
   }
@@ -88,15 +88,9 @@ export async function connectToPipe(file: string): Promise<ByteConnection | unde
   const name = nameIn(file);
   if (name === undefined) return undefined;
   for (let attempt = 1;; attempt++) {
-    const socket = connect(name);
     try {
-      await new Promise<void>((resolve, reject) => {
-        socket.once("connect", resolve);
-        socket.once("error", reject);
-      });
-      return bytesOf(socket);
+      return await connectByNode(name);
     } catch (error) {
-      socket.destroy();
       if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
       if (attempt === mostAttempts) {
         throw new Error(`"${name}" cannot be used: ${messageOf(error)}`, { cause: error });
@@ -114,9 +108,4 @@ function nameIn(file: string): string | undefined {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
-}
-
-function bytesOf(socket: Socket): ByteConnection {
-  socket.on("error", () => {/* Whoever reads is told. */});
-  return connectionOf(socket);
 }

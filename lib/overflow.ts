@@ -190,7 +190,7 @@ export class Overflow {
       ...{ name, keepalive, onServerKeepalive },
       isBusy: () => relay.countOn(transport) > 0,
       isPaused: () => carried !== undefined || relay.isPaused(transport),
-      sendKeepalive: (onReply) => requests.send("keepalive@openssh.com", new Uint8Array(), onReply),
+      sendKeepalive: (onReply) => requests.sendKeepalive(onReply),
       silenceError: asError,
       disconnectError: asError,
       onEnd: (end) => this.#onEnd(connection, end),

@@ -17,7 +17,7 @@ const mostTokens = 16;
 const tokenMs = 50;
 
 /** A keepalive that has no answer. */
-export interface PaceMark {
+interface PaceMark {
   readonly sentAt: number;
   /** What was sent before it and after the one before, in bytes. */
   readonly bytes: number;

@@ -1,8 +1,7 @@
 /** A connection to upstream through the standard input and output of a command. */
 
 import { messageOf, UpstreamLostError } from "./errors.ts";
-import type { ByteConnection } from "./byte_connection.ts";
-import { StreamConnection } from "./byte_connection.ts";
+import { type ByteConnection, StreamConnection } from "./byte_connection.ts";
 import { upstreamEnvironment, userShell } from "./shell.ts";
 
 /**

@@ -7,11 +7,11 @@
 import { Backpressure } from "./backpressure.ts";
 import { usualLimits } from "./channel_limits.ts";
 import { Channels } from "./channels.ts";
+import { ClientRequests } from "./client_requests.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { DisconnectReason, ProtocolError } from "./errors.ts";
-import { Forwards, isForwardRequest } from "./forwards.ts";
-import { forwardEvent } from "./forward_events.ts";
-import { ReplyQueue, requestFailure, RequestQueue, requestSuccess } from "./global_requests.ts";
+import { Forwards } from "./forwards.ts";
+import { ReplyQueue, RequestQueue } from "./global_requests.ts";
 import { Pings, sendPong } from "./pings.ts";
 import { type ClientConnection, isGlobalReply, linkOptions } from "./relay_connections.ts";
 import { guard } from "./relay_guard.ts";
@@ -25,7 +25,7 @@ import {
   type UpstreamReceiver,
   usualPayloadBytes,
 } from "./transport.ts";
-import { dropped, type GlobalRequest, MessageType, parseMessage, recipientOf } from "./wire.ts";
+import { dropped, MessageType, parseMessage, recipientOf } from "./wire.ts";
 
 /**
  * Everything between the local clients and the one connection upstream.
@@ -43,9 +43,8 @@ export class Relay {
   readonly #requests = new RequestQueue();
   readonly #forwards: Forwards<Peer>;
   readonly #channels: Channels;
+  readonly #clientRequests: ClientRequests;
   readonly #pings = new Pings();
-  readonly #observe: RelayOptions["observe"];
-  readonly #onWanted: () => void;
   readonly #report: RelayOptions["report"];
   readonly #backpressure: Backpressure;
   readonly #clients = new Map<Peer, ClientConnection>();
@@ -58,8 +57,6 @@ export class Relay {
 
   constructor(options: RelayOptions) {
     const { limits, schedule, onWanted, isPatient, onCrowded, report, observe } = options;
-    this.#observe = observe;
-    this.#onWanted = onWanted;
     this.#report = report;
     this.#backpressure = new Backpressure({
       schedule,
@@ -90,6 +87,14 @@ export class Relay {
       onCrowded,
       report,
       observe,
+    });
+    this.#clientRequests = new ClientRequests({
+      ...this.#tables,
+      forwards: this.#forwards,
+      observe,
+      onForward: () => {
+        if (this.#upstream === undefined) onWanted();
+      },
     });
   }
 
@@ -324,7 +329,7 @@ export class Relay {
       case undefined:
         return client.sendUnimplemented();
       case MessageType.globalRequest:
-        return this.#onDownstreamRequest(connection, message);
+        return this.#clientRequests.onRequest(connection, message);
       case MessageType.requestSuccess:
       case MessageType.requestFailure:
         return this.#report(dropped("downstream", payload, "nobody has asked"), "debug");
@@ -342,29 +347,6 @@ export class Relay {
     if (this.#overflow.size === 0) return this.#upstream;
     const carrier = this.#channels.newestSessionCarrier(client);
     return [...this.#overflow].find((it) => it === carrier) ?? this.#upstream;
-  }
-
-  #onDownstreamRequest(
-    { transport: client, rules, replies, pending }: ClientConnection,
-    request: GlobalRequest,
-  ): void {
-    const onReply = request.wantReply ? replies.reserve() : () => {};
-    if (isForwardRequest(request.name) && rules?.permitsForward(request) !== false) {
-      const onDone = pending.add(request.data.length);
-      this.#forwards.onRequest(client, request, (reply) => {
-        onDone();
-        onReply(reply);
-        this.#observe?.(client, forwardEvent(request, reply));
-        this.#backpressure.relax();
-      });
-      if (this.#upstream === undefined) this.#onWanted();
-    } else if (request.name === "no-more-sessions@openssh.com") {
-      this.#channels.refuseSessions(client);
-      onReply(requestSuccess);
-    } else {
-      // Keepalives among them: the client asks whether its own connection lives.
-      onReply(requestFailure);
-    }
   }
 
   /** @returns the client that the message concerns, if there is one. */

@@ -1,6 +1,6 @@
 /** One channel of a client in this process (RFC 4254, section 5), seen from the client's end. */
 
-import { openFailure } from "./channel.ts";
+import { openFailure } from "./channel_reason.ts";
 import { ChannelOpenFailureReason } from "./errors.ts";
 import { Flow } from "./flow.ts";
 import type { Hand } from "./hand.ts";

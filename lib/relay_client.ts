@@ -3,7 +3,7 @@
  * remote host: a client of the relay like any other, without a transport of its own.
  */
 
-import { openFailure } from "./channel.ts";
+import { openFailure } from "./channel_reason.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { ChannelOpenFailureReason, DisconnectReason, messageOf } from "./errors.ts";
 import { maximumCreditBytes } from "./flow.ts";

@@ -26,10 +26,10 @@ export const FrameType = {
 export const keptBytes = 8 * 1024 * 1024;
 
 /** So much may come before it is acknowledged, in bytes: each acknowledgment is a packet of its own. */
-export const acknowledgeBytes = 512 * 1024;
+const acknowledgeBytes = 512 * 1024;
 
 /** The longest body, in bytes. */
-export const longestBody = 128 * 1024;
+const longestBody = 128 * 1024;
 
 const headerBytes = 5;
 
@@ -234,7 +234,7 @@ export class ResumeEnd {
     if (this.#end !== undefined) throw new ProtocolError("data after the end");
     this.#has += part.length;
     this.#unreadBytes += part.length;
-    if (!this.#received.extend(part)) this.#received.add(part);
+    this.#received.append(part);
   }
 
   #onFrame({ type, body }: Incoming): void {

@@ -2,8 +2,8 @@
  * Raw payloads in and out of an ssh2 connection.
  *
  * This file and its neighbours `ssh2_*.ts` are the only ones that know ssh2's private fields; they
- * were read in version 1.17.0, which is why that version is pinned. ssh2 does key exchange, encryption and authentication; the
- * messages of the connection protocol (80 and above) never reach its handlers.
+ * were read in version 1.17.0, which is why that version is pinned. ssh2 does the key exchange and
+ * the encryption; the messages of the connection protocol (80 and above) never reach its handlers.
  */
 
 // @ts-types="@types/ssh2"
@@ -21,6 +21,7 @@ import type { EarlyExchange } from "./ssh2_early_exchange.ts";
 import { announcesPing } from "./ssh2_extensions.ts";
 import { type KexDecipher, type KexProtocol, offerKeyExchanges } from "./ssh2_kex.ts";
 import { allowLargePackets, type Decipher } from "./ssh2_packets.ts";
+import { Rekeying, type RekeyProtocol } from "./ssh2_rekey.ts";
 import type { SessionBinding } from "./signer.ts";
 import type { ExchangeStatus } from "./status.ts";
 import type { StartableTransport, TransportHandlers } from "./transport.ts";
@@ -32,10 +33,9 @@ import {
 } from "./userauth_messages.ts";
 
 /** The part of ssh2's `Protocol` that is used here. */
-interface Ssh2Protocol extends KexProtocol {
+interface Ssh2Protocol extends KexProtocol, RekeyProtocol {
   _onPayload(payload: Uint8Array): unknown;
   _onPacket(): void;
-  _kexinit: unknown;
   _cipher: { encrypt(packet: Uint8Array): void; outSeqno: number };
   _remoteIdentRaw: Uint8Array | undefined;
   _decipher: (Decipher & KexDecipher & { inSeqno: number; keepsNothing?: true }) | undefined;
@@ -47,7 +47,6 @@ interface Ssh2Protocol extends KexProtocol {
       finalize(packet: Uint8Array, force?: boolean): Uint8Array;
     };
   };
-  rekey(): void;
 }
 
 const log = logger("transport");
@@ -69,13 +68,6 @@ export const identification = "OpenSSH_sshshim_0.1";
 const disconnectMessage = 1;
 const ignoreMessage = 2;
 const unimplementedMessage = 3;
-
-/** How long a key exchange may take once there has been a first one, in milliseconds. */
-const rekeyTimeoutMs = 30_000;
-
-/** ssh2 never begins a key exchange itself; RFC 4253, section 9, advises these limits. */
-const rekeyAfterBytes = 2 ** 30;
-const rekeyAfterMs = 60 * 60 * 1000;
 
 /** Who makes the requests of authentication in the place of ssh2 (RFC 4252). */
 export interface AuthenticationHandlers {
@@ -103,11 +95,9 @@ export class Ssh2Transport implements StartableTransport {
   #handlers: TransportHandlers | undefined;
   /** The server's key, and its signature in the first key exchange. */
   #signed: Omit<SessionBinding, "sessionId"> | undefined;
-  #bytesSinceRekey = 0;
+  readonly #rekeying: Rekeying;
   /** What ssh2 keeps until a key exchange is over, in bytes. */
   #heldBytes = 0;
-  #exchangeTimer: ReturnType<typeof setTimeout> | undefined;
-  #rekeyTimer: ReturnType<typeof setTimeout> | undefined;
   #answersPings = false;
   #lastSequenceNumber: number | undefined;
   #isEnded = false;
@@ -129,6 +119,10 @@ export class Ssh2Transport implements StartableTransport {
     offerKeyExchanges(protocol, kex, { early, takes });
     sendNothingInTheClear(protocol);
     this.#protocol = protocol;
+    this.#rekeying = new Rekeying(protocol, {
+      carriedSince: () => socket.carriedSince,
+      onStuck: () => this.abort(),
+    });
     this.socket = socket;
     this.#gate = protocol._server ? undefined : new ServerGate();
     const onPayload = protocol._onPayload;
@@ -145,7 +139,7 @@ export class Ssh2Transport implements StartableTransport {
       if (this.#handlers || !this.#onAuthenticationMessage(type, payload)) onPayload(payload);
       const isComplaint = type === unimplementedMessage && payload.length >= 5;
       if (isComplaint) this.#handlers?.onUnimplemented?.(readUint32(payload, 1));
-      if (protocol._kexinit !== undefined) this.#limitExchange();
+      if (protocol._kexinit !== undefined) this.#rekeying.limitExchange();
     };
     (connection as ssh2.Client).on("handshake", () => this.#onKeysExchanged());
     socket.on("drain", () => this.#handlers?.onDrain());
@@ -236,7 +230,7 @@ export class Ssh2Transport implements StartableTransport {
     const isSent = sendPacket(this.#protocol, write.finalize(packet));
     this.#lastSequenceNumber = isSent ? sequenceNumber : undefined;
     if (!isSent) this.#heldBytes += payload.length;
-    this.#countBytes(payload.length);
+    this.#rekeying.countBytes(payload.length);
   }
 
   sendUnimplemented(): void {
@@ -271,14 +265,14 @@ export class Ssh2Transport implements StartableTransport {
   /** What belongs to nobody is the receiver's affair as well: it has to limit its answers. */
   #onConnectionMessage(payload: Uint8Array): void {
     this.#protocol._onPacket();
-    this.#countBytes(payload.length);
+    this.#rekeying.countBytes(payload.length);
     if (this.#handlers) this.#handlers.onPayload(plain(payload));
     else this.disconnect(DisconnectReason.protocolError, "a message before authentication");
   }
 
   #takeLoginMessage(onMessage: (payload: Uint8Array) => void, payload: Uint8Array): void {
     this.#protocol._onPacket();
-    this.#countBytes(payload.length);
+    this.#rekeying.countBytes(payload.length);
     if (this.#hasKeys) return onMessage(plain(payload));
     this.disconnect(DisconnectReason.protocolError, "a message before the key exchange was over");
   }
@@ -342,45 +336,15 @@ export class Ssh2Transport implements StartableTransport {
     if (this.#heldExtensions) this.#onExtensions(this.#heldExtensions);
     this.#heldExtensions = undefined;
     if (this.#protocol._decipher) allowLargePackets(this.#protocol._decipher);
-    this.#bytesSinceRekey = 0;
-    clearTimeout(this.#rekeyTimer);
-    clearTimeout(this.#exchangeTimer);
-    this.#exchangeTimer = undefined;
-    if (this.#heldBytes > 0) {
-      this.#heldBytes = 0;
-      this.#handlers?.onDrain();
-    }
-    if (this.#isEnded) return;
-    this.#rekeyTimer = setTimeout(() => {
-      this.#protocol.rekey();
-      this.#limitExchange();
-    }, rekeyAfterMs);
-  }
-
-  #countBytes(bytes: number): void {
-    this.#bytesSinceRekey += bytes;
-    if (this.#bytesSinceRekey < rekeyAfterBytes || this.#protocol._kexinit !== undefined) return;
-    this.#bytesSinceRekey = 0;
-    this.#protocol.rekey();
-    this.#limitExchange();
-  }
-
-  /** A peer that begins a key exchange and does not end it would let packets wait for ever. */
-  #limitExchange(waitMs = rekeyTimeoutMs): void {
-    if (this.#isEnded) return;
-    this.#exchangeTimer ??= setTimeout(() => {
-      this.#exchangeTimer = undefined;
-      // While the network is away nobody can end it.
-      const leftMs = this.socket.carriedSince + rekeyTimeoutMs - performance.now();
-      if (leftMs > 0) this.#limitExchange(Math.min(leftMs, rekeyTimeoutMs));
-      else this.abort();
-    }, waitMs);
+    this.#rekeying.onExchanged();
+    if (this.#heldBytes === 0) return;
+    this.#heldBytes = 0;
+    this.#handlers?.onDrain();
   }
 
   #end(): void {
     this.#isEnded = true;
-    clearTimeout(this.#rekeyTimer);
-    clearTimeout(this.#exchangeTimer);
+    this.#rekeying.end();
   }
 }
 

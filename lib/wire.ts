@@ -123,6 +123,12 @@ export type ChannelMessage =
   | ChannelRequest
   | ChannelSignal;
 
+/** Messages of a channel whose opening is answered. */
+export type LiveMessage = Exclude<
+  ChannelMessage,
+  ChannelOpen | ChannelOpenConfirmation | ChannelOpenFailure
+>;
+
 /** Every message of the connection protocol. */
 export type ConnectionMessage = GlobalRequest | GlobalReply | Ping | ChannelMessage;
 
@@ -280,6 +286,12 @@ export function recipientOf(payload: Uint8Array): number | undefined {
   const { channelOpenConfirmation, channelFailure } = MessageType;
   const isAboutChannel = type >= channelOpenConfirmation && type <= channelFailure;
   return isAboutChannel && payload.length >= 5 ? readUint32(payload, 1) : undefined;
+}
+
+/** OpenSSH's sshd asks with it whether the client's side lives. */
+export function isKeepalive(message: ChannelMessage): message is ChannelRequest {
+  return message.type === MessageType.channelRequest &&
+    message.requestType === "keepalive@openssh.com";
 }
 
 /** What a message is, for people: `CHANNEL_DATA on channel 5`; it need not be well-formed. */

@@ -7,10 +7,15 @@
  */
 
 import { timingSafeEqual } from "node:crypto";
-import type { Channel, LiveMessage } from "./channel.ts";
+import type { Channel } from "./channel.ts";
 import type { Peer } from "./transport.ts";
 import { buildMessage, concatenate } from "./ssh_data.ts";
-import { type ChannelOpen, type ChannelOpenConfirmation, MessageType } from "./wire.ts";
+import {
+  type ChannelOpen,
+  type ChannelOpenConfirmation,
+  type LiveMessage,
+  MessageType,
+} from "./wire.ts";
 import { readCookie } from "./x11.ts";
 
 /** What upstream may send before the owner is known, in bytes. */

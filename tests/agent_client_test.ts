@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createPublicKey, verify } from "node:crypto";
 import { Agent, AgentError, connectAgent } from "../lib/agent.ts";
+import type { ByteConnection } from "../lib/byte_connection.ts";
 import { withCertificate } from "../lib/key_certificate.ts";
 import { AuthenticationError } from "../lib/errors.ts";
 import { readCertificate } from "../lib/key_file.ts";
@@ -275,14 +276,14 @@ Deno.test("an agent that does not answer is given up at the deadline, one that w
   const securityKey = encodeFields("sk-ssh-ed25519@openssh.com", "x");
   const signature = encodeFields("sk-ssh-ed25519@openssh.com", "blob");
   const list = frame(identitiesAnswer, 2, key, "plain", securityKey, "touch");
-  const streams = new FakeStreams(async (request) => {
+  const connection = new FakeConnection(async (request) => {
     if (request[0] === 11) return list;
     const isSecurityKey = keyTypeOf(new Reader(request, 1).bytes()).startsWith("sk-");
     await (isSecurityKey ? touched.promise : new Promise(() => {}));
     return frame(signResponse, signature);
   });
   using time = new FakeTime();
-  const agent = new Agent("FAKE", streams);
+  const agent = new Agent("FAKE", connection);
   const [plain, touch] = await agent.identities();
   const signing = touch!.sign(new Uint8Array(1), touch!.algorithms[0]!);
   await settled();
@@ -297,11 +298,11 @@ Deno.test("an agent that does not answer is given up at the deadline, one that w
   await refused;
   // The answer may still come, so that nothing more can be asked.
   await refusal(agent.identities(), late);
-  assert.equal(streams.isClosed, true);
+  assert.equal(connection.isClosed, true);
 });
 
 /** An agent without a socket, whose answers take as long as a test wants. */
-class FakeStreams {
+class FakeConnection implements ByteConnection {
   isClosed = false;
   readonly #answer: (request: Uint8Array) => Promise<Uint8Array>;
   #pending: Promise<Uint8Array> | undefined;
@@ -311,13 +312,16 @@ class FakeStreams {
     this.#answer = answer;
   }
 
-  read(): Promise<Uint8Array | null> {
-    return Promise.race([this.#pending!, this.#closed.promise]);
+  async read(buffer: Uint8Array): Promise<number | null> {
+    const answer = await Promise.race([this.#pending!, this.#closed.promise]);
+    if (answer === null) return null;
+    buffer.set(answer);
+    return answer.length;
   }
 
-  write(bytes: Uint8Array): Promise<void> {
+  write(bytes: Uint8Array): Promise<number> {
     this.#pending = this.#answer(bytes.subarray(4));
-    return Promise.resolve();
+    return Promise.resolve(bytes.length);
   }
 
   close(): void {
