@@ -345,11 +345,16 @@ export class Ssh2Transport implements StartableTransport {
       this.#heldBytes = 0;
       this.#handlers?.onDrain();
     }
-    if (this.#isEnded) return;
+    if (!this.#isEnded) this.#rekeyAfter(rekeyAfterMs);
+  }
+
+  #rekeyAfter(waitMs: number): void {
     this.#rekeyTimer = setTimeout(() => {
+      // While the network is away, nothing is to look as if somebody wanted something.
+      if (this.socket.carriedSince === Infinity) return this.#rekeyAfter(rekeyTimeoutMs);
       this.#protocol.rekey();
       this.#limitExchange();
-    }, rekeyAfterMs);
+    }, waitMs);
   }
 
   #countBytes(bytes: number): void {
