@@ -65,13 +65,21 @@ export class Rekeying {
     this.#stop();
     this.#bytes = 0;
     this.#exchangeTimer = undefined;
-    if (!this.#isEnded) this.#rekeyTimer = setTimeout(() => this.#begin(), rekeyAfterMs);
+    if (!this.#isEnded) this.#beginAfter(rekeyAfterMs);
   }
 
   /** The connection is gone. May be called twice. */
   end(): void {
     this.#isEnded = true;
     this.#stop();
+  }
+
+  #beginAfter(waitMs: number): void {
+    this.#rekeyTimer = setTimeout(() => {
+      // While the network is away, nothing is to look as if somebody wanted something.
+      if (this.#owner.carriedSince() === Infinity) this.#beginAfter(exchangeTimeoutMs);
+      else this.#begin();
+    }, waitMs);
   }
 
   #begin(): void {

@@ -430,6 +430,7 @@ Deno.test("between its KEXINIT and its NEWKEYS, a server that has let us in may 
 /** A way that may be away, on which nothing comes then. */
 class CarriedWay {
   carriedSince = 0;
+  writtenBytes = 0;
   #isQuiet = false;
   readonly #speaks = Promise.withResolvers<void>();
 
@@ -459,7 +460,10 @@ class CarriedWay {
         if (this.#isQuiet) await this.#speaks.promise;
         return count;
       },
-      write: (data) => connection.write(data),
+      write: (data) => {
+        this.writtenBytes += data.length;
+        return connection.write(data);
+      },
       close: () => {
         this.speak();
         connection.close();
@@ -499,6 +503,24 @@ for (const speaks of [true, false]) {
     }
   });
 }
+
+Deno.test("a key exchange that is due while the network is away begins once that is back", async () => {
+  using time = new FakeTime();
+  const way = new CarriedWay();
+  await using ground = new Ground({ way: (end) => way.end(end) });
+  await ground.connect();
+  await settled();
+  way.goAway();
+  const { writtenBytes } = way;
+  time.advance(7_200_000);
+  await settled();
+  // It would be taken for something that is wanted.
+  assert.equal(way.writtenBytes, writtenBytes);
+  way.comeBack();
+  way.speak();
+  time.advance(30_000);
+  await ground.peer!.received.until(20);
+});
 
 Deno.test("before the login, data within a later key exchange ends the connection", async () => {
   await using ground = new Ground({
