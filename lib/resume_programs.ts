@@ -33,7 +33,7 @@ const chooser = [
   "if command -v perl >/dev/null 2>&1",
   `then exec perl -e "${runPerl(runPython)}" -- "$p" "$y" "$n"; fi`,
   "if command -v python3 >/dev/null 2>&1",
-  `then exec python3 -c "${runPython}" "$y" "$n"; fi`,
+  `then exec python3 -SEs -c "${runPython}" "$y" "$n"; fi`,
   'echo "$n"',
 ].join("; ");
 
