@@ -194,5 +194,5 @@ while (1) {
 export function runPerl(runPython: string): string {
   return "if (eval q(require 5.014; require POSIX; require Socket; " +
     "Socket->import(q(getaddrinfo)); 1)) { eval join chr(10), split chr(96), shift; die } " +
-    `shift; exec q(python3), q(-c), q(${runPython}), @ARGV; print pop, chr 10`;
+    `shift; exec q(python3), q(-SEs), q(-c), q(${runPython}), @ARGV; print pop, chr 10`;
 }

@@ -15,7 +15,7 @@ import { type Language, makeResumeHost, newName, token } from "./support/resume_
 /** What makes a program wait, right after its socket has a name, until the file `go` is there. */
 const slowed: Record<Language, [RegExp, string]> = {
   perl: [/bind\(\$l, [^)]*\)\)/, "$& and wait_for_go($d)"],
-  python: [/l\.bind\(.*/, '$&\n            while not os.path.exists(d + "/go"): time.sleep(0.01)'],
+  python: [/l\.bind\(.*/, '$&\n            while b"go" not in posix.listdir(d): time.sleep(0.01)'],
 };
 const waitForGo =
   'sub wait_for_go { my $d = shift; select(undef, undef, undef, 0.01) until -e "$d/go"; 1 }\n';
