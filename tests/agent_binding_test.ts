@@ -22,7 +22,7 @@ Deno.test("a signature names the host's key where the server takes that, as with
       const methods = async (logsIn: () => Promise<unknown>) => {
         const before = sshd.log.text.length;
         await logsIn();
-        await sshd.log.waitFor(/^Disconnected from user/m, { from: before });
+        await sshd.log.waitFor(/^Accepted publickey /m, { from: before });
         return [...sshd.log.text.slice(before).matchAll(request)].map((match) => match[1]);
       };
       const direct = await methods(() =>

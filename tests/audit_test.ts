@@ -269,7 +269,8 @@ Deno.test({
         const line = `${JSON.stringify({ event: "x".repeat(2990) })}\n`;
         {
           await using audit = await AuditFile.open(path, lostLine);
-          for (let count = 0; count < 60; count++) audit.write(line);
+          // 21 of them fit, and then those of the others that come only after the disk has room again.
+          for (let count = 0; count < 30; count++) audit.write(line);
           await waitUntil("it is full", () => Promise.resolve(logged.length > 0));
           assert.match(logged[0]!, /audit: warning: the audit file .* lines are dropped: No space/);
           for (let count = 0; count < 10; count++) audit.write(line);
@@ -282,7 +283,7 @@ Deno.test({
         const [, count] = /written again; (\d+) lines are missing/.exec(logged[1]!)!;
         const [lost, ...others] = await linesOf(path);
         assert.deepEqual([lost!.event, lost!.count], ["lines-lost", Number(count)]);
-        assert(others.length > 0 && Number(count) + others.length <= 71);
+        assert(others.length > 0 && Number(count) + others.length <= 41);
       } finally {
         await run(["umount", folder]);
         configureLogging({ verbosity: "quiet", format: "text" });
