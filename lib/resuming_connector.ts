@@ -5,6 +5,7 @@
  */
 
 import { Backoff } from "./backoff.ts";
+import type { Carried } from "./carried.ts";
 import {
   CannotResumeError,
   type Carrier,
@@ -19,7 +20,7 @@ import {
   NegotiationError,
   UpstreamLostError,
 } from "./errors.ts";
-import type { Carried, Session } from "./handshake.ts";
+import type { Session } from "./handshake.ts";
 import { logger } from "./log.ts";
 import { ResumeStream } from "./resume_stream.ts";
 import { SameKeyTrust } from "./same_key_trust.ts";
