@@ -1,6 +1,6 @@
 /** Tells the people at terminals that the network is away, for as long as it is. */
 
-import type { Carried } from "./handshake.ts";
+import type { Carried } from "./carried.ts";
 import type { Schedule } from "./transport.ts";
 
 /** Shorter losses are not worth a word, in milliseconds. */

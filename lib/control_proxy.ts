@@ -6,8 +6,9 @@
 
 import type { ControlStream } from "./control_stream.ts";
 import { messageIn } from "./control_messages.ts";
-import { concatenate, writeUint32 } from "./ssh_data.ts";
+import { buildMessage, concatenate, writeUint32 } from "./ssh_data.ts";
 import { type StartableTransport, type TransportHandlers, usualPayloadBytes } from "./transport.ts";
+import { firstConnectionMessage } from "./userauth_messages.ts";
 
 /** What stands before each message: the length, and how much padding there is, which is none. */
 const headerBytes = 5;
@@ -62,10 +63,7 @@ export class ProxyTransport implements StartableTransport {
   }
 
   sendUnimplemented(): void {
-    const message = new Uint8Array(5);
-    message[0] = unimplementedMessage;
-    writeUint32(message, 1, this.#sequenceNumber);
-    this.send(message);
+    this.send(buildMessage(unimplementedMessage, this.#sequenceNumber));
   }
 
   disconnect(_reasonCode: number, description: string): void {
@@ -105,7 +103,7 @@ export class ProxyTransport implements StartableTransport {
     const type = payload[0] ?? 0;
     if (type === disconnectMessage) this.#stream.close();
     // Below these are the transport protocol and logging in, which there are none of.
-    else if (type >= 80) this.#handlers?.onPayload(payload);
+    else if (type >= firstConnectionMessage) this.#handlers?.onPayload(payload);
     this.#sequenceNumber = (this.#sequenceNumber + 1) >>> 0;
   }
 }

@@ -6,6 +6,7 @@
  */
 
 import type { ByteConnection } from "./byte_connection.ts";
+import { maximumPacketSize } from "./channel_end.ts";
 import { openFailure } from "./channel_reason.ts";
 import {
   ChannelOpenFailureReason,
@@ -29,9 +30,6 @@ import {
 
 /** Our number of the channel, which is the only one. */
 const ourChannel = 0;
-
-/** What OpenSSH's own packets carry, in bytes. */
-const maximumPacketSize = 32_768;
 
 /** Nothing more is written while so much waits for the jump host, in bytes. */
 const backlogLimitBytes = 2 * 1024 * 1024;

@@ -3,8 +3,10 @@
  *
  * For people: `sshshim: upstream: connected to prod.example.com:22`. The level is named only for
  * warnings and errors, and the time only when verbose; then each error also brings its stack, on
- * indented lines. So is what does not fit into a line of the terminal. As JSON: one object per line with `time`, `level`, `category`, `message` and
- * every property of the record; a property that bears one of these names gets a `_` after it.
+ * indented lines. On such lines is also what does not fit into a line of the terminal.
+ *
+ * As JSON: one object per line with `time`, `level`, `category`, `message` and every property of the
+ * record; a property that bears one of these names gets a `_` after it.
  *
  * A value may come from a peer: a user name, a server's banner. Whatever could end a line, drive a
  * terminal or reorder what is read comes out escaped, long strings are cut, and properties that

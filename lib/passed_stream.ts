@@ -3,8 +3,9 @@
  * anybody up, and without making it non-blocking for those who share it.
  *
  * A pipe or a terminal is opened once more, which gives a description of our own (on macOS terminals
- * alone); a socket has calls that do not wait; a file is waited for on a thread. Whatever else there is may keep a thread for
- * as long as its other side likes: it is asked first, and few such calls are under way at a time.
+ * alone); a socket has calls that do not wait; a file is waited for on a thread. Whatever else there
+ * is may keep a thread for as long as its other side likes: it is asked first, and few such calls are
+ * under way at a time.
  */
 
 import type { DescriptorKind } from "./descriptor_kind.ts";

@@ -3,6 +3,7 @@
  * remote host: a client of the relay like any other, without a transport of its own.
  */
 
+import { maximumPacketSize } from "./channel_end.ts";
 import { openFailure } from "./channel_reason.ts";
 import type { ClientRules } from "./client_rules.ts";
 import { ChannelOpenFailureReason, DisconnectReason, messageOf } from "./errors.ts";
@@ -22,9 +23,6 @@ import {
   MessageType,
   parseMessage,
 } from "./wire.ts";
-
-/** What OpenSSH's own packets carry, in bytes. */
-const maximumPacketSize = 32_768;
 
 /** What makes the owner of a channel, once. */
 export type OwnerOf = (channel: RelayChannel) => ChannelOwner;

@@ -7,7 +7,7 @@ import type { Backoff } from "./backoff.ts";
 import type { ByteConnection } from "./byte_connection.ts";
 import { CannotResumeError, type Carrier, NotKeptError, writeAll } from "./carrier.ts";
 import { NobodyToAskError, ProtocolError, UpstreamLostError } from "./errors.ts";
-import type { Away, Carried } from "./handshake.ts";
+import type { Away, Carried } from "./carried.ts";
 import { logger } from "./log.ts";
 import { FrameType, keptBytes, ResumeEnd } from "./resume_end.ts";
 

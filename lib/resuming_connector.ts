@@ -5,6 +5,7 @@
  */
 
 import { Backoff } from "./backoff.ts";
+import type { Carried } from "./carried.ts";
 import {
   CannotResumeError,
   type Carrier,
@@ -20,7 +21,7 @@ import {
   NegotiationError,
   UpstreamLostError,
 } from "./errors.ts";
-import type { Carried, Session } from "./handshake.ts";
+import type { Session } from "./handshake.ts";
 import { plainKeyOf } from "./key_certificate.ts";
 import { logger } from "./log.ts";
 import { isSameKey } from "./public_key.ts";

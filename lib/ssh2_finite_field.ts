@@ -120,7 +120,10 @@ function keyBytesOf({ cipher, mac }: Direction): number {
   return Math.max(strength, blockLen, ivLen, macs[mac]?.len ?? 0);
 }
 
-/** @throws {KeyExchangeError} where a server's group is not one to use; "no matching" is how ssh2 says that. */
+/**
+ * @throws {KeyExchangeError} where a server's group is not one to use; "no matching" is how ssh2
+ *   says that.
+ */
 function checkGroup(prime: Buffer, generator: Buffer): void {
   const isPositive = [prime, generator].every((mpint) => ((mpint[0] ?? 0) & 0x80) === 0);
   const [p, g] = [integerOf(prime), integerOf(generator)];

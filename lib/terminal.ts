@@ -4,8 +4,9 @@
  * Where the answer may be seen, the terminal's own line editing and echo are used. A secret is read
  * without echo; the modes are restored however the question ends. They cannot be set while a write
  * waits for a terminal that somebody has stopped (Ctrl-S), and the whole program would wait as well:
- * so that is waited for first, and at the exit they are left as they are then. As with ssh, what was typed before
- * a question does not answer it: it was meant for something else, perhaps for another host.
+ * so that is waited for first, and at the exit they are left as they are then. As with ssh, what was
+ * typed before a question does not answer it: it was meant for something else, perhaps for another
+ * host.
  */
 
 import { openNonblocking } from "./nonblocking_file.ts";

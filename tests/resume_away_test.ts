@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { awayNoticeMs, showAway } from "../lib/away_notice.ts";
-import type { Away } from "../lib/handshake.ts";
+import type { Away } from "../lib/carried.ts";
 import {
   type FaultyGround,
   startFaultyPath,

@@ -57,9 +57,9 @@ export interface Banner {
   knownHostsLine: string;
   /** The private key that its clients can log in with, where keys are asked for. */
   clientKeyFile?: string;
-  /** All of them. */
   /** The control socket. */
   controlPath?: string;
+  /** All of its host keys. */
   hostKeys: { fingerprint: string; knownHostsLine: string }[];
 }
 
