@@ -78,11 +78,9 @@ export class UserPrompter implements Prompter {
     if (terminal === undefined) {
       if (program !== undefined) return await runAskpass(program, text, signal);
       throw new NobodyToAskError(
-        `There is no terminal to ask "${
-          lastLineOf(text)
-        }". Use a key without a passphrase or an SSH ` +
-          `agent, or set SSH_ASKPASS. For the last host, and no jump host, --password-file FILE ` +
-          `gives the password.`,
+        `There is no terminal to ask "${lastLineOf(text)}". Use a key without a passphrase or an ` +
+          `SSH agent, or set SSH_ASKPASS. For the last host, and no jump host, ` +
+          `--password-file FILE gives the password.`,
       );
     }
     try {
