@@ -4,8 +4,13 @@
  */
 
 import type { ByteConnection } from "./byte_connection.ts";
-import type { Connects } from "./connector.ts";
-import { ChannelOpenFailureReason, messageOf, UpstreamLostError } from "./errors.ts";
+import type { ConnectionHandlers, Connects } from "./connector.ts";
+import {
+  ChannelOpenFailureReason,
+  messageOf,
+  NobodyToAskError,
+  UpstreamLostError,
+} from "./errors.ts";
 import type { Session } from "./handshake.ts";
 import { ChannelRefusedError, JumpChannel } from "./jump_channel.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
@@ -42,12 +47,10 @@ export interface Carrier {
 }
 
 /** How a connection is made a carrier. */
-export interface CarrierOptions {
+export interface CarrierOptions
+  extends Pick<ConnectionHandlers, "signal" | "mayAsk" | "inquiry" | "isAttended"> {
   connector: Connects;
   keepalive: Pick<LivenessOptions, "intervalMs" | "count">;
-  signal: AbortSignal;
-  mayAsk: boolean;
-  isAttended?: boolean;
   onSession(session: Session): void;
 }
 
@@ -79,13 +82,14 @@ const longestNoise = 64 * 1024;
  *
  * @throws {CannotResumeError} where it does not run, or cannot keep a connection.
  * @throws {NotKeptError} where it does not have the one that is asked for.
+ * @throws {NobodyToAskError} where the host has waited too long for an answer to `inquiry`.
  * @throws what the connector throws.
  */
 export async function openCarrier(
   request: CarrierRequest,
   options: CarrierOptions,
 ): Promise<Carrier> {
-  const { connector, keepalive, signal, mayAsk, isAttended, onSession } = options;
+  const { connector, keepalive, signal, mayAsk, inquiry, isAttended, onSession } = options;
   const ready = Promise.withResolvers<JumpChannel>();
   let carried: { channel: JumpChannel; transport: StartableTransport } | undefined;
   let liveness: Liveness | undefined;
@@ -95,8 +99,8 @@ export async function openCarrier(
     liveness?.stop();
     carried?.channel.onLost(error);
   };
-  await connector.connect({
-    ...{ signal, mayAsk, isAttended },
+  const connecting = connector.connect({
+    ...{ signal, mayAsk, inquiry, isAttended },
     onReady: (transport, session) => {
       const { onHostKeys } = session;
       const channel = new JumpChannel(transport, { command: resumeCommand(), onHostKeys });
@@ -115,6 +119,11 @@ export async function openCarrier(
       ready.resolve(channel);
     },
     onLost: (end) => onLost(end.reason),
+  });
+  await connecting.catch((error) => {
+    // The host waits for nobody for ever.
+    if (inquiry?.state !== "open" || !(error instanceof UpstreamLostError)) throw error;
+    throw new NobodyToAskError(`Nobody has answered ${connector.name} in time.`, { cause: error });
   });
   const channel = await ready.promise;
   const close = () => {

@@ -5,7 +5,7 @@
 
 import { Acquaintance } from "./acquaintance.ts";
 import { clientAlgorithms } from "./ssh2_algorithms.ts";
-import type { AttemptOptions } from "./credential_questions.ts";
+import type { AttemptOptions, Inquiry } from "./credential_questions.ts";
 import {
   ChannelOpenFailureReason,
   EarlyMessagesError,
@@ -53,6 +53,8 @@ export interface ConnectionHandlers {
   signal: AbortSignal;
   /** Whether a person may be asked. */
   mayAsk: boolean;
+  /** Why, where that is not plain. */
+  inquiry?: Inquiry | undefined;
   /** Whether a person watches, who can give it up; false by default. */
   isAttended?: boolean;
   /**
@@ -218,8 +220,8 @@ export class Connector implements Connects {
       & Pick<HandshakeOptions, "onReady" | "isJump" | "acquaintance">
       & { onPresumed?: HandshakeOptions["onPresumed"] | undefined },
   ): Promise<void> {
-    const { signal, mayAsk, isAttended = false, isJump, acquaintance, onLost } = handlers;
-    const { onPresumed, onRefuted, onReady } = handlers;
+    const { signal, mayAsk, inquiry, isAttended = false } = handlers;
+    const { isJump, acquaintance, onPresumed, onRefuted, onReady, onLost } = handlers;
     const { config, credentials, firstMethods } = host;
     const client = new Ssh2Client(connection);
     const abort = () => client.destroy();
@@ -227,7 +229,7 @@ export class Connector implements Connects {
     // Then a question that is still open is taken back: nobody would use the answer.
     const end = new AbortController();
     const asking = { mayAsk, signal: AbortSignal.any([signal, end.signal]) };
-    const attempt = credentials.forAttempt(asking);
+    const attempt = credentials.forAttempt({ ...asking, inquiry });
     try {
       signal.throwIfAborted();
       const trust = await host.loadTrust({ ...asking, address });

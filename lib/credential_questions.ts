@@ -21,10 +21,19 @@ export interface Prompter {
   ): Promise<string | undefined>;
 }
 
+/** Why a person is asked within an attempt, and how that stands. */
+export interface Inquiry {
+  /** Said before the first question. */
+  readonly why: string;
+  /** What has become of the last question. */
+  state: "unasked" | "open" | "answered";
+}
+
 /** How one attempt may use the credentials. */
 export interface AttemptOptions {
   /** Whether a person may be asked; if not, a question throws NobodyToAskError. */
   mayAsk: boolean;
+  inquiry?: Inquiry | undefined;
   signal: AbortSignal;
 }
 
@@ -48,10 +57,15 @@ export class Questions {
   }
 
   /** @throws {NobodyToAskError} where nobody may be asked, or can be. */
-  ask(question: string, { echo }: { echo: boolean }): Promise<string | undefined> {
-    const { mayAsk, signal } = this.#attempt;
+  async ask(question: string, { echo }: { echo: boolean }): Promise<string | undefined> {
+    const { mayAsk, signal, inquiry } = this.#attempt;
     if (!mayAsk) throw new NobodyToAskError(`${this.name} needs a person to log in`);
-    return this.#prompter.ask(question, { echo, signal });
+    if (inquiry === undefined) return await this.#prompter.ask(question, { echo, signal });
+    const words = inquiry.state === "unasked" ? `${inquiry.why}\n${question}` : question;
+    inquiry.state = "open";
+    const answer = await this.#prompter.ask(words, { echo, signal });
+    inquiry.state = "answered";
+    return answer;
   }
 
   /** Marks each line as the host's words, so that none can pass for a question of ours. */

@@ -54,9 +54,9 @@ export class Credentials {
   }
 
   /** What one attempt may ask the person; BatchMode forbids all of it. */
-  questions({ mayAsk, signal }: AttemptOptions): Questions {
+  questions({ mayAsk, ...others }: AttemptOptions): Questions {
     const { name, prompter, config } = this.#options;
-    const attempt = { mayAsk: mayAsk && !config.batchMode, signal };
+    const attempt = { ...others, mayAsk: mayAsk && !config.batchMode };
     return new Questions({ name, prompter, attempt });
   }
 }

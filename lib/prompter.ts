@@ -69,7 +69,7 @@ export class UserPrompter implements Prompter {
       return await runAskpass(program, text, signal);
     }
     if (!this.#hasTerminal && program === undefined) {
-      const reason = `"${text.trim()}" cannot be asked: the terminal is the command's. ` +
+      const reason = `"${lastLineOf(text)}" cannot be asked: the terminal is the command's. ` +
         "Set SSH_ASKPASS, or use a key without a passphrase or an SSH agent.";
       log.warn("{reason}", { reason });
       throw new NobodyToAskError(reason);
@@ -78,9 +78,9 @@ export class UserPrompter implements Prompter {
     if (terminal === undefined) {
       if (program !== undefined) return await runAskpass(program, text, signal);
       throw new NobodyToAskError(
-        `There is no terminal to ask "${text.trim()}". Use a key without a passphrase or an SSH ` +
-          `agent, or set SSH_ASKPASS. For the last host, and no jump host, --password-file FILE ` +
-          `gives the password.`,
+        `There is no terminal to ask "${lastLineOf(text)}". Use a key without a passphrase or an ` +
+          `SSH agent, or set SSH_ASKPASS. For the last host, and no jump host, ` +
+          `--password-file FILE gives the password.`,
       );
     }
     try {
@@ -90,6 +90,11 @@ export class UserPrompter implements Prompter {
       if (!signal.aborted) terminal.close();
     }
   }
+}
+
+/** The question itself, without what is said about it. */
+function lastLineOf(text: string): string {
+  return text.trim().split("\n").at(-1)!;
 }
 
 /** ssh starts it only where it can show a window, or is told to. */

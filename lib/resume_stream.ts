@@ -6,6 +6,7 @@
 import type { Backoff } from "./backoff.ts";
 import type { ByteConnection } from "./byte_connection.ts";
 import { CannotResumeError, type Carrier, NotKeptError, writeAll } from "./carrier.ts";
+import type { Inquiry } from "./credential_questions.ts";
 import { NobodyToAskError, ProtocolError, UpstreamLostError } from "./errors.ts";
 import type { Away, Carried } from "./carried.ts";
 import { logger } from "./log.ts";
@@ -40,6 +41,7 @@ export interface ResumeStreamOptions {
     options: {
       signal: AbortSignal;
       mayAsk: boolean;
+      inquiry: Inquiry;
       /** Called as soon as the host has let us in. */
       onReached(): void;
     },
@@ -199,7 +201,9 @@ export class ResumeStream implements ByteConnection, Carried {
     this.#isWanted ||= state.kind === "away" || now - this.#lastByteAt > answerMs;
     this.#wake();
     if (state.kind !== "away" || state.next.kind !== "asleep") return;
-    if (now >= state.next.notBefore) void this.#attach({ mayAsk: true });
+    const waitMs = state.next.notBefore - now;
+    if (waitMs > 0) this.#become({ ...state, next: this.#later(waitMs, { mayAsk: true }) });
+    else void this.#attach({ mayAsk: true });
   }
 
   #become(next: State): void {
@@ -310,11 +314,8 @@ export class ResumeStream implements ByteConnection, Carried {
   }
 
   /** The next attempt, after a wait that grows. */
-  #later(delayMs = this.#options.backoff.next()): Return {
-    return {
-      kind: "later",
-      timer: setTimeout(() => void this.#attach({ mayAsk: false }), delayMs),
-    };
+  #later(delayMs = this.#options.backoff.next(), { mayAsk = false } = {}): Return {
+    return { kind: "later", timer: setTimeout(() => void this.#attach({ mayAsk }), delayMs) };
   }
 
   async #attach({ mayAsk }: { mayAsk: boolean }): Promise<void> {
@@ -329,9 +330,14 @@ export class ResumeStream implements ByteConnection, Carried {
       attempt.isReached = true;
       this.#become(away);
     };
+    const since = new Date(away.since).toTimeString().slice(0, 8);
+    const inquiry: Inquiry = {
+      why: `The network was lost at ${since}, and what runs is kept: this login brings it back.`,
+      state: "unasked",
+    };
     try {
-      const { signal } = controller;
-      const carrier = await this.#options.attach(this.#end.has, { signal, mayAsk, onReached });
+      const options = { signal: controller.signal, mayAsk, inquiry, onReached };
+      const carrier = await this.#options.attach(this.#end.has, options);
       if (this.#state !== away) return carrier.connection.close();
       this.#become({ kind: "carried", carrier });
       log.info("{name}: the connection is back after {seconds} s", {
@@ -359,7 +365,7 @@ export class ResumeStream implements ByteConnection, Carried {
       const notBefore = hasAsked ? performance.now() + backoff.next() : 0;
       this.#become({ ...away, next: { kind: "asleep", reason, notBefore } });
       log.warn("{reason} It is tried again when something is wanted, or with SIGUSR2.", {
-        reason: reason.message,
+        reason: reason.message.replace(/\.?$/, "."),
       });
     } else {
       this.#become({ ...away, next: { kind: "stopped", reason } });

@@ -15,6 +15,7 @@ import {
   openCarrier,
 } from "./carrier.ts";
 import type { ConnectionHandlers, Connector, Connects } from "./connector.ts";
+import type { Inquiry } from "./credential_questions.ts";
 import {
   AuthenticationError,
   HostKeyError,
@@ -81,6 +82,10 @@ export class ResumingConnector implements Connects {
         if (!(error instanceof CannotResumeError)) throw error;
         this.#isPossible = error.mayPass;
         this.#report(error);
+        const inquiry = inquiryOf(
+          "--resume has failed; this login is for a connection without it.",
+        );
+        return await this.#connector.connect({ ...handlers, inquiry });
       }
     }
     await this.#connector.connect(handlers);
@@ -129,12 +134,15 @@ export class ResumingConnector implements Connects {
         }
       },
     });
+    const inquiry = inquiryOf(
+      "You are logged in. --resume needs a second login; what is good only once was used in the first.",
+    );
     const { whenClosed } = stream;
     this.#streams.add(whenClosed);
     void whenClosed.then(() => this.#streams.delete(whenClosed));
     try {
       await this.#connector.connectOver(stream, {
-        ...handlers,
+        ...{ ...handlers, inquiry },
         trust: new SameKeyTrust(this.name, { key: hostKey!, verdict }),
         onReady: (transport, inner) => {
           const keepalives = new ServerKeepalives((it) => this.#onServerInterval(it));
@@ -145,7 +153,7 @@ export class ResumingConnector implements Connects {
       });
     } catch (error) {
       stream.close();
-      throw reasonOf(error, stream);
+      throw reasonOf(error, { stream, inquiry });
     }
   }
 
@@ -164,18 +172,34 @@ export class ResumingConnector implements Connects {
 
   #open(
     request: CarrierRequest,
-    attempt: Pick<CarrierOptions, "signal" | "mayAsk" | "isAttended" | "onSession">,
+    attempt: Omit<CarrierOptions, "connector" | "keepalive">,
   ): Promise<Carrier> {
-    const { signal, mayAsk, isAttended, onSession } = attempt;
+    const { signal, mayAsk, inquiry, isAttended, onSession } = attempt;
     const { keepalive } = this.#options;
     return openCarrier(request, {
-      ...{ connector: this.#connector, keepalive, signal, mayAsk, isAttended, onSession },
+      ...{ connector: this.#connector, keepalive, signal, mayAsk, inquiry, isAttended, onSession },
     });
   }
 }
 
+function inquiryOf(why: string): Inquiry {
+  return { why, state: "unasked" };
+}
+
 /** What the host does not grant from its own address is no reason to fail. */
-function reasonOf(error: unknown, stream: ResumeStream): unknown {
+function reasonOf(
+  error: unknown,
+  { stream, inquiry }: { stream: ResumeStream; inquiry: Inquiry },
+): unknown {
+  // Nobody has answered: that is so without --resume as well.
+  if (inquiry.state === "open") return error;
+  if (inquiry.state === "answered" && error instanceof AuthenticationError) {
+    return new CannotResumeError(
+      "it has refused the second login, for the answers or since it does not let in whoever comes " +
+        `from its own address: ${error.message}`,
+      { mayPass: true, cause: error },
+    );
+  }
   const isRefusal = error instanceof AuthenticationError || error instanceof HostKeyError ||
     error instanceof NegotiationError;
   // sshd has let nobody in at this moment, perhaps.

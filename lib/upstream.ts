@@ -358,7 +358,9 @@ export class Upstream {
 
   #sleep(reason: Error): void {
     this.#transition({ kind: "asleep", reason });
-    log.info("{reason}; the next client wakes the connection", { reason: reason.message });
+    log.info("{reason}; the next client wakes the connection", {
+      reason: reason.message.replace(/\.$/, ""),
+    });
   }
 
   #transition(next: Exclude<State, { kind: "idle" }>): void {

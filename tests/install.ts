@@ -27,6 +27,10 @@ const requirements: Requirement[] = [
   { package: "wget", brings: () => hasProgram("wget") },
   { package: "mandoc", brings: () => hasProgram("mandoc") },
   { package: "xauth", brings: () => hasProgram("xauth") },
+  {
+    package: "libpam-oath",
+    brings: () => succeeds("/bin/sh", "-c", "ls /usr/lib/*/security/pam_oath.so"),
+  },
   { package: "systemd", brings: () => hasProgram("systemd-analyze") },
   { package: "csh", brings: () => hasProgram("bsd-csh") },
   { package: "tcsh", brings: () => hasProgram("tcsh") },

@@ -20,11 +20,15 @@ export interface AccountOptions {
   isExpired?: boolean;
   /** Lines for sshd_config, such as `UsePAM yes`. */
   config: string[];
+  /** What PAM wants of whoever logs in, in place of that password. */
+  auth?: string;
+  /** Further files in the server's /etc, by name. */
+  files?: Record<string, string>;
 }
 
 /** Starts the server. Leaving the scope of the result ends it. */
 export async function startAccountSshd(
-  { password, isExpired, config }: AccountOptions,
+  { password, isExpired, config, auth = "pam_unix.so nodelay", files = {} }: AccountOptions,
 ): Promise<Sshd> {
   await using resources = new AsyncDisposableStack();
   const sshd = resources.use(await startSshd({ config }));
@@ -41,13 +45,16 @@ export async function startAccountSshd(
   await Deno.writeTextFile(
     `${folder}/etc/pam.d/sshd`,
     [
-      "auth required pam_unix.so nodelay",
+      `auth required ${auth}`,
       "account required pam_unix.so",
       "password required pam_unix.so sha512",
       "session required pam_permit.so",
       "",
     ].join("\n"),
   );
+  for (const [name, content] of Object.entries(files)) {
+    await Deno.writeTextFile(`${folder}/etc/${name}`, content, { mode: 0o600 });
+  }
   const script = 'mount --bind "$0" /etc && exec /usr/sbin/sshd "$@"';
   const second = resources.use(
     await startSecondSshd(sshd, {

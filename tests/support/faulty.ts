@@ -33,6 +33,14 @@ export async function startFaultyPath(options: SshdOptions = {}): Promise<Faulty
   const sshd = resources.use(
     await startSshd({ config: [...options.config ?? [], "MaxSessions 100"] }),
   );
+  const path = resources.use(await startPathTo(sshd));
+  const owned = resources.move();
+  return { ...path, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** Starts a path that works to a server, which goes on without it. */
+export async function startPathTo(sshd: Sshd): Promise<FaultyPath> {
+  await using resources = new AsyncDisposableStack();
   const gate = resources.use(await startGate({ hostname: sshd.host, port: sshd.port }));
   const proxy = resources.use(await startProxy({ target: gate }));
   const knownHostsFile = `${sshd.folder}/known_hosts_of_proxy`;
