@@ -8,13 +8,15 @@ use Socket qw(:DEFAULT :addrinfo);
 use Fcntl;
 my $nl = chr 10;
 my $cap = 4194304;
-my $piece = 65536;
+# How large pieces and frames are.
+my $piece = 131072;
 sub say_line { syswrite STDOUT, join("", @_, $nl) }
 sub refuse { say_line("no ", @_); exit 0 }
 sub reason { POSIX::strerror(POSIX::errno()) }
 sub now { (POSIX::times())[0] / POSIX::sysconf(POSIX::_SC_CLK_TCK()) }
 sub again { my $e = POSIX::errno(); $e == POSIX::EAGAIN() or $e == POSIX::EWOULDBLOCK() or $e == POSIX::EINTR() }
-sub dead { my $n = shift; $n ? 0 : defined $n ? 1 : again() ? 0 : 1 }
+# 1 where it has ended, 2 where it is broken.
+sub dead { my $n = shift; $n ? 0 : defined $n ? 1 : again() ? 0 : 2 }
 sub flags { my ($h, $on) = @_; my $f = fcntl($h, F_GETFL, 0); fcntl($h, F_SETFL, $on ? $f | O_NONBLOCK : $f & ~O_NONBLOCK) }
 sub reach { my $p = shift; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or return; connect($s, sockaddr_un($p)) or return; $s }
 sub folder {
@@ -40,29 +42,44 @@ sub sweep {
 }
 # Bytes in pieces of one size, which are read into and written from where they are: their number,
 # where they begin in the first piece, and the pieces.
+my @spare;
 sub queue { [0, 0] }
 sub fill {
-  my ($q, $h, $n) = @_;
-  if (@$q < 3 or length $q->[-1] == $piece) { push @$q, ""; vec($q->[-1], $piece, 8) = 0; $q->[-1] = "" }
-  my $has = length $q->[-1];
-  $n = $piece - $has if $n > $piece - $has;
-  $n = sysread $h, $q->[-1], $n, $has;
-  $q->[0] += $n if $n;
-  $n;
+  my ($q, $h, $left) = @_;
+  while ($left > 0) {
+    if (@$q < 3 or length $q->[-1] == $piece) {
+      push @$q, @spare ? pop @spare : "";
+      # It has all its memory at once.
+      vec($q->[-1], $piece, 8) = 0; $q->[-1] = "";
+    }
+    my $has = length $q->[-1];
+    my $room = $left < $piece - $has ? $left : $piece - $has;
+    my $n = sysread $h, $q->[-1], $room, $has;
+    return dead($n) unless $n;
+    $q->[0] += $n; $left -= $n;
+    last if $n < $room;
+  }
+  0;
 }
 sub skip {
   my ($q, $n) = @_;
   $q->[0] -= $n;
   $n += $q->[1];
-  while ($n >= $piece) { $n -= $piece; splice @$q, 2, 1 }
+  while ($n >= $piece) { $n -= $piece; push @spare, splice @$q, 2, 1 }
+  $#spare = 3 if @spare > 4;
   if ($q->[0] == 0) { $n = 0; $q->[2] = "" if @$q > 2 }
   $q->[1] = $n;
 }
 sub spill {
   my ($q, $h) = @_;
-  my $n = syswrite $h, $q->[2], $q->[0], $q->[1];
-  skip($q, $n) if $n;
-  $n;
+  while ($q->[0]) {
+    my $room = length($q->[2]) - $q->[1];
+    my $n = syswrite $h, $q->[2], $room, $q->[1];
+    return dead($n) unless $n;
+    skip($q, $n);
+    last if $n < $room;
+  }
+  0;
 }
 sub hold {
   my ($l, $t, $path, $token, $for) = @_;
@@ -75,7 +92,7 @@ sub hold {
   my ($c, $wb, $open, $why, $told, $left, @p) = (undef, "", 1, "", 0, now());
   # What is to come of data, then what has come of the next head, and how long that is.
   my ($need, $head, $want) = (0, "", 5);
-  my $drop = sub { close $c; undef $c; $left = now() };
+  my $drop = sub { close $c; undef $c; $left = now(); 0 };
   my $shut = sub { $open = 0; $why = shift; $in = queue() };
   my $take = sub {
     my ($h, $count) = @_;
@@ -86,38 +103,41 @@ sub hold {
     ($need, $head, $want) = (0, "", 5);
   };
   my $receive = sub {
-    # The rest of the data, and the next head.
-    my $n = fill($in, $c, $need + $want - length $head);
-    return dead($n) && $drop->() unless $n;
-    my $data = $n < $need ? $n : $need;
-    $need -= $data; $got += $data; $n -= $data; $in->[0] -= $n;
-    $head .= substr($in->[-1], -$n, $n, "") if $n;
+    my $had = $in->[0];
+    my $over = fill($in, $c, $need);
+    $need -= $in->[0] - $had; $got += $in->[0] - $had;
     skip($in, $in->[0]) unless $open;
+    return $over && $drop->() if $over or $need;
+    my $n = sysread $c, $head, $want - length $head, length $head;
+    return dead($n) && $drop->() unless $n;
     return if length $head < $want;
-    ($n, my ($k, $size, $x, $y)) = ($want, unpack "CNNN", $head);
-    if ($n == 5 and $k == 65 and $size == 8) { $want = 13; return }
+    my ($k, $size, $x, $y) = unpack "CNNN", $head;
+    if ($want == 5 and $k == 65 and $size == 8) { $want = 13; return 1 }
     ($head, $want) = ("", 5);
-    if ($n == 13) {
+    if (defined $y) {
       my $o = $x * 4294967296 + $y;
       return $drop->() if $o < $base or $o > $sent;
       skip($out, $o - $base); $base = $o;
     }
-    elsif ($k == 68 and $size <= 131072) { $need = $size }
-    elsif ($k == 88 and $size <= 131072) {
+    elsif ($k == 68 and $size <= $piece) { $need = $size }
+    elsif ($k == 88 and $size <= $piece) {
       $gone->(); alarm 5; flags($t, 0);
-      while ($open and $in->[0]) { spill($in, $t) or last }
+      while ($open and $in->[0]) { last if spill($in, $t) }
       POSIX::_exit(0);
     }
-    else { $drop->() }
+    else { return $drop->() }
+    1;
   };
   while (1) {
     if ($c and $wb eq "") {
       my $n = $base + $out->[0] - $sent;
       if ($got - $acked >= 524288) { $acked = $got; $wb = pack "CNNN", 65, 8, int($got / 4294967296), $got % 4294967296 }
       elsif ($n > 0) {
-        my $o = $sent - $base + $out->[1]; my $i = int($o / $piece); $o %= $piece;
-        $n = $piece - $o if $n > $piece - $o;
-        $wb = pack("CN", 68, $n) . substr($out->[2 + $i], $o, $n); $sent += $n;
+        $n = $piece if $n > $piece;
+        $wb = pack "CN", 68, $n;
+        my $at = $sent - $base + $out->[1]; my $end = $at + $n;
+        $sent += $n;
+        while ($at < $end) { $wb .= substr($out->[2 + $at / $piece], $at % $piece, $end - $at); $at += $piece - $at % $piece }
       }
       elsif ($open == 0 and $told == 0) { $told = 1; $wb = pack("CN", 69, length $why) . $why }
     }
@@ -147,12 +167,12 @@ sub hold {
     }
     if (vec($r, fileno $l, 1) and accept(my $h, $l)) { flags($h, 1); push @p, [$h, "", now()] }
     if ($open and vec($r, fileno $t, 1)) {
-      my $n = fill($out, $t, $piece);
-      $shut->(defined $n ? "" : reason()) if dead($n);
+      my $over = fill($out, $t, $piece);
+      $shut->($over > 1 ? reason() : "") if $over;
     }
-    $receive->() if $c and vec($r, fileno $c, 1);
+    if ($c and vec($r, fileno $c, 1)) { for (1 .. 4) { last unless $in->[0] < $cap and $receive->() } }
     if ($open and $in->[0] and vec($w, fileno $t, 1)) {
-      $shut->(reason()) unless defined spill($in, $t) or again();
+      $shut->(reason()) if spill($in, $t);
     }
     if ($c and length $wb and vec($w, fileno $c, 1)) {
       my $n = syswrite($c, $wb);
@@ -214,11 +234,12 @@ while (not $over or $up->[0] or $down->[0]) {
   vec($r, fileno $s, 1) = 1 if $over < 2 and $down->[0] < 262144;
   vec($w, 1, 1) = 1 if $down->[0];
   next if select($r, $w, undef, undef) < 1;
-  if (vec($r, 0, 1) and dead(fill($up, *STDIN, $piece))) { $over = 1 }
-  if (vec($r, fileno $s, 1) and dead(fill($down, $s, $piece))) { $over = 2; $up = queue() }
-  if (vec($w, fileno $s, 1) and $up->[0]) { defined spill($up, $s) or again() or ($over, $up) = (2, queue()) }
-  if (vec($w, 1, 1) and $down->[0]) { defined spill($down, *STDOUT) or again() or exit 0 }
+  if (vec($r, 0, 1) and fill($up, *STDIN, $piece)) { $over = 1 }
+  if (vec($r, fileno $s, 1) and fill($down, $s, $piece)) { $over = 2; $up = queue() }
+  if (vec($w, fileno $s, 1) and $up->[0]) { ($over, $up) = (2, queue()) if spill($up, $s) }
+  if (vec($w, 1, 1) and $down->[0]) { last if spill($down, *STDOUT) }
 }
+exit 0;
 `.trim();
 
 /** Runs the first of its arguments, or has python run the others, of which the last is said. */
