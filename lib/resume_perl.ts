@@ -46,6 +46,7 @@ my @spare;
 sub queue { [0, 0] }
 sub fill {
   my ($q, $h, $left) = @_;
+  $left = $cap - $q->[0] if $left > $cap - $q->[0];
   while ($left > 0) {
     if (@$q < 3 or length $q->[-1] == $piece) {
       push @$q, @spare ? pop @spare : "";
