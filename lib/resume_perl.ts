@@ -41,7 +41,7 @@ sub sweep {
   for (readdir $h) { next unless /^[0-9a-f]{32}$/; reach("$d/$_") or POSIX::errno() == POSIX::ECONNREFUSED() and unlink "$d/$_" }
 }
 # Bytes in pieces of one size, which are read into and written from where they are: their number,
-# where they begin in the first piece, and the pieces.
+# where they begin in the first piece, and the pieces. Some that are empty wait for what comes next.
 my @spare;
 sub queue { [0, 0] }
 sub fill {
@@ -91,7 +91,7 @@ sub hold {
   flags($_, 1) for $l, $t;
   my ($out, $base, $sent, $in, $got, $acked) = (queue(), 0, 0, queue(), 0, 0);
   my ($c, $wb, $open, $why, $told, $left, @p) = (undef, "", 1, "", 0, now());
-  # What is to come of data, then what has come of the next head, and how long that is.
+  # What is to come of data; what has come of the next head, and how long that is.
   my ($need, $head, $want) = (0, "", 5);
   my $drop = sub { close $c; undef $c; $left = now(); 0 };
   my $shut = sub { $open = 0; $why = shift; $in = queue() };
@@ -123,7 +123,7 @@ sub hold {
     elsif ($k == 68 and $size <= $piece) { $need = $size }
     elsif ($k == 88 and $size <= $piece) {
       $gone->(); alarm 5; flags($t, 0);
-      while ($open and $in->[0]) { last if spill($in, $t) }
+      1 while $open and $in->[0] and spill($in, $t) == 0;
       POSIX::_exit(0);
     }
     else { return $drop->() }
@@ -172,9 +172,7 @@ sub hold {
       $shut->($over > 1 ? reason() : "") if $over;
     }
     if ($c and vec($r, fileno $c, 1)) { for (1 .. 4) { last unless $in->[0] < $cap and $receive->() } }
-    if ($open and $in->[0] and vec($w, fileno $t, 1)) {
-      $shut->(reason()) if spill($in, $t);
-    }
+    if ($open and $in->[0] and vec($w, fileno $t, 1)) { $shut->(reason()) if spill($in, $t) }
     if ($c and length $wb and vec($w, fileno $c, 1)) {
       my $n = syswrite($c, $wb);
       if (defined $n) { substr($wb, 0, $n, "") } elsif (not again()) { $drop->() }
