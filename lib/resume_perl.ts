@@ -7,13 +7,16 @@ use POSIX ();
 use Socket qw(:DEFAULT :addrinfo);
 use Fcntl;
 my $nl = chr 10;
-my $cap = 6291456;
+my $cap = 4194304;
+# How large pieces and frames are.
+my $piece = 131072;
 sub say_line { syswrite STDOUT, join("", @_, $nl) }
 sub refuse { say_line("no ", @_); exit 0 }
 sub reason { POSIX::strerror(POSIX::errno()) }
 sub now { (POSIX::times())[0] / POSIX::sysconf(POSIX::_SC_CLK_TCK()) }
 sub again { my $e = POSIX::errno(); $e == POSIX::EAGAIN() or $e == POSIX::EWOULDBLOCK() or $e == POSIX::EINTR() }
-sub dead { my $n = shift; $n ? 0 : defined $n ? 1 : again() ? 0 : 1 }
+# 1 where it has ended, 2 where it is broken.
+sub dead { my $n = shift; $n ? 0 : defined $n ? 1 : again() ? 0 : 2 }
 sub flags { my ($h, $on) = @_; my $f = fcntl($h, F_GETFL, 0); fcntl($h, F_SETFL, $on ? $f | O_NONBLOCK : $f & ~O_NONBLOCK) }
 sub reach { my $p = shift; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or return; connect($s, sockaddr_un($p)) or return; $s }
 sub folder {
@@ -37,6 +40,48 @@ sub sweep {
   opendir(my $h, $d) or return;
   for (readdir $h) { next unless /^[0-9a-f]{32}$/; reach("$d/$_") or POSIX::errno() == POSIX::ECONNREFUSED() and unlink "$d/$_" }
 }
+# Bytes in pieces of one size, which are read into and written from where they are: their number,
+# where they begin in the first piece, and the pieces. Some that are empty wait for what comes next.
+my @spare;
+sub queue { [0, 0] }
+sub fill {
+  my ($q, $h, $left) = @_;
+  $left = $cap - $q->[0] if $left > $cap - $q->[0];
+  while ($left > 0) {
+    if (@$q < 3 or length $q->[-1] == $piece) {
+      push @$q, @spare ? pop @spare : "";
+      # It has all its memory at once.
+      vec($q->[-1], $piece, 8) = 0; $q->[-1] = "";
+    }
+    my $has = length $q->[-1];
+    my $room = $left < $piece - $has ? $left : $piece - $has;
+    my $n = sysread $h, $q->[-1], $room, $has;
+    return dead($n) unless $n;
+    $q->[0] += $n; $left -= $n;
+    last if $n < $room;
+  }
+  0;
+}
+sub skip {
+  my ($q, $n) = @_;
+  $q->[0] -= $n;
+  $n += $q->[1];
+  while ($n >= $piece) { $n -= $piece; push @spare, splice @$q, 2, 1 }
+  $#spare = 3 if @spare > 4;
+  if ($q->[0] == 0) { $n = 0; $q->[2] = "" if @$q > 2 }
+  $q->[1] = $n;
+}
+sub spill {
+  my ($q, $h) = @_;
+  while ($q->[0]) {
+    my $room = length($q->[2]) - $q->[1];
+    my $n = syswrite $h, $q->[2], $room, $q->[1];
+    return dead($n) unless $n;
+    skip($q, $n);
+    last if $n < $room;
+  }
+  0;
+}
 sub hold {
   my ($l, $t, $path, $token, $for) = @_;
   $0 = "sshshim --resume: keeps a connection";
@@ -44,50 +89,65 @@ sub hold {
   $SIG{HUP} = $SIG{INT} = $SIG{PIPE} = "IGNORE";
   $SIG{TERM} = sub { $gone->(); POSIX::_exit(0) };
   flags($_, 1) for $l, $t;
-  my ($out, $base, $sent, $in, $got, $acked) = ("", 0, 0, "", 0, 0);
-  my ($c, $rb, $wb, $open, $why, $told, $left, @p) = (undef, "", "", 1, "", 0, now());
-  my $drop = sub { close $c; undef $c; $left = now() };
-  my $shut = sub { $open = 0; $why = shift; $in = "" };
+  my ($out, $base, $sent, $in, $got, $acked) = (queue(), 0, 0, queue(), 0, 0);
+  my ($c, $wb, $open, $why, $told, $left, @p) = (undef, "", 1, "", 0, now());
+  # What is to come of data; what has come of the next head, and how long that is.
+  my ($need, $head, $want) = (0, "", 5);
+  my $drop = sub { close $c; undef $c; $left = now(); 0 };
+  my $shut = sub { $open = 0; $why = shift; $in = queue() };
   my $take = sub {
-    my ($h, $count, $rest) = @_;
+    my ($h, $count) = @_;
     close $c if $c;
-    $c = $h; $told = 0; $rb = $rest; $acked = $got;
-    substr($out, 0, $count - $base, ""); $base = $sent = $count;
+    $c = $h; $told = 0; $acked = $got;
+    skip($out, $count - $base); $base = $sent = $count;
     $wb = "ok $got $path$nl";
+    ($need, $head, $want) = (0, "", 5);
   };
-  my $frames = sub {
-    while ($c and length($rb) >= 5) {
-      my ($k, $n) = unpack "CN", $rb;
-      return $drop->() if $n > 131072;
-      return if length($rb) < 5 + $n;
-      my $d = substr($rb, 5, $n); substr($rb, 0, 5 + $n, "");
-      if ($k == 68) { $got += $n; $in .= $d if $open }
-      elsif ($k == 65 and $n == 8) {
-        my ($a, $b) = unpack "NN", $d; my $o = $a * 4294967296 + $b;
-        return $drop->() if $o < $base or $o > $sent;
-        substr($out, 0, $o - $base, ""); $base = $o;
-      }
-      elsif ($k == 88) {
-        $gone->(); alarm 5; flags($t, 0);
-        while ($open and length $in) { my $n = syswrite($t, $in) or last; substr($in, 0, $n, "") }
-        POSIX::_exit(0);
-      }
-      else { return $drop->() }
+  my $receive = sub {
+    my $had = $in->[0];
+    my $over = fill($in, $c, $need);
+    $need -= $in->[0] - $had; $got += $in->[0] - $had;
+    skip($in, $in->[0]) unless $open;
+    return $over && $drop->() if $over or $need;
+    my $n = sysread $c, $head, $want - length $head, length $head;
+    return dead($n) && $drop->() unless $n;
+    return if length $head < $want;
+    my ($k, $size, $x, $y) = unpack "CNNN", $head;
+    if ($want == 5 and $k == 65 and $size == 8) { $want = 13; return 1 }
+    ($head, $want) = ("", 5);
+    if (defined $y) {
+      my $o = $x * 4294967296 + $y;
+      return $drop->() if $o < $base or $o > $sent;
+      skip($out, $o - $base); $base = $o;
     }
+    elsif ($k == 68 and $size <= $piece) { $need = $size }
+    elsif ($k == 88 and $size <= $piece) {
+      $gone->(); alarm 5; flags($t, 0);
+      1 while $open and $in->[0] and spill($in, $t) == 0;
+      POSIX::_exit(0);
+    }
+    else { return $drop->() }
+    1;
   };
   while (1) {
     if ($c and $wb eq "") {
-      my $n = $base + length($out) - $sent; $n = 131072 if $n > 131072;
+      my $n = $base + $out->[0] - $sent;
       if ($got - $acked >= 524288) { $acked = $got; $wb = pack "CNNN", 65, 8, int($got / 4294967296), $got % 4294967296 }
-      elsif ($n > 0) { $wb = pack("CN", 68, $n) . substr($out, $sent - $base, $n); $sent += $n }
+      elsif ($n > 0) {
+        $n = $piece if $n > $piece;
+        $wb = pack "CN", 68, $n;
+        my $at = $sent - $base + $out->[1]; my $end = $at + $n;
+        $sent += $n;
+        while ($at < $end) { $wb .= substr($out->[2 + $at / $piece], $at % $piece, $end - $at); $at += $piece - $at % $piece }
+      }
       elsif ($open == 0 and $told == 0) { $told = 1; $wb = pack("CN", 69, length $why) . $why }
     }
     my ($r, $w) = ("", "");
     vec($r, fileno $l, 1) = 1 if @p < 4;
     vec($r, fileno $_->[0], 1) = 1 for @p;
-    vec($r, fileno $t, 1) = 1 if $open and length($out) < $cap;
-    vec($w, fileno $t, 1) = 1 if $open and length $in;
-    vec($r, fileno $c, 1) = 1 if $c and length($in) < $cap;
+    vec($r, fileno $t, 1) = 1 if $open and $out->[0] < $cap;
+    vec($w, fileno $t, 1) = 1 if $open and $in->[0];
+    vec($r, fileno $c, 1) = 1 if $c and $in->[0] < $cap;
     vec($w, fileno $c, 1) = 1 if $c and length $wb;
     my $found = select($r, $w, undef, $c && @p == 0 ? undef : 5);
     if ($c ? 0 : now() - $left > ($open || $for < 600 ? $for : 600)) { $gone->(); POSIX::_exit(0) }
@@ -96,32 +156,23 @@ sub hold {
     for (@old) {
       my ($h, $text, $since) = @$_;
       if (vec($r, fileno $h, 1)) {
-        my $n = sysread($h, $text, 200, length $text);
-        next if dead($n);
-        my $end = index $text, $nl;
-        if ($end >= 0) {
-          if (substr($text, 0, $end) =~ /^([0-9a-f]{32}) ([0-9]{1,15})$/ and $1 eq $token and $2 >= $base and $2 <= $base + length $out) {
-            $take->($h, $2, substr($text, $end + 1)); $frames->();
-          }
+        # Not what is behind the line.
+        next if dead(sysread($h, $text, 1, length $text));
+        if (substr($text, -1) eq $nl) {
+          $take->($h, $2) if $text =~ /^([0-9a-f]{32}) ([0-9]{1,15})$/ and $1 eq $token and $2 >= $base and $2 <= $base + $out->[0];
           next;
         }
-        next if length $text > 190;
+        next if length $text > 60;
       }
       push @p, [$h, $text, $since] if now() - $since < 10;
     }
     if (vec($r, fileno $l, 1) and accept(my $h, $l)) { flags($h, 1); push @p, [$h, "", now()] }
     if ($open and vec($r, fileno $t, 1)) {
-      my $n = sysread($t, $out, 131072, length $out);
-      $shut->(defined $n ? "" : reason()) if dead($n);
+      my $over = fill($out, $t, $piece);
+      $shut->($over > 1 ? reason() : "") if $over;
     }
-    if ($c and vec($r, fileno $c, 1)) {
-      my $n = sysread($c, $rb, 131072, length $rb);
-      if (dead($n)) { $drop->() } else { $frames->() }
-    }
-    if ($open and length $in and vec($w, fileno $t, 1)) {
-      my $n = syswrite($t, $in);
-      if (defined $n) { substr($in, 0, $n, "") } elsif (not again()) { $shut->(reason()) }
-    }
+    if ($c and vec($r, fileno $c, 1)) { for (1 .. 4) { last unless $in->[0] < $cap and $receive->() } }
+    if ($open and $in->[0] and vec($w, fileno $t, 1)) { $shut->(reason()) if spill($in, $t) }
     if ($c and length $wb and vec($w, fileno $c, 1)) {
       my $n = syswrite($c, $wb);
       if (defined $n) { substr($wb, 0, $n, "") } elsif (not again()) { $drop->() }
@@ -174,20 +225,20 @@ unless ($s) { unlink $path if POSIX::errno() == POSIX::ECONNREFUSED(); refuse("g
 syswrite $s, "$token $count$nl";
 $SIG{PIPE} = "IGNORE";
 flags($_, 1) for *STDIN, *STDOUT, $s;
-my ($up, $down, $over) = ("", "", 0);
-while (1) {
-  exit 0 if $over and $up eq "" and $down eq "";
+my ($up, $down, $over) = (queue(), queue(), 0);
+while (not $over or $up->[0] or $down->[0]) {
   my ($r, $w) = ("", "");
-  vec($r, 0, 1) = 1 if not $over and length($up) < 262144;
-  vec($w, fileno $s, 1) = 1 if length $up;
-  vec($r, fileno $s, 1) = 1 if $over < 2 and length($down) < 262144;
-  vec($w, 1, 1) = 1 if length $down;
+  vec($r, 0, 1) = 1 if not $over and $up->[0] < 262144;
+  vec($w, fileno $s, 1) = 1 if $up->[0];
+  vec($r, fileno $s, 1) = 1 if $over < 2 and $down->[0] < 262144;
+  vec($w, 1, 1) = 1 if $down->[0];
   next if select($r, $w, undef, undef) < 1;
-  if (vec($r, 0, 1)) { my $n = sysread(STDIN, $up, 131072, length $up); $over = 1 if dead($n) }
-  if (vec($r, fileno $s, 1)) { my $n = sysread($s, $down, 131072, length $down); if (dead($n)) { $over = 2; $up = "" } }
-  if (vec($w, fileno $s, 1) and length $up) { my $n = syswrite($s, $up); if (defined $n) { substr($up, 0, $n, "") } elsif (not again()) { $over = 2; $up = "" } }
-  if (vec($w, 1, 1) and length $down) { my $n = syswrite(STDOUT, $down); if (defined $n) { substr($down, 0, $n, "") } elsif (not again()) { exit 0 } }
+  if (vec($r, 0, 1) and fill($up, *STDIN, $piece)) { $over = 1 }
+  if (vec($r, fileno $s, 1) and fill($down, $s, $piece)) { $over = 2; $up = queue() }
+  if (vec($w, fileno $s, 1) and $up->[0]) { ($over, $up) = (2, queue()) if spill($up, $s) }
+  if (vec($w, 1, 1) and $down->[0]) { last if spill($down, *STDOUT) }
 }
+exit 0;
 `.trim();
 
 /** Runs the first of its arguments, or has python run the others, of which the last is said. */

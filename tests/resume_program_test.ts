@@ -1,6 +1,7 @@
 /** The program of `--resume`, in both languages and under every shell that is there. */
 
 import assert from "node:assert/strict";
+import { dirname } from "node:path";
 import { NotKeptError, writeAll } from "../lib/carrier.ts";
 import { programs, resumeCommand } from "../lib/resume_programs.ts";
 import { kept } from "./support/deadline.ts";
@@ -179,6 +180,22 @@ for (const language of Object.keys(programs) as Language[]) {
     assert.equal(await server.read(new Uint8Array(1)), null);
     await Promise.all(carriers.map((carrier) => carrier.cut()));
     await waitUntil("the socket is gone", () => isGone(left));
+  });
+
+  Deno.test(`${language}: nothing is loaded from the folder in which it happens to run`, async () => {
+    using sshd = listen();
+    await using host = await makeResumeHost(language, sshd.port);
+    const folder = dirname(host.sockets);
+    for (const name of ["_socket.py", "select.py", "POSIX.pm", "Socket.pm", "Fcntl.pm"]) {
+      await Deno.writeTextFile(`${folder}/${name}`, "no program");
+    }
+    const request = { kind: "new", name: newName(), token, seconds: 60 } as const;
+    const command = `cd ${folder} && ${resumeCommand()}`;
+    const { connection, cut } = await host.open(request, { command });
+    using _server = await sshd.accepted;
+    await connection.write(Uint8Array.of(88, 0, 0, 0, 0));
+    while (await connection.take() !== null);
+    await cut();
   });
 
   Deno.test(`${language}: it runs under each login shell`, async (test) => {
