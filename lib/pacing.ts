@@ -177,7 +177,7 @@ export class Pacing<Channel extends PacedChannel> {
 
   /**
    * Upstream answers a large grant by a large message: what it may have beyond a lump is granted a
-   * little later.
+   * little later, or once it has opened the channel.
    */
   #inLumps(channel: Channel, bytes: number): number {
     if (!this.#control.path.isShared || this.#control.isOpen("down") || this.#control.isNear) {
@@ -186,9 +186,14 @@ export class Pacing<Channel extends PacedChannel> {
     const { creditBytes } = channel.downstream.flow;
     const lumpBytes = Math.max(this.#control.bytesIn("down", lumpMs), bytes / 6);
     if (bytes - creditBytes <= lumpBytes) return bytes;
+    // Nobody tells us when one is gone that this connection does not carry yet.
+    if (this.#connection.channels.has(channel)) this.#grantLater(channel);
+    return creditBytes + lumpBytes;
+  }
+
+  #grantLater(channel: Channel): void {
     this.#dueChannels.add(channel);
     this.#cancelGrants ??= this.#options.schedule(grantMs, () => this.#grantDue());
-    return creditBytes + lumpBytes;
   }
 
   #cancelDue(): void {

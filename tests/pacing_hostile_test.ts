@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { MessageType } from "../lib/wire.ts";
+import { usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
 import { LinkScene } from "./support/simulated_link.ts";
 
-const { channelClose } = MessageType;
+const { channelOpen, channelClose } = MessageType;
 
 const link = { bytesPerSecond: 1e5, roundTripMs: 40 };
 
@@ -29,3 +30,19 @@ for (const how of ["closes the channel", "leaves"]) {
     assert(upload.arrivedBytes - arrived < 3e5);
   });
 }
+
+Deno.test("a session that waits for its turn leaves no timer behind when its client leaves", () => {
+  const scene = new LinkScene({ bytesPerSecond: 2e6, roundTripMs: 40, sessions: 2 });
+  scene.terminal(97);
+  scene.download();
+  scene.advance(3000);
+  const { clock } = scene.world;
+  for (let turn = 0; turn < 10; turn++) {
+    scene.advance(7);
+    const before = clock.pending;
+    const client = scene.world.client(`client ${turn}`);
+    client.say(channelOpen, "session", 0, usualWindowBytes, usualPacketBytes);
+    client.leave();
+    assert.equal(clock.pending, before, "a timer is left");
+  }
+});

@@ -108,6 +108,8 @@ export interface LinkTraits {
   answers?: boolean;
   /** What the host accepts of each channel, in bytes; it tells of no more where that is much. */
   hostWindowBytes?: number;
+  /** How many sessions the host is known to allow. */
+  sessions?: number;
 }
 
 /** A relay, a link to a host, and clients. */
@@ -123,8 +125,8 @@ export class LinkScene {
   readonly #clients: MemoryPeer[] = [];
 
   constructor(traits: LinkTraits) {
-    const { bytesPerSecond, roundTripMs, isPaced = true, answers = true } = traits;
-    this.world = new World({}, {}, { isPaced });
+    const { bytesPerSecond, roundTripMs, isPaced = true, answers = true, sessions } = traits;
+    this.world = new World(sessions === undefined ? {} : { sessions }, {}, { isPaced });
     this.#hostWindowBytes = traits.hostWindowBytes ?? usualWindowBytes;
     this.answers = answers;
     const { clock } = this.world;
