@@ -80,6 +80,7 @@ export class Pacing<Channel extends PacedChannel> {
       ask: (onReply) => connection.ask(onReply),
       onReply: (reply) => this.#onReply(reply),
       onStall: () => this.#onStall(),
+      onRecovery: () => this.#onRecovery(),
     });
   }
 
@@ -173,6 +174,11 @@ export class Pacing<Channel extends PacedChannel> {
 
   #isHeld(direction: PaceDirection): boolean {
     return !this.#control.isOpen(direction) && !this.#marks.isStalled;
+  }
+
+  /** Whether what is too much for upstream waits at the clients. */
+  get #isHeldNear(): boolean {
+    return this.#isHeld("up") && this.#control.isNear;
   }
 
   /**
@@ -278,7 +284,13 @@ export class Pacing<Channel extends PacedChannel> {
   #onStall(): void {
     this.#control.stop();
     this.#flush();
-    this.#noteBacklog();
+    this.#owedChannels.clear();
+    this.#connection.onDrain();
+  }
+
+  /** Clients that wait near may have nothing that a keepalive could follow. */
+  #onRecovery(): void {
+    if (this.#isHeldNear) this.#mark();
   }
 
   /** What a client may have under way on each channel while it is held, in bytes. */
@@ -331,12 +343,12 @@ export class Pacing<Channel extends PacedChannel> {
   #onReply(reply: PaceReply): void {
     this.#downloads.classify(reply.now);
     const use = { hasWaited: this.#hasWaited, isDownloading: this.#downloads.isBusy };
+    const wasNear = this.#isHeldNear;
     if (this.#control.onReply(reply, use)) this.#hasWaited = false;
     this.#pump();
-    if (this.#control.isOpen("up") || !this.#control.isNear || this.#marks.isStalled) return;
-    // Clients that wait send nothing that a keepalive could follow.
-    if (this.#hasRoom) this.#connection.onDrain();
-    else if (this.#marks.isQuiet) this.#mark();
+    // Clients that wait send nothing that a keepalive could follow, and nobody else lets them go on.
+    if (this.#isHeldNear ? this.#hasRoom : wasNear) this.#connection.onDrain();
+    else if (this.#isHeldNear && this.#marks.isQuiet) this.#mark();
   }
 }
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { MessageType } from "../lib/wire.ts";
 import { usualPacketBytes, usualWindowBytes } from "./support/memory.ts";
-import { LinkScene } from "./support/simulated_link.ts";
+import { LinkScene, type Transfer } from "./support/simulated_link.ts";
 
 const { channelOpen, channelClose } = MessageType;
 
@@ -45,4 +45,43 @@ Deno.test("a session that waits for its turn leaves no timer behind when its cli
     client.leave();
     assert.equal(clock.pending, before, "a timer is left");
   }
+});
+
+/** What part of the link uploads have for a second. */
+function shareOf(scene: LinkScene, uploads: readonly Transfer[]): number {
+  const sum = () => uploads.reduce((bytes, { arrivedBytes }) => bytes + arrivedBytes, 0);
+  const before = sum();
+  scene.advance(1000);
+  return (sum() - before) / scene.up.bytesPerSecond;
+}
+
+Deno.test("uploads to a host that was near go on when the way has become longer", () => {
+  const scene = new LinkScene({ bytesPerSecond: 20e6, roundTripMs: 0.5 });
+  const uploads = [1, 2].map(() => scene.upload({ messageBytes: 10_000 }));
+  scene.advance(1000);
+  scene.up.delayMs = scene.down.delayMs = 3;
+  // After ten seconds it is looked how long it is.
+  scene.advance(12_000);
+  const share = shareOf(scene, uploads);
+  assert(share > 0.9, `share ${share}`);
+});
+
+Deno.test("an upload to a host that is near goes on after the link has stood still for long", () => {
+  const scene = new LinkScene({ bytesPerSecond: 2e6, roundTripMs: 0.5 });
+  const uploads = [scene.upload()];
+  scene.advance(3000);
+  scene.stall(20_000);
+  scene.advance(21_000);
+  const share = shareOf(scene, uploads);
+  assert(share > 0.9, `share ${share}`);
+});
+
+Deno.test("an upload to a host that is near goes on when keepalives have no answer any more", () => {
+  const scene = new LinkScene({ bytesPerSecond: 2e6, roundTripMs: 0.5 });
+  const uploads = [scene.upload()];
+  scene.advance(3000);
+  scene.answers = false;
+  scene.advance(16_000);
+  const share = shareOf(scene, uploads);
+  assert(share > 0.9, `share ${share}`);
 });
