@@ -17,6 +17,7 @@ import { PaceDownloads } from "./pace_downloads.ts";
 import type { PaceDirection } from "./pace_look.ts";
 import { PaceMarks, type PaceReply } from "./pace_marks.ts";
 import { PaceQueue } from "./pace_queue.ts";
+import { leastNearBytes } from "./pace_window.ts";
 import type { Peer, Schedule } from "./transport.ts";
 import { MessageType } from "./wire.ts";
 
@@ -49,7 +50,6 @@ const grantMs = 10;
 /** What a client may have waiting here and be granted beside, on one channel, in bytes. */
 const leastHeldBytes = 256 * 1024;
 const mostHeldBytes = 2 * 1024 * 1024;
-const leastNearBytes = 64 * 1024;
 
 /** Paces one connection upstream. */
 export class Pacing<Channel extends PacedChannel> {
