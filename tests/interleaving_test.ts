@@ -90,10 +90,11 @@ class Crowd {
     ) {
       assert(++sweeps < 2000, `no end in sight: ${this.#stuck()}`);
       let isMoving = this.#sweep();
-      if (!isMoving) {
+      // Keepalives may go to and fro until pacing has looked at the path, for a second at most.
+      if (!isMoving || sweeps % 100 === 0) {
         // Sessions that were all refused are tried again after a second.
         this.#world.clock.advance(1000);
-        isMoving = this.#sweep();
+        isMoving = this.#sweep() || isMoving;
       }
       this.#check();
       assert(isMoving, `nothing moves any more: ${this.#stuck()}`);
