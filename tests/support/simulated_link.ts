@@ -125,8 +125,8 @@ export class LinkScene {
   readonly #clients: MemoryPeer[] = [];
 
   constructor(traits: LinkTraits) {
-    const { bytesPerSecond, roundTripMs, isPaced = true, answers = true, sessions } = traits;
-    this.world = new World(sessions === undefined ? {} : { sessions }, {}, { isPaced });
+    const { bytesPerSecond, roundTripMs, isPaced = true, answers = true } = traits;
+    this.world = new World({ sessions: traits.sessions ?? Infinity }, {}, { isPaced });
     this.#hostWindowBytes = traits.hostWindowBytes ?? usualWindowBytes;
     this.answers = answers;
     const { clock } = this.world;
