@@ -81,6 +81,7 @@ export class ChannelAnswers {
         if (channel.isWarm) channel.grantOpening();
         channel.ahead.begin(this.#aheadBytes);
         channel.refill("downstream");
+        channel.refill("upstream"); // Less might be under way when its opening was sent.
         break;
       case "live":
       case "done":

@@ -50,6 +50,8 @@ export interface PaceMarksOptions {
   onReply(reply: PaceReply): void;
   /** Upstream does not answer. */
   onStall(): void;
+  /** It does again; nothing is measured yet. */
+  onRecovery(): void;
 }
 
 /** The keepalives of one connection. */
@@ -167,7 +169,7 @@ export class PaceMarks {
   #onReply(marks: PaceMark[], mark: PaceMark): void {
     this.#isProven = true;
     if (marks !== this.#marks) {
-      if (this.#marks === undefined) this.#isStalled = false;
+      if (this.#isStalled) this.#recover();
       return;
     }
     marks.shift();
@@ -194,6 +196,11 @@ export class PaceMarks {
       this.#stop();
       this.#options.onStall();
     });
+  }
+
+  #recover(): void {
+    this.#isStalled = false;
+    if (!this.#isClosed) this.#options.onRecovery();
   }
 
   get #patienceMs(): number {

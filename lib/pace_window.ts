@@ -18,6 +18,9 @@ const messageBytes = 4 * 1024;
 const nearMs = 3;
 const nearQueueMs = 30;
 
+/** What a client is granted there at least, where it is granted anything; in bytes. */
+export const leastNearBytes = 64 * 1024;
+
 /** How long it may be where nobody else waits in it, in milliseconds; as long as the way, if more. */
 const loneQueueMs = 100;
 
@@ -137,7 +140,8 @@ export class PaceWindow {
     if (this.#bytes <= fewMessagesBytes) return 0; // Any message would wait for another.
     const { floorMs } = path;
     const targetMs = this.#targetMs(path, floorMs);
-    return queuelessPart * this.#bytes * floorMs / (floorMs + targetMs);
+    const bytes = queuelessPart * this.#bytes * floorMs / (floorMs + targetMs);
+    return isNear(path) && bytes < leastNearBytes ? 0 : bytes; // Whoever may send sends more.
   }
 
   /** What passes in a part of the shortest round trip that a keepalive can tell of, in bytes. */

@@ -17,6 +17,7 @@ import { PaceDownloads } from "./pace_downloads.ts";
 import type { PaceDirection } from "./pace_look.ts";
 import { PaceMarks, type PaceReply } from "./pace_marks.ts";
 import { PaceQueue } from "./pace_queue.ts";
+import { leastNearBytes } from "./pace_window.ts";
 import type { Peer, Schedule } from "./transport.ts";
 import { MessageType } from "./wire.ts";
 
@@ -49,7 +50,6 @@ const grantMs = 10;
 /** What a client may have waiting here and be granted beside, on one channel, in bytes. */
 const leastHeldBytes = 256 * 1024;
 const mostHeldBytes = 2 * 1024 * 1024;
-const leastNearBytes = 64 * 1024;
 
 /** Paces one connection upstream. */
 export class Pacing<Channel extends PacedChannel> {
@@ -80,6 +80,7 @@ export class Pacing<Channel extends PacedChannel> {
       ask: (onReply) => connection.ask(onReply),
       onReply: (reply) => this.#onReply(reply),
       onStall: () => this.#onStall(),
+      onRecovery: () => this.#onRecovery(),
     });
   }
 
@@ -175,9 +176,14 @@ export class Pacing<Channel extends PacedChannel> {
     return !this.#control.isOpen(direction) && !this.#marks.isStalled;
   }
 
+  /** Whether what is too much for upstream waits at the clients. */
+  get #isHeldNear(): boolean {
+    return this.#isHeld("up") && this.#control.isNear;
+  }
+
   /**
    * Upstream answers a large grant by a large message: what it may have beyond a lump is granted a
-   * little later.
+   * little later, or once it has opened the channel.
    */
   #inLumps(channel: Channel, bytes: number): number {
     if (!this.#control.path.isShared || this.#control.isOpen("down") || this.#control.isNear) {
@@ -186,9 +192,14 @@ export class Pacing<Channel extends PacedChannel> {
     const { creditBytes } = channel.downstream.flow;
     const lumpBytes = Math.max(this.#control.bytesIn("down", lumpMs), bytes / 6);
     if (bytes - creditBytes <= lumpBytes) return bytes;
+    // Nobody tells us when one is gone that this connection does not carry yet.
+    if (this.#connection.channels.has(channel)) this.#grantLater(channel);
+    return creditBytes + lumpBytes;
+  }
+
+  #grantLater(channel: Channel): void {
     this.#dueChannels.add(channel);
     this.#cancelGrants ??= this.#options.schedule(grantMs, () => this.#grantDue());
-    return creditBytes + lumpBytes;
   }
 
   #cancelDue(): void {
@@ -273,7 +284,13 @@ export class Pacing<Channel extends PacedChannel> {
   #onStall(): void {
     this.#control.stop();
     this.#flush();
-    this.#noteBacklog();
+    this.#owedChannels.clear();
+    this.#connection.onDrain();
+  }
+
+  /** Clients that wait near may have nothing that a keepalive could follow. */
+  #onRecovery(): void {
+    if (this.#isHeldNear) this.#mark();
   }
 
   /** What a client may have under way on each channel while it is held, in bytes. */
@@ -326,12 +343,12 @@ export class Pacing<Channel extends PacedChannel> {
   #onReply(reply: PaceReply): void {
     this.#downloads.classify(reply.now);
     const use = { hasWaited: this.#hasWaited, isDownloading: this.#downloads.isBusy };
+    const wasNear = this.#isHeldNear;
     if (this.#control.onReply(reply, use)) this.#hasWaited = false;
     this.#pump();
-    if (this.#control.isOpen("up") || !this.#control.isNear || this.#marks.isStalled) return;
-    // Clients that wait send nothing that a keepalive could follow.
-    if (this.#hasRoom) this.#connection.onDrain();
-    else if (this.#marks.isQuiet) this.#mark();
+    // Clients that wait send nothing that a keepalive could follow, and nobody else lets them go on.
+    if (this.#isHeldNear ? this.#hasRoom : wasNear) this.#connection.onDrain();
+    else if (this.#isHeldNear && this.#marks.isQuiet) this.#mark();
   }
 }
 

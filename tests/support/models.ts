@@ -72,6 +72,9 @@ const lateMessages: readonly [number, ...Field[]][] = [
   [channelFailure],
 ];
 
+/** Where the channels of clients lead that behave; nobody else asks for it, not even by chance. */
+const clientsHost = "example.com";
+
 const streams = patternBytes(4 * 1024 * 1024);
 
 /** The most that a peer may be granted, in bytes. */
@@ -482,7 +485,7 @@ export class ModelClient extends Model {
     const line = this.newLine("asking", 0);
     line.key = this.#nextKey();
     this.pairs.set(line.key, { client: line, upstream: undefined });
-    const body = isSession ? new Uint8Array() : encodeFields("example.com", 80, "", line.key);
+    const body = isSession ? new Uint8Array() : encodeFields(clientsHost, 80, "", line.key);
     const type = isSession ? "session" : "direct-tcpip";
     this.peer.say(channelOpen, type, line.own, ...line.announced, { raw: body });
     return line;
@@ -557,7 +560,8 @@ export class ModelUpstream extends Model {
     line.learn(message);
     if (message.channelType !== "direct-tcpip") return;
     const body = new Reader(message.data);
-    [body.text(), body.uint32(), body.text()];
+    if (body.text() !== clientsHost) return;
+    [body.uint32(), body.text()];
     this.bind(line, body.uint32());
   }
 

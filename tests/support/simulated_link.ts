@@ -108,6 +108,8 @@ export interface LinkTraits {
   answers?: boolean;
   /** What the host accepts of each channel, in bytes; it tells of no more where that is much. */
   hostWindowBytes?: number;
+  /** How many sessions the host is known to allow. */
+  sessions?: number;
 }
 
 /** A relay, a link to a host, and clients. */
@@ -124,7 +126,7 @@ export class LinkScene {
 
   constructor(traits: LinkTraits) {
     const { bytesPerSecond, roundTripMs, isPaced = true, answers = true } = traits;
-    this.world = new World({}, {}, { isPaced });
+    this.world = new World({ sessions: traits.sessions ?? Infinity }, {}, { isPaced });
     this.#hostWindowBytes = traits.hostWindowBytes ?? usualWindowBytes;
     this.answers = answers;
     const { clock } = this.world;
