@@ -47,9 +47,7 @@ export class ByteSocket extends EventEmitter {
   writable = true;
   readonly _readableState = { ended: false };
 
-  /**
-   * Whether whoever hears `data` keeps nothing of it: the memory is read into again.
-   */
+  /** Whether whoever hears `data` keeps nothing of it: the memory is read into again. */
   keepsNothing = false;
 
   /** When the last bytes came, by `performance.now()`. */
