@@ -70,11 +70,17 @@ class Crowd {
     else if (event < 140) this.#connect();
     else if (event < 240) this.#congest(model.peer);
     else if (event < 340) this.#world.clock.advance(random.below(3000));
-    else if (event < 343) this.#world.clock.advance(60_000);
+    else if (event < 343) this.#passMinute();
     else if (event < 1300 && this.#attacker) this.#attack();
     else if (event % 2 === 0) model.hear();
     else model.act();
     this.#check();
+  }
+
+  /** As long as a closed channel's number rests; nothing is on its way for so long. */
+  #passMinute(): void {
+    for (const model of this.#models) while (model.hear());
+    this.#world.clock.advance(60_000);
   }
 
   /** Lets everybody finish, or ends everything, and checks that all is gone then. */
