@@ -40,7 +40,7 @@ Deno.test("each file counts, also one that ends in the middle or has no tests", 
   assert.equal(text(stderr), "");
   assert.equal(code, 1);
   const [failures, total] = text(stdout).trimEnd().split("\n\n").slice(-2);
-  assert.match(total!, /^FAILED \| 9 passed \(2 steps\) \| 7 failed \| 1 ignored \(\d+s\)$/);
+  assert.match(total!, /^FAILED \| 2 passed \(2 steps\) \| 7 failed \| 1 ignored \(\d+s\)$/);
   const named = failures!.split("\n").map((line) =>
     line.replaceAll(/(^|\S*)\/(?=\w+_test\.ts)/g, "")
   );
@@ -116,6 +116,9 @@ Deno.test("counts are read from the last line and summed up", () => {
   const first = of("ok | 1 passed\n\x1b[32mok\x1b[0m | 2 passed (3 steps) | 0 failed (9ms)\n");
   assert.deepEqual(first.counts, counted({ passed: 2, steps: 3 }));
   assert.equal(first.verdict, "x: ok | 2 passed (3 steps) | 0 failed (9ms)");
+  const killed = { output: "ok | 7 passed | 0 failed (1s)", filtered: false };
+  const ended = { success: false, code: 137, signal: null };
+  assert.deepEqual(judge("x", { ...killed, status: ended }).counts, counted({ failed: 1 }));
   const second = of("ok | 1 passed | 0 failed | 4 ignored | 5 filtered out (9ms)\n");
   const sum = sumOf([first.counts, second.counts]);
   const words = "3 passed (3 steps) | 0 failed | 4 ignored | 5 filtered out";

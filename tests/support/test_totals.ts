@@ -68,7 +68,8 @@ export function judge(
     ? undefined
     : `it ended ${status.signal === null ? `with status ${status.code}` : `by ${status.signal}`}`;
   if (crash !== undefined) {
-    counts.failed++;
+    // Whatever it says of itself may be the words of a test.
+    Object.assign(counts, counted({ failed: 1 }));
     failures.push(`${path}: ${crash}`);
   }
   const words = [result?.[0], crash].filter((part) => part !== undefined);
