@@ -7,6 +7,7 @@ import { type FaultyPath, startPathTo, untilLogged } from "./support/faulty.ts";
 import { loginEnvironment, serverArguments, shimCommand } from "./support/login.ts";
 import { waitForFile } from "./support/processes.ts";
 import { Terminal } from "./support/pty.ts";
+import type { RunningProcess } from "./support/run.ts";
 import { type Banner, lendHostKey } from "./support/shim.ts";
 import { bannerLine } from "./support/shim_process.ts";
 import type { Transcript } from "./support/transcript.ts";
@@ -90,20 +91,27 @@ const asleep = /It is tried again when something is wanted/;
 const back = /the connection is back/;
 const ignore = !await canHaveAccounts();
 
+/** A session that runs while the network is lost, up to where the shim waits for a wish. */
+async function startAway(ground: Ground, command: string): Promise<RunningProcess> {
+  await using resources = new AsyncDisposableStack();
+  const client = resources.use((await ground.listening()).startSsh(command));
+  await client.stdout.waitFor(/ready/);
+  ground.proxy.cutAll("rst");
+  await untilLogged(ground.screen, asleep);
+  resources.move();
+  return client;
+}
+
 for (const methods of ["keyboard-interactive", "publickey,keyboard-interactive"]) {
   Deno.test(`with ${methods} a code is asked for twice at the start, and once for a return`, {
     ignore,
   }, async () => {
     await using ground = await startGround({ methods });
-    const { screen, proxy, sshd } = ground;
+    const { screen, sshd } = ground;
     await ground.answer(codes[0], { question: 1 });
     await screen.waitFor(/You are logged in\. --resume needs a second login[^]*OATH/);
     await ground.answer(codes[1], { question: 2 });
-    const target = await ground.listening();
-    await using client = target.startSsh("echo ready; read line; echo got $line; exit 7");
-    await client.stdout.waitFor(/ready/);
-    proxy.cutAll("rst");
-    await untilLogged(screen, asleep);
+    await using client = await startAway(ground, "echo ready; read line; echo got $line; exit 7");
     assert.equal(countQuestions(screen), 2);
 
     await client.write("words\n");
@@ -126,14 +134,10 @@ Deno.test("a question that nobody answers comes again when something is wanted",
   ignore,
 }, async () => {
   await using ground = await startGround({ graceSeconds: 3 });
-  const { screen, proxy } = ground;
+  const { screen } = ground;
   await ground.answer(codes[0], { question: 1 });
   await ground.answer(codes[1], { question: 2 });
-  const target = await ground.listening();
-  await using client = target.startSsh("echo ready; read line; read line; exit 6");
-  await client.stdout.waitFor(/ready/);
-  proxy.cutAll("rst");
-  await untilLogged(screen, asleep);
+  await using client = await startAway(ground, "echo ready; read line; read line; exit 6");
   await client.write("unanswered\n");
   await untilLogged(screen, /Nobody has answered \S+ in time\. It is tried again when something/);
   assert.equal(countQuestions(screen), 3);
@@ -150,14 +154,10 @@ Deno.test(
   },
   async () => {
     await using ground = await startGround();
-    const { screen, proxy } = ground;
+    const { screen } = ground;
     await ground.answer(codes[0], { question: 1 });
     await ground.answer(codes[1], { question: 2 });
-    const target = await ground.listening();
-    await using client = target.startSsh("echo ready; read line");
-    await client.stdout.waitFor(/ready/);
-    proxy.cutAll("rst");
-    await untilLogged(screen, asleep);
+    await using client = await startAway(ground, "echo ready; read line");
     await client.write("words\n");
     for (const number of [3, 4, 5]) await ground.answer("000000", { question: number });
     await untilLogged(screen, /refused authentication\. .*Not tried again; send SIGUSR2/);
