@@ -16,7 +16,7 @@ import { shareRsaKeys } from "./support/sshd.ts";
 import { findTestFiles, inOrder } from "./support/test_files.ts";
 import { judge, type Outcome, sumOf, totalLine } from "./support/test_totals.ts";
 
-const flags = ["-A", "--sanitize-ops", "--sanitize-resources"];
+const flags = ["-A", "--cached-only", "--sanitize-ops", "--sanitize-resources"];
 
 /** The files that are being run. */
 const running = new Set<string>();

@@ -8,7 +8,7 @@ import { laneTarget, shimTarget } from "./support/behind.ts";
 import { type Ground, startGround, type Target } from "./support/both.ts";
 import { isRunning, waitUntil } from "./support/processes.ts";
 import { run, runChecked, RunningProcess, text } from "./support/run.ts";
-import { mainModule, startShim, upstreamArguments } from "./support/shim.ts";
+import { fromSource, mainModule, startShim, upstreamArguments } from "./support/shim.ts";
 import { type Sshd, startSshd } from "./support/sshd.ts";
 
 /** Runs `ssh -O WORD`. */
@@ -182,7 +182,9 @@ function startNamed(
   { folder, name, permissions = [] }: { folder: string; name: string; permissions?: string[] },
 ): RunningProcess {
   return new RunningProcess([
-    ...[Deno.execPath(), "run", "--no-check", "-A", ...permissions, mainModule],
+    ...fromSource,
+    ...permissions,
+    mainModule,
     ...["--name", name, "--print-ssh-config", "--local-port", "0", "-v"],
     ...upstreamArguments(sshd),
   ], {

@@ -24,7 +24,7 @@ import { freePort, isListening } from "./support/ports.ts";
 import { startProxy } from "./support/proxy.ts";
 import { type CommandResult, run, runChecked, RunningProcess, text } from "./support/run.ts";
 import { section } from "./support/several.ts";
-import { lendHostKey, mainModule } from "./support/shim.ts";
+import { fromSource, lendHostKey, mainModule } from "./support/shim.ts";
 import { type Sshd, startSshd } from "./support/sshd.ts";
 import { Transcript } from "./support/transcript.ts";
 
@@ -325,7 +325,7 @@ Deno.test({
     await runChecked(["git", "init", "-q", "--bare", repository]);
     const project = fileURLToPath(new URL("../deno.json", import.meta.url));
     const file = `${home.path}/example.ts`;
-    const words = [Deno.execPath(), "run", "--no-check", "-A", "--config", project, file];
+    const words = [...fromSource, "--config", project, file];
     const write = (code: string) =>
       Deno.writeTextFile(file, code.replaceAll("/srv/project.git", repository));
     const runModule = async (code: string) => {

@@ -66,8 +66,13 @@ export interface Banner {
 /** `main.ts` of this project. */
 export const mainModule: string = fileURLToPath(new URL("../../main.ts", import.meta.url));
 
-/** How modules are run from their source. */
-export const fromSource: readonly string[] = [Deno.execPath(), "run", "--no-check", "-A"];
+/**
+ * How modules are run from their source. Everything is there by then; without a word on that, Deno
+ * asks for news of packages, and says so, as long as it has none of them.
+ */
+export const fromSource: readonly string[] = [
+  ...[Deno.execPath(), "run", "--cached-only", "--no-check", "-A"],
+];
 const binary = Deno.env.get("SSHSHIM_BINARY");
 
 /**
